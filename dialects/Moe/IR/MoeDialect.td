@@ -1,0 +1,116 @@
+//===- MoeDialect.td - The moe dialect: types, attributes, op base ---------===//
+//
+// What a decoder-only transformer or a mixture-of-experts model computes, with
+// weights by name and nothing about any target. Letters are fixed everywhere:
+// T tokens, M logit rows, B sequences, C context, H hidden, I FFN width,
+// E experts, K experts per token, V vocabulary, Q query heads, G kv heads,
+// D head dim.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_DIALECT_TD
+#define MOE_DIALECT_TD
+
+include "mlir/IR/AttrTypeBase.td"
+include "mlir/IR/EnumAttr.td"
+include "mlir/IR/OpBase.td"
+include "mlir/IR/SymbolInterfaces.td"
+include "mlir/Interfaces/InferTypeOpInterface.td"
+include "mlir/Interfaces/SideEffectInterfaces.td"
+
+def Moe_Dialect : Dialect {
+  let name = "moe";
+  let cppNamespace = "::mlir::moe";
+  let summary = "transformer and mixture-of-experts operations on token-major ragged batches";
+  let useDefaultAttributePrinterParser = 1;
+  let useDefaultTypePrinterParser = 1;
+}
+
+class Moe_Op<string mnemonic, list<Trait> traits = []> : Op<Moe_Dialect, mnemonic, traits>;
+class Moe_Attr<string name, string mnemonic_> : AttrDef<Moe_Dialect, name> { let mnemonic = mnemonic_; }
+class Moe_Type<string name, string mnemonic_> : TypeDef<Moe_Dialect, name> { let mnemonic = mnemonic_; }
+class Moe_Enum<string name, string summary, list<I32EnumAttrCase> cases> : I32EnumAttr<name, summary, cases> {
+  let cppNamespace = "::mlir::moe";
+}
+
+/// Floating-point element types of activations: f32, bf16 and, on the reference path, f64.
+def Moe_Float : AnyTypeOf<[F32, BF16, F64], "f32, bf16 or f64">;
+/// Storage types of a weight as a checkpoint may hold it.
+def Moe_Storage : AnyTypeOf<[F32, BF16, F16, F64], "f32, bf16, f16 or f64">;
+
+def Moe_Tokens : 1DTensorOf<[I32]>;                 // [T] i32
+def Moe_Activation2D : 2DTensorOf<[Moe_Float]>;     // [T, N]
+
+//===----------------------------------------------------------------------===//
+// Enums
+//===----------------------------------------------------------------------===//
+
+def Moe_RopeKind : Moe_Enum<"RopeKind", "how rotary frequencies are scaled beyond the trained context", [
+    I32EnumAttrCase<"Default", 0, "default">, I32EnumAttrCase<"Linear", 1, "linear">,
+    I32EnumAttrCase<"Dynamic", 2, "dynamic">, I32EnumAttrCase<"Yarn", 3, "yarn">,
+    I32EnumAttrCase<"Llama3", 4, "llama3">, I32EnumAttrCase<"LongRope", 5, "longrope">]>;
+
+def Moe_Activation : Moe_Enum<"Activation", "the nonlinearity of an FFN", [
+    I32EnumAttrCase<"Silu", 0, "silu">, I32EnumAttrCase<"Gelu", 1, "gelu">,
+    I32EnumAttrCase<"GeluTanh", 2, "gelu_tanh">, I32EnumAttrCase<"Relu", 3, "relu">,
+    I32EnumAttrCase<"OssSwiglu", 4, "oss_swiglu">]>;
+
+def Moe_Score : Moe_Enum<"Score", "how router logits become scores", [
+    I32EnumAttrCase<"Identity", 0, "identity">, I32EnumAttrCase<"Softmax", 1, "softmax">,
+    I32EnumAttrCase<"Sigmoid", 2, "sigmoid">]>;
+
+def Moe_Renormalize : Moe_Enum<"Renormalize", "what is done to the K chosen scores", [
+    I32EnumAttrCase<"None", 0, "none">, I32EnumAttrCase<"Sum", 1, "sum">,
+    I32EnumAttrCase<"Softmax", 2, "softmax">]>;
+
+def Moe_GroupScore : Moe_Enum<"GroupScore", "how a group of experts is scored", [
+    I32EnumAttrCase<"Max", 0, "max">, I32EnumAttrCase<"Top2Sum", 1, "top2sum">]>;
+
+def Moe_ScaleRounding : Moe_Enum<"ScaleRounding", "when RMSNorm rounds to the result type", [
+    I32EnumAttrCase<"BeforeWeight", 0, "before_weight">, I32EnumAttrCase<"AfterWeight", 1, "after_weight">]>;
+
+//===----------------------------------------------------------------------===//
+// Attributes and types
+//===----------------------------------------------------------------------===//
+
+/// An f64 parameter that is left out when it has its default.
+class Moe_DefaultF64<string value>
+    : DefaultValuedParameter<"::mlir::FloatAttr", "::mlir::FloatAttr::get(::mlir::Float64Type::get($_ctxt), " # value # ")">;
+
+def Moe_RopeAttr : Moe_Attr<"Rope", "rope"> {
+  let summary = "rotary position embedding: which dims turn, at which frequencies";
+  let description = [{
+    `dim` elements of every head, from `offset` on, are rotated in pairs: `(x[i], x[i + dim/2])`, or
+    `(x[2i], x[2i+1])` when `interleaved`. The frequencies come from `computeInverseFrequencies` (MoeRope.h).
+  }];
+  let parameters = (ins
+    "RopeKind":$kind,
+    "::mlir::FloatAttr":$theta,
+    "int64_t":$dim,
+    DefaultValuedParameter<"int64_t", "0">:$offset,
+    DefaultValuedParameter<"bool", "false">:$interleaved,
+    Moe_DefaultF64<"1.0">:$factor,
+    DefaultValuedParameter<"int64_t", "0">:$original_context,
+    Moe_DefaultF64<"32.0">:$beta_fast,
+    Moe_DefaultF64<"1.0">:$beta_slow,
+    DefaultValuedParameter<"bool", "true">:$truncate,
+    Moe_DefaultF64<"1.0">:$attention_factor,
+    Moe_DefaultF64<"1.0">:$low_freq_factor,
+    Moe_DefaultF64<"4.0">:$high_freq_factor,
+    OptionalParameter<"::mlir::DenseF64ArrayAttr">:$dim_factors);
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+}
+
+def Moe_KVCacheType : Moe_Type<"KVCache", "kv_cache"> {
+  let summary = "keys [B, C, G, key_dim] and values [B, C, G, value_dim] of one attention layer";
+  let description = [{
+    B (sequence slots) and C (context) bind when a session is prepared. With `window` W > 0 only the last
+    W positions are ever attended to.
+  }];
+  let parameters = (ins "int64_t":$heads, "int64_t":$key_dim, "int64_t":$value_dim, "::mlir::Type":$element);
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+}
+
+#endif // MOE_DIALECT_TD

@@ -1,0 +1,109 @@
+/*===- moert.h - C ABI of the moe-opt runtime --------------------------------===
+ *
+ * Loads a package that moec wrote, maps the checkpoint's weights and runs steps.
+ * Stages: load (check everything) -> session (prepare buffers, initialize
+ * weights and kernels) -> step (no allocation, no lock, no lookup).
+ *
+ * Every call returns NULL on success, or a status that the caller frees with
+ * moert_status_free. No call throws, prints or exits. A program may serve
+ * several sessions; a session is used by one thread at a time.
+ *
+ *===-----------------------------------------------------------------------===*/
+#ifndef MOERT_MOERT_H
+#define MOERT_MOERT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define MOERT_API __attribute__((visibility("default")))
+#define MOERT_ABI_VERSION 1
+
+typedef struct moert_status moert_status;
+typedef struct moert_program moert_program;
+typedef struct moert_session moert_session;
+
+typedef enum {
+  MOERT_INVALID_ARGUMENT = 1, /* the caller's input: ids outside the vocabulary, cache too small, ... */
+  MOERT_NOT_FOUND = 2,        /* a file or a tensor is missing */
+  MOERT_CORRUPT = 3,          /* a checksum, a bound or the format is wrong */
+  MOERT_UNSUPPORTED = 4,      /* made by another version, or for a machine this one is not */
+  MOERT_OUT_OF_MEMORY = 5,
+  MOERT_IO = 6,
+  MOERT_DEADLINE = 7,
+  MOERT_INTERNAL = 8
+} moert_code;
+
+MOERT_API moert_code moert_status_code(const moert_status *status);
+/* One line: what is wrong with both values, where, what to do. Owned by the status. */
+MOERT_API const char *moert_status_message(const moert_status *status);
+MOERT_API void moert_status_free(moert_status *status);
+
+MOERT_API int moert_abi_version(void);
+MOERT_API const char *moert_version(void);
+
+/* Opens the package directory, verifies the program file and all checksums, proves every slice inside its buffer
+ * and no two unordered commands in conflict. Touches no weight. */
+MOERT_API moert_status *moert_program_load(const char *package, moert_program **out);
+MOERT_API void moert_program_free(moert_program *program);
+
+typedef struct {
+  const char *compiler;
+  const char *model_json;
+  const char *checkpoint_hint;
+  int64_t vocab, max_tokens, max_context;
+} moert_program_info;
+/* Strings are owned by the program. */
+MOERT_API moert_status *moert_program_get_info(const moert_program *program, moert_program_info *out);
+
+typedef struct {
+  size_t struct_size;          /* sizeof(moert_session_options) */
+  const char *weights;         /* checkpoint directory; NULL: the recorded hint */
+  const char *cache;           /* folder for initializer results; NULL: <package>/cache */
+  const char *variant;         /* force a variant by target name; NULL: the best that this CPU runs */
+  int64_t sequences;           /* B, >= 1 */
+  int64_t context;             /* C, tokens per sequence, >= 1 */
+  int64_t max_tokens;          /* 0: the program's; else less or equal */
+  int threads;                 /* 0: one per available core */
+  int verify_weights;          /* also hash whole files */
+  double deadline_seconds;     /* of every wait inside a step; 0: 30 */
+  /* Progress of long stages (may be NULL): stage name, done, total (bytes or items). */
+  void (*progress)(void *user, const char *stage, uint64_t done, uint64_t total);
+  void *progress_user;
+} moert_session_options;
+
+MOERT_API moert_status *moert_session_create(moert_program *program, const moert_session_options *options,
+                                             moert_session **out);
+MOERT_API void moert_session_free(moert_session *session);
+
+/* One step over T tokens, sorted by (seq, pos), unique, seq < B, pos < C; rows are M indices into the tokens whose
+ * logits are wanted. logits: f32 [M, V]. T = 0 is a step that does nothing. */
+typedef struct {
+  int64_t token_count;
+  const int32_t *tokens, *seq, *pos;
+  int64_t row_count;
+  const int32_t *rows;
+} moert_step_input;
+MOERT_API moert_status *moert_session_step(moert_session *session, const moert_step_input *input, float *logits);
+
+/* Bytes of a named buffer (an expert-count state, for instance); copies at most `capacity` bytes. */
+MOERT_API moert_status *moert_session_read(moert_session *session, const char *buffer, void *out, size_t capacity,
+                                           size_t *size);
+/* Zeroes every state. */
+MOERT_API moert_status *moert_session_reset(moert_session *session);
+
+/* Per-command timing: enable, run steps, then write Perfetto (Chrome trace) JSON, or read totals as JSON. */
+MOERT_API moert_status *moert_session_trace(moert_session *session, int enable);
+MOERT_API moert_status *moert_session_write_trace(moert_session *session, const char *path);
+/* A JSON object {"variant":..., "threads":..., "weight_bytes":..., "arena_bytes":..., "state_bytes":..., "commands":[...]};
+ * owned by the session, valid until the next call. */
+MOERT_API moert_status *moert_session_report(moert_session *session, const char **json);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* MOERT_MOERT_H */
