@@ -429,7 +429,7 @@ Result<SafetensorsHeader> moert::readers::readSafetensorsHeader(const std::strin
   }
   std::string header(length, '\0');
   MOERT_TRY(file.read(8, header.data(), length));
-  Sha256 hash;
+  format::Sha256 hash;
   hash.update(prefix, 8);
   hash.update(header.data(), length);
   facts.headerSha256 = hash.finish();

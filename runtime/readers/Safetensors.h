@@ -15,7 +15,7 @@
 #define MOERT_READERS_SAFETENSORS_H
 
 #include "runtime/core/Status.h"
-#include "runtime/format/Sha256.h"
+#include "runtime/format/Checksum.h"
 
 #include <cstdint>
 #include <map>
@@ -53,7 +53,7 @@ struct CheckpointFile {
   uint64_t size = 0;
   int64_t mtimeNs = 0;
   /// Of the header: its 8 bytes of length and the text. Names every tensor with its shape, type and place.
-  Digest headerSha256 = {};
+  format::Digest headerSha256 = {};
   std::map<std::string, std::string> metadata;
 };
 

@@ -58,7 +58,7 @@ TEST(Safetensors, ReadsTensorsByName) {
   EXPECT_EQ(file.size, 8 + header.size() + 16);
   EXPECT_EQ(file.metadata.at("format"), "pt");
   std::string hashed = withLength(header, "");
-  EXPECT_EQ(file.headerSha256, Sha256::of(hashed.data(), hashed.size()));
+  EXPECT_EQ(file.headerSha256, format::sha256(hashed.data(), hashed.size()));
   struct stat facts;
   ASSERT_EQ(::stat(path.c_str(), &facts), 0);
   EXPECT_EQ(file.mtimeNs, int64_t(facts.st_mtim.tv_sec) * 1000000000 + facts.st_mtim.tv_nsec);

@@ -1,14 +1,14 @@
 //===- Sha256Test.cpp - SHA-256 against published digests -----------------===//
-#include "runtime/format/Sha256.h"
+#include "runtime/format/Checksum.h"
 
 #include <gtest/gtest.h>
 #include <string>
 
-using namespace moert;
+using namespace moert::format;
 
 namespace {
 
-std::string hashOf(const std::string &text) { return toHex(Sha256::of(text.data(), text.size())); }
+std::string hashOf(const std::string &text) { return toHex(sha256(text.data(), text.size())); }
 
 // The examples of FIPS 180-4 and NIST's long message.
 TEST(Sha256, PublishedDigests) {
