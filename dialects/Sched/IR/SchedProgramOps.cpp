@@ -1,0 +1,326 @@
+//===- SchedProgramOps.cpp - What a program must satisfy as a whole ---------===//
+//
+// Resolves every symbol once and checks what only the whole shows: that slices
+// lie inside their buffers at every size a session may bind, that steps cover
+// 1..Tmax, that events are recorded before they are waited for, that computed
+// tensors are computed. Conflicts between unordered commands are the matter of
+// passes/Verify/VerifySched.cpp.
+//
+// How a slice is proved inside its buffer: both are affine in T, M, B and B*C,
+// and a session may bind any B, C >= 1 and any Tmax' up to the program's. The
+// slack (size - end) is linear in each, so its minimum is at a corner: M = T,
+// B = C = 1 once the coefficients of B and B*C do not shrink it, and Tmax' one
+// of the step's smallest T, its largest T, and the program's Tmax.
+//
+//===----------------------------------------------------------------------===//
+
+#include "dialects/Sched/IR/SchedOps.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+using namespace mlir;
+using namespace mlir::sched;
+
+namespace {
+
+/// Where commands stand: their own buffers, and the T that they run at.
+struct Scope {
+  SymbolTable &buffers;
+  VariantOp variant;
+  InitializerOp initializer; // null in a step
+  int64_t minTokens, maxTokens;
+};
+
+class ProgramVerifier {
+public:
+  explicit ProgramVerifier(ProgramOp program) : program(program), symbols(program) {}
+  LogicalResult verify();
+
+private:
+  LogicalResult verifyTensor(TensorOp tensor);
+  LogicalResult verifyTable(TableOp table);
+  LogicalResult verifyVariant(VariantOp variant);
+  LogicalResult verifySteps(VariantOp variant, SymbolTable &names);
+  LogicalResult verifyInitializers(VariantOp variant, SymbolTable &names);
+  LogicalResult verifyCommands(Block &block, SymbolTable &names, Scope &scope);
+  LogicalResult verifySlice(Operation *op, SliceAttr slice, Scope &scope);
+  LogicalResult verifyWeight(Operation *op, WeightAttr weight, Scope &scope);
+  LogicalResult verifyInside(Operation *op, Attribute operand, int64_t offset, ExtentAttr extent, ExtentAttr size,
+                             Scope &scope);
+  LogicalResult verifyInitialized(Operation *op, FlatSymbolRefAttr tensor, Scope &scope);
+
+  ProgramOp program;
+  SymbolTable symbols;
+  /// Results of the initializers seen so far in the variant at hand.
+  llvm::SmallDenseSet<StringAttr> computed;
+};
+
+} // namespace
+
+/// Signed 128 bits as text, for diagnostics.
+static std::string toText(__int128 value) {
+  return value <= INT64_MAX ? std::to_string(static_cast<int64_t>(value)) : "more than 2^63";
+}
+
+LogicalResult ProgramVerifier::verify() {
+  llvm::SmallDenseMap<StringAttr, VariantOp> targets;
+  for (Operation &op : program.getBody().front()) {
+    LogicalResult result =
+        llvm::TypeSwitch<Operation *, LogicalResult>(&op)
+            .Case([](FileOp) { return success(); })
+            .Case([&](TensorOp tensor) { return verifyTensor(tensor); })
+            .Case([&](TableOp table) { return verifyTable(table); })
+            .Case([&](VariantOp variant) -> LogicalResult {
+              VariantOp &other = targets[variant.getTargetAttr()];
+              if (other) { // variant_c3
+                InFlightDiagnostic error = variant.emitOpError("target ");
+                error << variant.getTargetAttr() << " must be unique";
+                error.attachNote(other.getLoc()) << "used here before";
+                return error;
+              }
+              other = variant;
+              return verifyVariant(variant);
+            })
+            .Default([&](Operation *op) { // program_c1
+              return program.emitOpError("must hold only files, tensors, tables and variants, got '")
+                     << op->getName() << "'";
+            });
+    if (failed(result)) {
+      return failure();
+    }
+  }
+  if (DictionaryAttr metadata = program.getMetadataAttr()) {
+    for (NamedAttribute entry : metadata) {
+      if (!isa<StringAttr>(entry.getValue())) { // program_c2
+        return program.emitOpError("metadata '") << entry.getName().getValue() << "' must be a string, got " << entry.getValue();
+      }
+    }
+  }
+  return success();
+}
+
+LogicalResult ProgramVerifier::verifyTensor(TensorOp tensor) {
+  if (!tensor.getFile()) {
+    return success();
+  }
+  auto file = symbols.lookup<FileOp>(*tensor.getFile());
+  if (!file) { // tensor_c7
+    return tensor.emitOpError("file ") << tensor.getFileAttr() << " must be a sched.file of the program";
+  }
+  int64_t offset = *tensor.getOffset(), size = file.getSize();
+  if (offset > size || tensor.getByteSize() > size - offset) { // tensor_c8
+    return tensor.emitOpError("bytes ") << offset << " to " << toText(static_cast<__int128>(offset) + tensor.getByteSize())
+                                        << " must lie inside " << tensor.getFileAttr() << " (" << size << " bytes)";
+  }
+  return success();
+}
+
+LogicalResult ProgramVerifier::verifyTable(TableOp table) {
+  for (auto entry : table.getEntries().getAsRange<WeightAttr>()) {
+    auto tensor = symbols.lookup<TensorOp>(entry.getTensor().getAttr());
+    if (!tensor) { // table_c3
+      return table.emitOpError("entry ") << entry.getTensor() << " must be a sched.tensor of the program";
+    }
+    if (entry.getOffset() >= tensor.getByteSize()) { // table_c4
+      return table.emitOpError("offset ") << entry.getOffset() << " must lie inside tensor " << entry.getTensor() << " ("
+                                          << tensor.getByteSize() << " bytes)";
+    }
+  }
+  return success();
+}
+
+LogicalResult ProgramVerifier::verifyVariant(VariantOp variant) {
+  SymbolTable names(variant);
+  for (Operation &op : variant.getBody().front()) {
+    if (!isa<KernelOp, BufferOp, ConstantOp, InitializerOp, StepOp>(op)) { // variant_c4
+      return variant.emitOpError("must hold only kernels, buffers, constants, initializers and steps, got '")
+             << op.getName() << "'";
+    }
+  }
+  return success(succeeded(verifyInitializers(variant, names)) && succeeded(verifySteps(variant, names)));
+}
+
+LogicalResult ProgramVerifier::verifyInitializers(VariantOp variant, SymbolTable &names) {
+  computed.clear();
+  for (auto initializer : variant.getBody().getOps<InitializerOp>()) {
+    auto tensor = symbols.lookup<TensorOp>(initializer.getResult());
+    if (!tensor || !tensor.getComputed()) { // initializer_c2
+      return initializer.emitOpError("result ") << initializer.getResultAttr() << " must be a computed sched.tensor of the program";
+    }
+    if (computed.contains(initializer.getResultAttr().getAttr())) { // initializer_c3
+      return initializer.emitOpError("result ") << initializer.getResultAttr() << " must have one initializer, got a second";
+    }
+    SymbolTable scratch(initializer);
+    Scope scope{scratch, variant, initializer, /*minTokens=*/1, /*maxTokens=*/1};
+    if (failed(verifyCommands(initializer.getBody().front(), names, scope))) {
+      return failure();
+    }
+    computed.insert(initializer.getResultAttr().getAttr());
+  }
+  return success();
+}
+
+LogicalResult ProgramVerifier::verifySteps(VariantOp variant, SymbolTable &names) {
+  int64_t next = 1, limit = program.getMaxTokens();
+  for (auto step : variant.getBody().getOps<StepOp>()) {
+    if (static_cast<int64_t>(step.getMinTokens()) != next) { // step_c1
+      return step.emitOpError("must start at ") << next << " tokens, where the steps before end, got " << step.getMinTokens();
+    }
+    if (step.getMaxTokens() < step.getMinTokens()) { // step_c2
+      return step.emitOpError("must end at or after its first token count ") << step.getMinTokens() << ", got " << step.getMaxTokens();
+    }
+    Scope scope{names, variant, nullptr, static_cast<int64_t>(step.getMinTokens()), static_cast<int64_t>(step.getMaxTokens())};
+    if (scope.maxTokens <= limit && failed(verifyCommands(step.getBody().front(), names, scope))) {
+      return failure();
+    }
+    next = scope.maxTokens + 1;
+  }
+  if (next - 1 != limit) { // variant_c5
+    return variant.emitOpError("steps must cover 1 to ") << limit << " tokens (max_tokens), but cover 1 to " << next - 1;
+  }
+  return success();
+}
+
+LogicalResult ProgramVerifier::verifyCommands(Block &block, SymbolTable &names, Scope &scope) {
+  llvm::SmallDenseSet<uint64_t> recorded;
+  GroupBeginOp group;
+  for (Operation &op : block) {
+    if (scope.initializer && isa<BufferOp, ConstantOp>(op)) {
+      continue;
+    }
+    auto command = dyn_cast<CommandOpInterface>(op);
+    if (!command) { // step_c3, initializer_c4
+      return block.getParentOp()->emitOpError("must hold only commands, got '") << op.getName() << "'";
+    }
+    if (command.getStream() >= scope.variant.getStreams()) { // command_c1
+      return op.emitOpError("stream ") << command.getStream() << " must be below the variant's number of streams, "
+                                       << scope.variant.getStreams();
+    }
+    if (auto launch = dyn_cast<LaunchOp>(op)) {
+      if (!names.lookup<KernelOp>(launch.getKernel())) { // launch_c1
+        return op.emitOpError("kernel ") << launch.getKernelAttr() << " must be a sched.kernel of the variant";
+      }
+      if (scope.initializer && !launch.getGrid().getUnits().isConstant()) { // initializer_c5
+        return op.emitOpError("grid ") << launch.getGrid() << " must not depend on sizes: an initializer runs outside of steps";
+      }
+    } else if (auto record = dyn_cast<RecordOp>(op)) {
+      if (record.getEvent() >= scope.variant.getEvents()) { // record_c1
+        return op.emitOpError("event ") << record.getEvent() << " must be below the variant's number of events, "
+                                        << scope.variant.getEvents();
+      }
+      recorded.insert(record.getEvent());
+    } else if (auto wait = dyn_cast<WaitOp>(op)) {
+      if (!recorded.contains(wait.getEvent())) { // wait_c1
+        return op.emitOpError("event ") << wait.getEvent() << " must be recorded before, but is not";
+      }
+    } else if (auto begin = dyn_cast<GroupBeginOp>(op)) {
+      if (group) { // group_begin_c1
+        InFlightDiagnostic error = op.emitOpError("must not stand inside another group");
+        error.attachNote(group.getLoc()) << "which begins here";
+        return error;
+      }
+      group = begin;
+    } else if (isa<GroupEndOp>(op)) {
+      if (!group) { // group_end_c1
+        return op.emitOpError("must close a group, but none is open");
+      }
+      group = nullptr;
+    }
+    for (Attribute operand : command.getOperandAttrs()) {
+      LogicalResult result = llvm::TypeSwitch<Attribute, LogicalResult>(operand)
+                                 .Case([&](SliceAttr slice) { return verifySlice(&op, slice, scope); })
+                                 .Case([&](WeightAttr weight) { return verifyWeight(&op, weight, scope); })
+                                 .Case([&](TableRefAttr ref) -> LogicalResult {
+                                   auto table = symbols.lookup<TableOp>(ref.getTable().getAttr());
+                                   if (!table) { // command_c2
+                                     return op.emitOpError("table ") << ref.getTable() << " must be a sched.table of the program";
+                                   }
+                                   for (auto entry : table.getEntries().getAsRange<WeightAttr>()) {
+                                     if (failed(verifyInitialized(&op, entry.getTensor(), scope))) {
+                                       return failure();
+                                     }
+                                   }
+                                   return success();
+                                 })
+                                 .Case<SizeAttr, ScalarAttr, TensorMapAttr>([](auto) { return success(); })
+                                 .Default([&](Attribute other) { // command_c3
+                                   return op.emitOpError("operand must be a slice, weight, table, tensor map, size or constant, got ")
+                                          << other;
+                                 });
+      if (failed(result)) {
+        return failure();
+      }
+    }
+  }
+  if (group) { // group_begin_c2
+    return group.emitOpError("must be closed by a group_end, but is not");
+  }
+  return success();
+}
+
+LogicalResult ProgramVerifier::verifyInitialized(Operation *op, FlatSymbolRefAttr symbol, Scope &scope) {
+  auto tensor = symbols.lookup<TensorOp>(symbol.getAttr());
+  bool isOwnResult = scope.initializer && scope.initializer.getResultAttr() == symbol;
+  if (tensor.getComputed() && !isOwnResult && !computed.contains(symbol.getAttr())) { // command_c4
+    InFlightDiagnostic error = op->emitOpError("tensor ");
+    error << symbol << " is computed, but no initializer before this computes it";
+    error.attachNote(tensor.getLoc()) << "declared here";
+    return error;
+  }
+  return success();
+}
+
+LogicalResult ProgramVerifier::verifySlice(Operation *op, SliceAttr slice, Scope &scope) {
+  Operation *target = scope.buffers.lookup(slice.getBuffer().getAttr());
+  if (auto buffer = dyn_cast_or_null<BufferOp>(target)) {
+    return verifyInside(op, slice, slice.getOffset(), slice.getExtent(), buffer.getSize(), scope);
+  }
+  if (auto constant = dyn_cast_or_null<ConstantOp>(target)) {
+    if (writes(slice.getAccess())) { // slice_c4
+      return op->emitOpError() << slice << " must not write a constant";
+    }
+    auto size = ExtentAttr::get(op->getContext(), constant.getBytes().size());
+    return verifyInside(op, slice, slice.getOffset(), slice.getExtent(), size, scope);
+  }
+  return op->emitOpError("buffer ") << slice.getBuffer() << " must be a sched.buffer or sched.constant of the " // slice_c2
+                                    << (scope.initializer ? "initializer" : "variant");
+}
+
+LogicalResult ProgramVerifier::verifyWeight(Operation *op, WeightAttr weight, Scope &scope) {
+  auto tensor = symbols.lookup<TensorOp>(weight.getTensor().getAttr());
+  if (!tensor) { // weight_c3
+    return op->emitOpError("tensor ") << weight.getTensor() << " must be a sched.tensor of the program";
+  }
+  if (writes(weight.getAccess()) && (!scope.initializer || scope.initializer.getResultAttr() != weight.getTensor())) { // weight_c4
+    return op->emitOpError() << weight << " must not be written: only an initializer writes, and only its own result";
+  }
+  if (failed(verifyInitialized(op, weight.getTensor(), scope))) {
+    return failure();
+  }
+  auto size = ExtentAttr::get(op->getContext(), tensor.getByteSize());
+  auto extent = weight.getExtent() ? weight.getExtent() : ExtentAttr::get(op->getContext(), 0);
+  return verifyInside(op, weight, weight.getOffset(), extent, size, scope); // weight_c5
+}
+
+LogicalResult ProgramVerifier::verifyInside(Operation *op, Attribute operand, int64_t offset, ExtentAttr extent,
+                                            ExtentAttr size, Scope &scope) {
+  if (scope.initializer && !extent.isConstant()) { // initializer_c6
+    return op->emitOpError() << operand << " must not depend on sizes: an initializer runs outside of steps";
+  }
+  __int128 perCacheRow = static_cast<__int128>(size.getPerCacheRow()) - extent.getPerCacheRow();
+  __int128 perSequence = static_cast<__int128>(size.getPerSequence()) - extent.getPerSequence();
+  if (perCacheRow < 0 || perSequence + perCacheRow < 0) { // slice_c3
+    return op->emitOpError() << operand << " must not grow faster with B and C than its buffer (" << size << ")";
+  }
+  for (int64_t bound : {scope.minTokens, scope.maxTokens, static_cast<int64_t>(program.getMaxTokens())}) {
+    int64_t tokens = std::min(bound, scope.maxTokens);
+    __int128 end = offset + extent.evaluate(tokens, tokens, 1, 1);
+    __int128 limit = size.evaluate(bound, bound, 1, 1);
+    if (end > limit) { // slice_c3, weight_c5
+      return op->emitOpError() << operand << " must end inside its buffer: at T = " << tokens << " and Tmax = " << bound
+                               << " it ends at byte " << toText(end) << " of " << toText(limit);
+    }
+  }
+  return success();
+}
+
+LogicalResult ProgramOp::verifyRegions() { return ProgramVerifier(*this).verify(); }

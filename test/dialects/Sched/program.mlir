@@ -1,0 +1,74 @@
+// Round trip of a whole program: every declaration, command, operand kind and extent.
+// RUN: moe-opt %s | moe-opt | FileCheck %s
+// RUN: moe-opt %s --mlir-print-op-generic | moe-opt | FileCheck %s
+// RUN: moe-opt %s --emit-bytecode | moe-opt | FileCheck %s
+
+// CHECK: sched.program vocab 8192 max_tokens 512 max_context 4096 dtype bf16 compiler "0.1.0" model "{}" checkpoint "/models/tiny" metadata {family = "mixtral"} {
+sched.program vocab 8192 max_tokens 512 max_context 4096 dtype bf16 compiler "0.1.0" model "{}" checkpoint "/models/tiny" metadata {family = "mixtral"} {
+  // CHECK-NEXT: sched.file @model.safetensors size 1048576 mtime_ns -5 header "{{[0-9a-f]+}}"
+  sched.file @model.safetensors size 1048576 mtime_ns -5 header "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+  // CHECK-NEXT: sched.tensor @w : tensor<128x128xbf16> in @model.safetensors[4096]
+  sched.tensor @w : tensor<128x128xbf16> in @model.safetensors[4096]
+  // CHECK-NEXT: sched.tensor @"with space" : tensor<f32>
+  sched.tensor @"with space" : tensor<f32>
+  // CHECK-NEXT: sched.tensor @experts : tensor<4x64x128xf8E4M3FN>
+  sched.tensor @experts : tensor<4x64x128xf8E4M3FN>
+  // CHECK-NEXT: sched.tensor @qkv computed : tensor<256x128xbf16>
+  sched.tensor @qkv computed : tensor<256x128xbf16>
+  // CHECK-NEXT: sched.table @w1 [@w, @experts, @experts[8192], @qkv]
+  sched.table @w1 [@w, @experts[0], @experts[8192], @qkv]
+  // CHECK-NEXT: sched.variant "avx512bf16" features ["avx512f", "avx512bf16"] blob "kernels-avx512bf16.so" sha256 "9f{{[0-9a-f]+}}" streams 2 events 1 {
+  sched.variant "avx512bf16" features ["avx512f", "avx512bf16"] blob "kernels-avx512bf16.so" sha256 "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" streams 2 events 1 {
+    // CHECK-NEXT: sched.kernel @gemv "linear, one token"
+    sched.kernel @gemv "linear, one token"
+    // CHECK-NEXT: sched.kernel @plain
+    sched.kernel @plain
+    // CHECK-NEXT: sched.buffer @arena arena size 1048576 align 128
+    sched.buffer @arena arena size 1048576 align 128
+    // CHECK-NEXT: sched.buffer @kv state size 128*B*C
+    sched.buffer @kv state size 128*B*C align 64
+    // CHECK-NEXT: sched.buffer @runs input size 4 + 4*B
+    sched.buffer @runs input size 4 + 4*B
+    // CHECK-NEXT: sched.buffer @logits output size 32768*M
+    sched.buffer @logits output size 32768*M
+    // CHECK-NEXT: sched.buffer @everything state size 1 + 2*T + M + 3*B + B*C
+    sched.buffer @everything state size B*C + M + 1 + 2*T + 3*B
+    // CHECK-NEXT: sched.constant @frequencies "0000803fcdcccc3d"
+    sched.constant @frequencies "0000803fcdcccc3d"
+    // CHECK-NEXT: sched.initializer @qkv key "9f{{[0-9a-f]+}}" {
+    sched.initializer @qkv key "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" {
+      // CHECK-NEXT: sched.buffer @scratch arena size 32768
+      sched.buffer @scratch arena size 32768
+      // CHECK-NEXT: sched.copy (write @scratch[0, 32768], weight @w[0, 32768])
+      sched.copy (write @scratch[0, 32768], weight @w[0, 32768])
+      // CHECK-NEXT: sched.copy (write weight @qkv[0, 32768], read @scratch[0, 32768])
+      sched.copy (write weight @qkv[0, 32768], read @scratch[0, 32768])
+      // CHECK-NEXT: sched.launch @plain grid(8) (write weight @qkv[32768, 32768], weight @w[0])
+      sched.launch @plain grid(8) (write weight @qkv[32768, 32768], weight @w[0])
+    }
+    // CHECK: sched.step tokens 1 to 8 {
+    sched.step tokens 1 to 8 {
+      // CHECK-NEXT: sched.fill (write @arena[0, 64*T]) value 255 label "zero"
+      sched.fill (write @arena[0, 64*T]) value 255 label "zero"
+      // CHECK-NEXT: sched.launch @gemv grid(T ceildiv 4 cap 16 times 3) (read @arena[0, 64*T], readwrite @kv[0, 128*B*C], write @logits[0, 32768*M], read @frequencies[4, 4], weight @w[256], table @w1, size T, size ranks, constant -42, tensor_map 3) label "layers.0.q_proj" stream 1
+      sched.launch @gemv grid(T ceildiv 4 cap 16 times 3) (read @arena[0, 64*T], readwrite @kv[0, 128*B*C], write @logits[0, 32768*M], read @frequencies[4, 4], weight @w[256], table @w1, size T, size ranks, constant -42, tensor_map 3) label "layers.0.q_proj" stream 1
+      // CHECK-NEXT: sched.launch @plain grid(1) ()
+      sched.launch @plain grid(1 ceildiv 1 cap 0 times 1) ()
+    }
+    // CHECK: sched.step tokens 9 to 512 {
+    sched.step tokens 9 to 512 {
+      // CHECK-NEXT: sched.group_begin
+      sched.group_begin
+      // CHECK-NEXT: sched.collective all_reduce_sum (readwrite @arena[0, 512*T]) stream 1
+      sched.collective all_reduce_sum (readwrite @arena[0, 512*T]) stream 1
+      // CHECK-NEXT: sched.group_end
+      sched.group_end
+      // CHECK-NEXT: sched.record 0 stream 1
+      sched.record 0 stream 1
+      // CHECK-NEXT: sched.wait 0 label "join"
+      sched.wait 0 label "join"
+      // CHECK-NEXT: sched.host_call "count_exchange" (read @arena[0, 0])
+      sched.host_call "count_exchange" (read @arena[0, 0])
+    }
+  }
+}
