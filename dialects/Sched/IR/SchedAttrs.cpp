@@ -262,8 +262,8 @@ static ParseResult parseArg(AsmParser &parser, Attribute &operand) {
                                  : Attribute(TensorMapAttr::get(parser.getContext(), value));
     return success();
   }
-  return parser.emitError(location, "'") << word
-                                         << "' must be read, write, readwrite, weight, table, tensor_map, size or constant";
+  return parser.emitError(location, "'")
+         << word << "' must be read, write, readwrite, weight, table, tensor_map, size or constant";
 }
 
 static void printSpan(AsmPrinter &printer, FlatSymbolRefAttr symbol, int64_t offset, ExtentAttr extent) {

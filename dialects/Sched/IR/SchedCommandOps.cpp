@@ -55,7 +55,8 @@ LogicalResult CopyOp::verify() {
   if (args.size() != 2) { // copy_c1
     return emitOpError("must have 2 operands, destination and source, got ") << args.size();
   }
-  if (failed(verifyRange(*this, args, 0, Access::Write)) || failed(verifyRange(*this, args, 1, Access::Read))) { // copy_c2
+  if (failed(verifyRange(*this, args, 0, Access::Write)) ||
+      failed(verifyRange(*this, args, 1, Access::Read))) { // copy_c2
     return failure();
   }
   ExtentAttr destination = getRange(args[0]).second, source = getRange(args[1]).second;

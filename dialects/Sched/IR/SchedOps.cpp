@@ -106,6 +106,14 @@ static StringAttr optionalString(OpBuilder &builder, StringRef text) {
   return text.empty() ? StringAttr() : builder.getStringAttr(text);
 }
 
+/// `text`, when there is one, must be a SHA-256.
+static LogicalResult verifySha256(Operation *op, StringRef name, std::optional<StringRef> text) {
+  if (text && !isSha256(*text)) {
+    return op->emitOpError() << name << " must be 64 lower-case hexadecimal digits, got \"" << *text << "\"";
+  }
+  return success();
+}
+
 //===----------------------------------------------------------------------===//
 // Program and variant
 //===----------------------------------------------------------------------===//
@@ -134,10 +142,7 @@ LogicalResult VariantOp::verify() {
   if (getBlob().has_value() != getSha256().has_value()) { // variant_c1
     return emitOpError("blob and sha256 must be given together: ") << (getBlob() ? "sha256" : "blob") << " is missing";
   }
-  if (getSha256() && !isSha256(*getSha256())) { // variant_c2
-    return emitOpError("sha256 must be 64 lower-case hexadecimal digits, got \"") << *getSha256() << "\"";
-  }
-  return success();
+  return verifySha256(*this, "sha256", getSha256()); // variant_c2
 }
 
 //===----------------------------------------------------------------------===//
@@ -145,11 +150,11 @@ LogicalResult VariantOp::verify() {
 //===----------------------------------------------------------------------===//
 
 LogicalResult FileOp::verify() {
-  if (!isSha256(getHeaderSha256())) { // file_c1
-    return emitOpError("header must be 64 lower-case hexadecimal digits, got \"") << getHeaderSha256() << "\"";
-  }
-  return success();
+  return success(succeeded(verifySha256(*this, "header", getHeaderSha256())) && // file_c1
+                 succeeded(verifySha256(*this, "sha256", getSha256())));        // file_c2
 }
+
+LogicalResult PackageFileOp::verify() { return verifySha256(*this, "sha256", getSha256()); } // package_file_c1
 
 void TensorOp::build(OpBuilder &builder, OperationState &state, StringRef name, RankedTensorType type, bool computed) {
   build(builder, state, builder.getStringAttr(name), TypeAttr::get(type), computed ? builder.getUnitAttr() : UnitAttr(),
@@ -215,8 +220,8 @@ void KernelOp::build(OpBuilder &builder, OperationState &state, StringRef name, 
 }
 
 static LogicalResult verifyAlignment(Operation *op, int64_t alignment) {
-  if (!llvm::isPowerOf2_64(alignment) || alignment > 4096) { // buffer_c1, constant_c1
-    return op->emitOpError("alignment ") << alignment << " must be a power of two up to 4096";
+  if (!llvm::isPowerOf2_64(alignment) || alignment > 64) { // buffer_c1, constant_c1
+    return op->emitOpError("alignment ") << alignment << " must be a power of two up to 64";
   }
   return success();
 }
@@ -259,12 +264,7 @@ void InitializerOp::build(OpBuilder &builder, OperationState &state, StringRef r
   addBody(state);
 }
 
-LogicalResult InitializerOp::verify() {
-  if (getKey() && !isSha256(*getKey())) { // initializer_c1
-    return emitOpError("key must be 64 lower-case hexadecimal digits, got \"") << *getKey() << "\"";
-  }
-  return success();
-}
+LogicalResult InitializerOp::verify() { return verifySha256(*this, "key", getKey()); } // initializer_c1
 
 void StepOp::build(OpBuilder &builder, OperationState &state, int64_t minTokens, int64_t maxTokens) {
   Properties &properties = state.getOrAddProperties<Properties>();

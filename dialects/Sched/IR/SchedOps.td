@@ -55,15 +55,19 @@ def Sched_ProgramOp : Sched_Scope<"program", [SymbolTable, IsolatedFromAbove]> {
 def Sched_FileOp : Sched_Op<"file", [Symbol, HasParent<"ProgramOp">]> {
   let summary = "a checkpoint file and its identity";
   let description = [{
-    A file is recognised by its size, its modification time and the SHA-256 of its header.
+    A file is recognised by its size, its modification time and the SHA-256 of its header; `sha256` is that of the
+    whole file, for those who ask for it.
 
     Example:
     ```mlir
     sched.file @model.safetensors size 9437184 mtime_ns 1700000000000000000 header "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
     ```
   }];
-  let arguments = (ins SymbolNameAttr:$sym_name, Sched_Count:$size, I64Attr:$mtime_ns, StrAttr:$header_sha256);
-  let assemblyFormat = "$sym_name `size` $size `mtime_ns` $mtime_ns `header` $header_sha256 attr-dict";
+  let arguments = (ins SymbolNameAttr:$sym_name, Sched_Count:$size, I64Attr:$mtime_ns, StrAttr:$header_sha256,
+                       OptionalAttr<StrAttr>:$sha256);
+  let assemblyFormat = [{
+    $sym_name `size` $size `mtime_ns` $mtime_ns `header` $header_sha256 (`sha256` $sha256^)? attr-dict
+  }];
   let hasVerifier = 1;
 }
 
@@ -112,11 +116,25 @@ def Sched_TableOp : Sched_Op<"table", [Symbol, HasParent<"ProgramOp">]> {
   let hasVerifier = 1;
 }
 
+def Sched_PackageFileOp : Sched_Op<"package_file", [HasParent<"ProgramOp">]> {
+  let summary = "another file of the package, checked when the program is loaded";
+  let description = [{
+    Example:
+    ```mlir
+    sched.package_file "tokenizer.json" size 1234 sha256 "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+    ```
+  }];
+  let arguments = (ins StrAttr:$name, Sched_Count:$size, StrAttr:$sha256);
+  let assemblyFormat = "$name `size` $size `sha256` $sha256 attr-dict";
+  let hasVerifier = 1;
+}
+
 def Sched_VariantOp : Sched_Scope<"variant", [SymbolTable, HasParent<"ProgramOp">]> {
   let summary = "all that is specific to one machine kind";
   let description = [{
     Runs where the CPU has all `features`. `blob` names the shared object with the kernels, `sha256` its hash (the
-    writer of the package fills both in). Steps cover every T from 1 to the program's `max_tokens` once.
+    writer of the package fills both in). Steps cover every T from 1 to the program's `max_tokens` once. A table is
+    made for a number of `ranks`. Best variant first: a loader takes the first that runs.
 
     Example:
     ```mlir
@@ -129,11 +147,12 @@ def Sched_VariantOp : Sched_Scope<"variant", [SymbolTable, HasParent<"ProgramOp"
   let arguments = (ins StrAttr:$target, DefaultValuedAttr<StrArrayAttr, "{}">:$features, OptionalAttr<StrAttr>:$blob,
                        OptionalAttr<StrAttr>:$sha256,
                        DefaultValuedAttr<ConfinedAttr<I64Attr, [IntMinValue<1>, IntMaxValue<255>]>, "1">:$streams,
-                       DefaultValuedAttr<Sched_Count, "0">:$events);
+                       DefaultValuedAttr<Sched_Count, "0">:$events,
+                       DefaultValuedAttr<ConfinedAttr<I64Attr, [IntMinValue<1>, IntMaxValue<65535>]>, "1">:$ranks);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{
     $target (`features` $features^)? (`blob` $blob^ `sha256` $sha256)? (`streams` $streams^)? (`events` $events^)?
-    $body attr-dict
+    (`ranks` $ranks^)? $body attr-dict
   }];
   let builders = [OpBuilder<(ins "::llvm::StringRef":$target, "::llvm::ArrayRef<::llvm::StringRef>":$features,
                                  CArg<"int64_t", "1">:$streams, CArg<"int64_t", "0">:$events)>];
@@ -162,7 +181,8 @@ def Sched_BufferOp : Sched_Op<"buffer", [Symbol, ParentOneOf<["VariantOp", "Init
   let summary = "memory of a session";
   let description = [{
     `arena`: scratch of one step, whose slices were planned at Tmax. `state`: outlives the step, zero at the start.
-    `input` and `output`: written and read by the caller. `size` is in bytes and taken at Tmax.
+    `input`: what the caller asks, @tokens, @seq and @pos (i32 [T]), @runs (i32 [B+1]), @rows (i32 [M]). `output`:
+    @logits, f32 [M, V], the caller's memory. `size` is in bytes and taken at Tmax, that of an output at the step's M.
 
     Example:
     ```mlir

@@ -6,11 +6,12 @@
 // tensors are computed. Conflicts between unordered commands are the matter of
 // passes/Verify/VerifySched.cpp.
 //
-// How a slice is proved inside its buffer: both are affine in T, M, B and B*C,
-// and a session may bind any B, C >= 1 and any Tmax' up to the program's. The
-// slack (size - end) is linear in each, so its minimum is at a corner: M = T,
-// B = C = 1 once the coefficients of B and B*C do not shrink it, and Tmax' one
-// of the step's smallest T, its largest T, and the program's Tmax.
+// How a slice is proved inside its buffer: both are affine in T, M, B and B*C.
+// T and M <= T are those of the step, the buffer is measured at Tmax, and a
+// session may bind any B, C >= 1. The slack (size - end) is linear in each, so
+// it is smallest at a corner: T and M as large as the step allows, and B = C = 1
+// once the coefficients of B and B*C do not shrink it. An output is the caller's
+// memory, measured at the step's own T and M: there the smallest T is a corner too.
 //
 //===----------------------------------------------------------------------===//
 
@@ -39,13 +40,14 @@ private:
   LogicalResult verifyTensor(TensorOp tensor);
   LogicalResult verifyTable(TableOp table);
   LogicalResult verifyVariant(VariantOp variant);
+  LogicalResult verifyInterface(BufferOp buffer);
   LogicalResult verifySteps(VariantOp variant, SymbolTable &names);
   LogicalResult verifyInitializers(VariantOp variant, SymbolTable &names);
   LogicalResult verifyCommands(Block &block, SymbolTable &names, Scope &scope);
   LogicalResult verifySlice(Operation *op, SliceAttr slice, Scope &scope);
   LogicalResult verifyWeight(Operation *op, WeightAttr weight, Scope &scope);
   LogicalResult verifyInside(Operation *op, Attribute operand, int64_t offset, ExtentAttr extent, ExtentAttr size,
-                             Scope &scope);
+                             Scope &scope, bool isOutput = false);
   LogicalResult verifyInitialized(Operation *op, FlatSymbolRefAttr tensor, Scope &scope);
 
   ProgramOp program;
@@ -66,7 +68,7 @@ LogicalResult ProgramVerifier::verify() {
   for (Operation &op : program.getBody().front()) {
     LogicalResult result =
         llvm::TypeSwitch<Operation *, LogicalResult>(&op)
-            .Case([](FileOp) { return success(); })
+            .Case<FileOp, PackageFileOp>([](auto) { return success(); })
             .Case([&](TensorOp tensor) { return verifyTensor(tensor); })
             .Case([&](TableOp table) { return verifyTable(table); })
             .Case([&](VariantOp variant) -> LogicalResult {
@@ -81,7 +83,7 @@ LogicalResult ProgramVerifier::verify() {
               return verifyVariant(variant);
             })
             .Default([&](Operation *op) { // program_c1
-              return program.emitOpError("must hold only files, tensors, tables and variants, got '")
+              return program.emitOpError("must hold only files, package files, tensors, tables and variants, got '")
                      << op->getName() << "'";
             });
     if (failed(result)) {
@@ -91,7 +93,8 @@ LogicalResult ProgramVerifier::verify() {
   if (DictionaryAttr metadata = program.getMetadataAttr()) {
     for (NamedAttribute entry : metadata) {
       if (!isa<StringAttr>(entry.getValue())) { // program_c2
-        return program.emitOpError("metadata '") << entry.getName().getValue() << "' must be a string, got " << entry.getValue();
+        return program.emitOpError("metadata '")
+               << entry.getName().getValue() << "' must be a string, got " << entry.getValue();
       }
     }
   }
@@ -108,7 +111,8 @@ LogicalResult ProgramVerifier::verifyTensor(TensorOp tensor) {
   }
   int64_t offset = *tensor.getOffset(), size = file.getSize();
   if (offset > size || tensor.getByteSize() > size - offset) { // tensor_c8
-    return tensor.emitOpError("bytes ") << offset << " to " << toText(static_cast<__int128>(offset) + tensor.getByteSize())
+    return tensor.emitOpError("bytes ") << offset << " to "
+                                        << toText(static_cast<__int128>(offset) + tensor.getByteSize())
                                         << " must lie inside " << tensor.getFileAttr() << " (" << size << " bytes)";
   }
   return success();
@@ -121,8 +125,8 @@ LogicalResult ProgramVerifier::verifyTable(TableOp table) {
       return table.emitOpError("entry ") << entry.getTensor() << " must be a sched.tensor of the program";
     }
     if (entry.getOffset() >= tensor.getByteSize()) { // table_c4
-      return table.emitOpError("offset ") << entry.getOffset() << " must lie inside tensor " << entry.getTensor() << " ("
-                                          << tensor.getByteSize() << " bytes)";
+      return table.emitOpError("offset ") << entry.getOffset() << " must lie inside tensor " << entry.getTensor()
+                                          << " (" << tensor.getByteSize() << " bytes)";
     }
   }
   return success();
@@ -135,8 +139,38 @@ LogicalResult ProgramVerifier::verifyVariant(VariantOp variant) {
       return variant.emitOpError("must hold only kernels, buffers, constants, initializers and steps, got '")
              << op.getName() << "'";
     }
+    if (auto buffer = dyn_cast<BufferOp>(op); buffer && failed(verifyInterface(buffer))) {
+      return failure();
+    }
   }
   return success(succeeded(verifyInitializers(variant, names)) && succeeded(verifySteps(variant, names)));
+}
+
+/// Inputs and outputs are what a step of the C ABI takes and gives.
+LogicalResult ProgramVerifier::verifyInterface(BufferOp buffer) {
+  MLIRContext *context = buffer.getContext();
+  StringRef name = buffer.getSymName();
+  if (buffer.getKind() == BufferKind::Input) {
+    ExtentAttr expected = llvm::StringSwitch<ExtentAttr>(name)
+                              .Cases({"tokens", "seq", "pos"}, ExtentAttr::perTokens(context, 4))
+                              .Case("runs", ExtentAttr::get(context, 4, 0, 0, 4))
+                              .Case("rows", ExtentAttr::perRows(context, 4))
+                              .Default(nullptr);
+    if (!expected) { // buffer_c3
+      return buffer.emitOpError("input must be named tokens, seq, pos, runs or rows, got ") << buffer.getSymNameAttr();
+    }
+    if (buffer.getSize() != expected) { // buffer_c4
+      return buffer.emitOpError("size of input ") << name << " must be " << expected << ", got " << buffer.getSize();
+    }
+  }
+  if (buffer.getKind() == BufferKind::Output) {
+    auto expected = ExtentAttr::perRows(context, 4 * program.getVocab());
+    if (name != "logits" || buffer.getSize() != expected) { // buffer_c5
+      return buffer.emitOpError("output must be logits of size ")
+             << expected << " (f32 per row and id), got " << name << " of size " << buffer.getSize();
+    }
+  }
+  return success();
 }
 
 LogicalResult ProgramVerifier::verifyInitializers(VariantOp variant, SymbolTable &names) {
@@ -144,10 +178,12 @@ LogicalResult ProgramVerifier::verifyInitializers(VariantOp variant, SymbolTable
   for (auto initializer : variant.getBody().getOps<InitializerOp>()) {
     auto tensor = symbols.lookup<TensorOp>(initializer.getResult());
     if (!tensor || !tensor.getComputed()) { // initializer_c2
-      return initializer.emitOpError("result ") << initializer.getResultAttr() << " must be a computed sched.tensor of the program";
+      return initializer.emitOpError("result ")
+             << initializer.getResultAttr() << " must be a computed sched.tensor of the program";
     }
     if (computed.contains(initializer.getResultAttr().getAttr())) { // initializer_c3
-      return initializer.emitOpError("result ") << initializer.getResultAttr() << " must have one initializer, got a second";
+      return initializer.emitOpError("result ")
+             << initializer.getResultAttr() << " must have one initializer, got a second";
     }
     SymbolTable scratch(initializer);
     Scope scope{scratch, variant, initializer, /*minTokens=*/1, /*maxTokens=*/1};
@@ -163,19 +199,23 @@ LogicalResult ProgramVerifier::verifySteps(VariantOp variant, SymbolTable &names
   int64_t next = 1, limit = program.getMaxTokens();
   for (auto step : variant.getBody().getOps<StepOp>()) {
     if (static_cast<int64_t>(step.getMinTokens()) != next) { // step_c1
-      return step.emitOpError("must start at ") << next << " tokens, where the steps before end, got " << step.getMinTokens();
+      return step.emitOpError("must start at ")
+             << next << " tokens, where the steps before end, got " << step.getMinTokens();
     }
     if (step.getMaxTokens() < step.getMinTokens()) { // step_c2
-      return step.emitOpError("must end at or after its first token count ") << step.getMinTokens() << ", got " << step.getMaxTokens();
+      return step.emitOpError("must end at or after its first token count ")
+             << step.getMinTokens() << ", got " << step.getMaxTokens();
     }
-    Scope scope{names, variant, nullptr, static_cast<int64_t>(step.getMinTokens()), static_cast<int64_t>(step.getMaxTokens())};
+    Scope scope{names, variant, nullptr, static_cast<int64_t>(step.getMinTokens()),
+                static_cast<int64_t>(step.getMaxTokens())};
     if (scope.maxTokens <= limit && failed(verifyCommands(step.getBody().front(), names, scope))) {
       return failure();
     }
     next = scope.maxTokens + 1;
   }
   if (next - 1 != limit) { // variant_c5
-    return variant.emitOpError("steps must cover 1 to ") << limit << " tokens (max_tokens), but cover 1 to " << next - 1;
+    return variant.emitOpError("steps must cover 1 to ")
+           << limit << " tokens (max_tokens), but cover 1 to " << next - 1;
   }
   return success();
 }
@@ -195,19 +235,25 @@ LogicalResult ProgramVerifier::verifyCommands(Block &block, SymbolTable &names, 
       return op.emitOpError("stream ") << command.getStream() << " must be below the variant's number of streams, "
                                        << scope.variant.getStreams();
     }
+    if (scope.initializer && !isa<LaunchOp, CopyOp, FillOp>(op)) { // initializer_c7
+      return op.emitOpError("must not stand in an initializer, which holds launches, copies and fills");
+    }
     if (auto launch = dyn_cast<LaunchOp>(op)) {
       if (!names.lookup<KernelOp>(launch.getKernel())) { // launch_c1
         return op.emitOpError("kernel ") << launch.getKernelAttr() << " must be a sched.kernel of the variant";
       }
       if (scope.initializer && !launch.getGrid().getUnits().isConstant()) { // initializer_c5
-        return op.emitOpError("grid ") << launch.getGrid() << " must not depend on sizes: an initializer runs outside of steps";
+        return op.emitOpError("grid ") << launch.getGrid()
+                                       << " must not depend on sizes: an initializer runs outside of steps";
       }
     } else if (auto record = dyn_cast<RecordOp>(op)) {
       if (record.getEvent() >= scope.variant.getEvents()) { // record_c1
         return op.emitOpError("event ") << record.getEvent() << " must be below the variant's number of events, "
                                         << scope.variant.getEvents();
       }
-      recorded.insert(record.getEvent());
+      if (!recorded.insert(record.getEvent()).second) { // record_c2
+        return op.emitOpError("event ") << record.getEvent() << " must be recorded once, but is recorded before";
+      }
     } else if (auto wait = dyn_cast<WaitOp>(op)) {
       if (!recorded.contains(wait.getEvent())) { // wait_c1
         return op.emitOpError("event ") << wait.getEvent() << " must be recorded before, but is not";
@@ -226,26 +272,34 @@ LogicalResult ProgramVerifier::verifyCommands(Block &block, SymbolTable &names, 
       group = nullptr;
     }
     for (Attribute operand : command.getOperandAttrs()) {
-      LogicalResult result = llvm::TypeSwitch<Attribute, LogicalResult>(operand)
-                                 .Case([&](SliceAttr slice) { return verifySlice(&op, slice, scope); })
-                                 .Case([&](WeightAttr weight) { return verifyWeight(&op, weight, scope); })
-                                 .Case([&](TableRefAttr ref) -> LogicalResult {
-                                   auto table = symbols.lookup<TableOp>(ref.getTable().getAttr());
-                                   if (!table) { // command_c2
-                                     return op.emitOpError("table ") << ref.getTable() << " must be a sched.table of the program";
-                                   }
-                                   for (auto entry : table.getEntries().getAsRange<WeightAttr>()) {
-                                     if (failed(verifyInitialized(&op, entry.getTensor(), scope))) {
-                                       return failure();
-                                     }
-                                   }
-                                   return success();
-                                 })
-                                 .Case<SizeAttr, ScalarAttr, TensorMapAttr>([](auto) { return success(); })
-                                 .Default([&](Attribute other) { // command_c3
-                                   return op.emitOpError("operand must be a slice, weight, table, tensor map, size or constant, got ")
-                                          << other;
-                                 });
+      LogicalResult result =
+          llvm::TypeSwitch<Attribute, LogicalResult>(operand)
+              .Case([&](SliceAttr slice) { return verifySlice(&op, slice, scope); })
+              .Case([&](WeightAttr weight) { return verifyWeight(&op, weight, scope); })
+              .Case([&](TableRefAttr ref) -> LogicalResult {
+                auto table = symbols.lookup<TableOp>(ref.getTable().getAttr());
+                if (!table) { // command_c2
+                  return op.emitOpError("table ") << ref.getTable() << " must be a sched.table of the program";
+                }
+                for (auto entry : table.getEntries().getAsRange<WeightAttr>()) {
+                  if (failed(verifyInitialized(&op, entry.getTensor(), scope))) {
+                    return failure();
+                  }
+                }
+                return success();
+              })
+              .Case([&](SizeAttr size) -> LogicalResult {
+                if (scope.initializer) { // initializer_c8
+                  return op.emitOpError("operand ")
+                         << size << " must not stand in an initializer, which runs outside of steps";
+                }
+                return success();
+              })
+              .Case<ScalarAttr, TensorMapAttr>([](auto) { return success(); })
+              .Default([&](Attribute other) { // command_c3
+                return op.emitOpError("operand must be a slice, weight, table, tensor map, size or constant, got ")
+                       << other;
+              });
       if (failed(result)) {
         return failure();
       }
@@ -272,7 +326,8 @@ LogicalResult ProgramVerifier::verifyInitialized(Operation *op, FlatSymbolRefAtt
 LogicalResult ProgramVerifier::verifySlice(Operation *op, SliceAttr slice, Scope &scope) {
   Operation *target = scope.buffers.lookup(slice.getBuffer().getAttr());
   if (auto buffer = dyn_cast_or_null<BufferOp>(target)) {
-    return verifyInside(op, slice, slice.getOffset(), slice.getExtent(), buffer.getSize(), scope);
+    return verifyInside(op, slice, slice.getOffset(), slice.getExtent(), buffer.getSize(), scope,
+                        buffer.getKind() == BufferKind::Output);
   }
   if (auto constant = dyn_cast_or_null<ConstantOp>(target)) {
     if (writes(slice.getAccess())) { // slice_c4
@@ -281,7 +336,8 @@ LogicalResult ProgramVerifier::verifySlice(Operation *op, SliceAttr slice, Scope
     auto size = ExtentAttr::get(op->getContext(), constant.getBytes().size());
     return verifyInside(op, slice, slice.getOffset(), slice.getExtent(), size, scope);
   }
-  return op->emitOpError("buffer ") << slice.getBuffer() << " must be a sched.buffer or sched.constant of the " // slice_c2
+  return op->emitOpError("buffer ") << slice.getBuffer()
+                                    << " must be a sched.buffer or sched.constant of the " // slice_c2
                                     << (scope.initializer ? "initializer" : "variant");
 }
 
@@ -290,8 +346,12 @@ LogicalResult ProgramVerifier::verifyWeight(Operation *op, WeightAttr weight, Sc
   if (!tensor) { // weight_c3
     return op->emitOpError("tensor ") << weight.getTensor() << " must be a sched.tensor of the program";
   }
-  if (writes(weight.getAccess()) && (!scope.initializer || scope.initializer.getResultAttr() != weight.getTensor())) { // weight_c4
+  if (writes(weight.getAccess()) &&
+      (!scope.initializer || scope.initializer.getResultAttr() != weight.getTensor())) { // weight_c4
     return op->emitOpError() << weight << " must not be written: only an initializer writes, and only its own result";
+  }
+  if (weight.getExtent() && !weight.getExtent().isConstant()) { // weight_c6
+    return op->emitOpError() << weight << " must have a fixed extent: a tensor has no dynamic dim";
   }
   if (failed(verifyInitialized(op, weight.getTensor(), scope))) {
     return failure();
@@ -302,7 +362,7 @@ LogicalResult ProgramVerifier::verifyWeight(Operation *op, WeightAttr weight, Sc
 }
 
 LogicalResult ProgramVerifier::verifyInside(Operation *op, Attribute operand, int64_t offset, ExtentAttr extent,
-                                            ExtentAttr size, Scope &scope) {
+                                            ExtentAttr size, Scope &scope, bool isOutput) {
   if (scope.initializer && !extent.isConstant()) { // initializer_c6
     return op->emitOpError() << operand << " must not depend on sizes: an initializer runs outside of steps";
   }
@@ -311,13 +371,13 @@ LogicalResult ProgramVerifier::verifyInside(Operation *op, Attribute operand, in
   if (perCacheRow < 0 || perSequence + perCacheRow < 0) { // slice_c3
     return op->emitOpError() << operand << " must not grow faster with B and C than its buffer (" << size << ")";
   }
-  for (int64_t bound : {scope.minTokens, scope.maxTokens, static_cast<int64_t>(program.getMaxTokens())}) {
-    int64_t tokens = std::min(bound, scope.maxTokens);
+  for (int64_t tokens : {scope.minTokens, scope.maxTokens}) {
+    int64_t bound = isOutput ? tokens : program.getMaxTokens();
     __int128 end = offset + extent.evaluate(tokens, tokens, 1, 1);
     __int128 limit = size.evaluate(bound, bound, 1, 1);
     if (end > limit) { // slice_c3, weight_c5
-      return op->emitOpError() << operand << " must end inside its buffer: at T = " << tokens << " and Tmax = " << bound
-                               << " it ends at byte " << toText(end) << " of " << toText(limit);
+      return op->emitOpError() << operand << " must end inside its buffer: at T = " << tokens << " it ends at byte "
+                               << toText(end) << " of " << toText(limit);
     }
   }
   return success();

@@ -7,6 +7,10 @@
 sched.program vocab 8192 max_tokens 512 max_context 4096 dtype bf16 compiler "0.1.0" model "{}" checkpoint "/models/tiny" metadata {family = "mixtral"} {
   // CHECK-NEXT: sched.file @model.safetensors size 1048576 mtime_ns -5 header "{{[0-9a-f]+}}"
   sched.file @model.safetensors size 1048576 mtime_ns -5 header "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+  // CHECK-NEXT: sched.file @other.safetensors size 0 mtime_ns 7 header "{{[0-9a-f]+}}" sha256 "{{[0-9a-f]+}}"
+  sched.file @other.safetensors size 0 mtime_ns 7 header "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" sha256 "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+  // CHECK-NEXT: sched.package_file "tokenizer.json" size 1234 sha256 "{{[0-9a-f]+}}"
+  sched.package_file "tokenizer.json" size 1234 sha256 "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
   // CHECK-NEXT: sched.tensor @w : tensor<128x128xbf16> in @model.safetensors[4096]
   sched.tensor @w : tensor<128x128xbf16> in @model.safetensors[4096]
   // CHECK-NEXT: sched.tensor @"with space" : tensor<f32>
@@ -17,14 +21,14 @@ sched.program vocab 8192 max_tokens 512 max_context 4096 dtype bf16 compiler "0.
   sched.tensor @qkv computed : tensor<256x128xbf16>
   // CHECK-NEXT: sched.table @w1 [@w, @experts, @experts[8192], @qkv]
   sched.table @w1 [@w, @experts[0], @experts[8192], @qkv]
-  // CHECK-NEXT: sched.variant "avx512bf16" features ["avx512f", "avx512bf16"] blob "kernels-avx512bf16.so" sha256 "9f{{[0-9a-f]+}}" streams 2 events 1 {
-  sched.variant "avx512bf16" features ["avx512f", "avx512bf16"] blob "kernels-avx512bf16.so" sha256 "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" streams 2 events 1 {
+  // CHECK-NEXT: sched.variant "avx512bf16" features ["avx512f", "avx512bf16"] blob "kernels-avx512bf16.so" sha256 "9f{{[0-9a-f]+}}" streams 2 events 1 ranks 2 {
+  sched.variant "avx512bf16" features ["avx512f", "avx512bf16"] blob "kernels-avx512bf16.so" sha256 "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" streams 2 events 1 ranks 2 {
     // CHECK-NEXT: sched.kernel @gemv "linear, one token"
     sched.kernel @gemv "linear, one token"
     // CHECK-NEXT: sched.kernel @plain
     sched.kernel @plain
-    // CHECK-NEXT: sched.buffer @arena arena size 1048576 align 128
-    sched.buffer @arena arena size 1048576 align 128
+    // CHECK-NEXT: sched.buffer @arena arena size 1048576
+    sched.buffer @arena arena size 1048576
     // CHECK-NEXT: sched.buffer @kv state size 128*B*C
     sched.buffer @kv state size 128*B*C align 64
     // CHECK-NEXT: sched.buffer @runs input size 4 + 4*B
