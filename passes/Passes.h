@@ -1,0 +1,25 @@
+//===- Passes.h - Constructors and registration of every pass ---------------===//
+//
+// Generated from Passes.td: `create<Name>()`, `<Name>Options` and
+// `registerMoePasses()`. Registration reaches into every library of passes, so
+// only tools/common/RegisterAll.cpp calls it.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_PASSES_H
+#define MOE_PASSES_H
+
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/Pass/Pass.h"
+
+namespace mlir::moe {
+
+#define GEN_PASS_DECL
+#include "passes/Passes.h.inc"
+
+#define GEN_PASS_REGISTRATION
+#include "passes/Passes.h.inc"
+
+} // namespace mlir::moe
+
+#endif // MOE_PASSES_H

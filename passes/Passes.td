@@ -1,0 +1,28 @@
+//===- Passes.td - Every pass of moe-opt ------------------------------------===//
+//
+// One entry per pass, whichever library implements it: flag `moe-verb-noun`,
+// summary, description with the reason for its existence, a before/after example,
+// options, dependent dialects. The implementation defines GEN_PASS_DEF_<NAME> and
+// includes passes/Passes.h.inc; tools/common/RegisterAll.cpp links its library.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_PASSES_TD
+#define MOE_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+//===----------------------------------------------------------------------===//
+// Contracts of a phase (passes/Verify)
+//===----------------------------------------------------------------------===//
+
+def VerifyMoeLevel : Pass<"moe-verify-moe-level", "::mlir::ModuleOp"> {
+  let summary = "check the contract of the moe level";
+  let description = [{
+    Run after import and after every group of passes on the moe level; changes nothing. The rules are in docs/spec.md,
+    "The moe level": only the leading dimension of an activation is dynamic, the step has its signature, inline
+    constants stay below 1 MiB, nothing names a target.
+  }];
+}
+
+#endif // MOE_PASSES_TD
