@@ -1,8 +1,7 @@
-//===- Passes.h - Constructors and registration of every pass ---------------===//
+//===- Passes.h - Constructors and registration of the moe level's passes ---===//
 //
 // Generated from Passes.td: `create<Name>()`, `<Name>Options` and
-// `registerMoePasses()`. Registration reaches into every library of passes, so
-// only tools/common/RegisterAll.cpp calls it.
+// `registerMoePasses()`.
 //
 //===----------------------------------------------------------------------===//
 

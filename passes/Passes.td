@@ -1,9 +1,9 @@
-//===- Passes.td - Every pass of moe-opt ------------------------------------===//
+//===- Passes.td - Passes on the moe level ----------------------------------===//
 //
-// One entry per pass, whichever library implements it: flag `moe-verb-noun`,
-// summary, description with the reason for its existence, a before/after example,
-// options, dependent dialects. The implementation defines GEN_PASS_DEF_<NAME> and
-// includes passes/Passes.h.inc; tools/common/RegisterAll.cpp links its library.
+// One entry per pass: flag `moe-verb-noun`, summary, description with the reason for
+// its existence, options, dependent dialects. The implementation defines
+// GEN_PASS_DEF_<NAME> and includes passes/Passes.h.inc. A lowering keeps its own
+// Passes.td; tools/common/RegisterAll.cpp registers all of them.
 //
 //===----------------------------------------------------------------------===//
 

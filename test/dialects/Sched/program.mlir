@@ -1,7 +1,7 @@
 // Round trip of a whole program: every declaration, command, operand kind and extent.
 // RUN: moe-opt %s | moe-opt | FileCheck %s
 // RUN: moe-opt %s --mlir-print-op-generic | moe-opt | FileCheck %s
-// RUN: moe-opt %s --emit-bytecode | moe-opt | FileCheck %s
+// RUN: moe-opt %s --emit-bytecode | moe-opt --allow-bytecode | FileCheck %s
 
 // CHECK: sched.program vocab 8192 max_tokens 512 max_context 4096 dtype bf16 compiler "0.1.0" model "{}" checkpoint "/models/tiny" metadata {family = "mixtral"} {
 sched.program vocab 8192 max_tokens 512 max_context 4096 dtype bf16 compiler "0.1.0" model "{}" checkpoint "/models/tiny" metadata {family = "mixtral"} {
