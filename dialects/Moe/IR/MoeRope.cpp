@@ -37,8 +37,7 @@ llvm::SmallVector<double> moe::computeInverseFrequencies(RopeAttr rope) {
     break;
   case RopeKind::Llama3:
     for (double &f : result) {
-      double wavelength = 2 * M_PI / f, low = rope.getLowFreqFactor().getValueAsDouble(),
-             high = rope.getHighFreqFactor().getValueAsDouble();
+      double wavelength = 2 * M_PI / f, low = rope.getLowFreqFactor().getValueAsDouble(), high = rope.getHighFreqFactor().getValueAsDouble();
       if (wavelength > context / low) {
         f /= factor;
       } else if (wavelength >= context / high) {

@@ -1,0 +1,34 @@
+//===- CheckpointDirectory.h - A Hugging Face directory, opened -------------===//
+//
+// config.json and the headers of all safetensors files of one directory: what
+// importModel needs, and what the program file records about the weights. The
+// formats themselves are read by runtime/readers.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_LOWERING_HFTOMOE_CHECKPOINTDIRECTORY_H
+#define MOE_LOWERING_HFTOMOE_CHECKPOINTDIRECTORY_H
+
+#include "lowering/HFToMoe/MoeImporter.h"
+#include "runtime/readers/Safetensors.h"
+
+namespace mlir::moe {
+
+struct CheckpointDirectory {
+  std::string path;
+  ModelConfig config;
+  moert::readers::Checkpoint checkpoint;
+};
+
+/// Opens `path`, a directory with config.json and safetensors files.
+llvm::Expected<CheckpointDirectory> openCheckpointDirectory(llvm::StringRef path);
+
+/// Opens only the weights of `path` (a directory or one .safetensors file).
+llvm::Expected<moert::readers::Checkpoint> openWeights(llvm::StringRef path);
+
+/// The tensors of a checkpoint by name.
+TensorHeaders getTensorHeaders(const moert::readers::Checkpoint &checkpoint);
+
+} // namespace mlir::moe
+
+#endif // MOE_LOWERING_HFTOMOE_CHECKPOINTDIRECTORY_H

@@ -1,0 +1,167 @@
+//===- Inspect.cpp - moec inspect: what a directory or a package holds ------===//
+
+#include "tools/moec/Model.h"
+#include "tools/moec/OutputFile.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/FormatVariadic.h"
+#include "llvm/Support/MemoryBuffer.h"
+#include "lowering/HFToMoe/JsonFile.h"
+#include "runtime/format/Checksum.h"
+#include "tools/moec/RuntimeLibrary.h"
+
+using namespace moec;
+using llvm::formatv;
+using mlir::moe::makeError;
+
+namespace {
+
+/// One line of the text form.
+void row(llvm::StringRef key, const llvm::Twine &value) { llvm::outs() << formatv("  {0,-18} ", key) << value << '\n'; }
+
+} // namespace
+
+static ExitCode inspectDirectory(const InspectCommand &command) {
+  mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);
+  DiagnosticPrinter diagnostics(context);
+  llvm::Expected<mlir::moe::CheckpointDirectory> directory = mlir::moe::openCheckpointDirectory(command.path);
+  if (!directory) {
+    return fail(directory.takeError());
+  }
+  const mlir::moe::ModelConfig config = directory->config;
+  uint64_t bytes = 0;
+  for (const auto &tensor : directory->checkpoint.tensors()) {
+    bytes += tensor.bytes;
+  }
+  const size_t files = directory->checkpoint.files().size(), tensors = directory->checkpoint.tensors().size();
+  llvm::Expected<Model> model = importDirectory(context, std::move(*directory), ModelOptions());
+  if (!model) {
+    return fail(model.takeError());
+  }
+  if (command.json) {
+    llvm::json::Object result = describeModel(*model);
+    result["kind"] = "checkpoint";
+    result["class"] = config.family->className;
+    result["shape"] = llvm::json::Object{{"layers", config.layers},
+                                         {"hidden", config.hidden},
+                                         {"ffn", config.ffn},
+                                         {"vocab", config.vocab},
+                                         {"heads", config.heads},
+                                         {"kv_heads", config.kvHeads},
+                                         {"head_dim", config.headDim},
+                                         {"experts", config.experts},
+                                         {"experts_per_token", config.expertsPerToken}};
+    result["rope"] = stringifyRopeKind(config.rope.kind);
+    result["weight_bytes"] = bytes;
+    result["tensors"] = tensors;
+    result["files"] = files;
+    printJson(std::move(result));
+    return kSuccess;
+  }
+  llvm::outs() << command.path << ": Hugging Face checkpoint\n";
+  row("class", config.family->className + " (" + config.family->modelType + ")");
+  row("parameters", withCommas(model->parameters));
+  row("weights", formatv("{0} bytes, {1} tensors in {2} {3}", withCommas(bytes), tensors, files, files == 1 ? "file" : "files").str());
+  row("layers", llvm::Twine(config.layers) + ", H " + llvm::Twine(config.hidden) + ", I " + llvm::Twine(config.ffn) + ", V " +
+                    llvm::Twine(config.vocab));
+  row("attention", llvm::Twine(config.heads) + " heads, " + llvm::Twine(config.kvHeads) + " kv heads, D " +
+                       llvm::Twine(config.headDim) + ", RoPE " + stringifyRopeKind(config.rope.kind));
+  if (config.experts != 0) {
+    row("experts", llvm::Twine(config.experts) + ", " + llvm::Twine(config.expertsPerToken) + " per token");
+  }
+  row("context", withCommas(config.maxPositions) + " tokens");
+  row("activations", model->dtype + " by default");
+  for (const std::string &note : model->notes) {
+    row("note", note);
+  }
+  return kSuccess;
+}
+
+/// The manifest, after comparing every file that it names with its size and SHA-256.
+static llvm::Expected<llvm::json::Value> checkManifest(const std::string &package) {
+  llvm::Expected<llvm::json::Value> manifest = mlir::moe::readJsonFile(package + "/" + kManifestFile.str());
+  if (!manifest) {
+    return manifest.takeError();
+  }
+  const llvm::json::Object *object = manifest->getAsObject();
+  const llvm::json::Object *files = object ? object->getObject("files") : nullptr;
+  if (!files) {
+    return makeError(package + "/" + kManifestFile + ": has no 'files'; it was not written by moec");
+  }
+  for (const auto &[name, value] : *files) {
+    const llvm::json::Object *entry = value.getAsObject();
+    llvm::StringRef expected = entry ? entry->getString("sha256").value_or("") : "";
+    std::string path = package + "/" + name.str();
+    auto buffer = llvm::MemoryBuffer::getFile(path, /*IsText=*/false, /*RequiresNullTerminator=*/false);
+    if (!buffer) {
+      return makeError(path + ": cannot be read: " + buffer.getError().message());
+    }
+    llvm::StringRef contents = (*buffer)->getBuffer();
+    std::string actual = moert::format::toHex(moert::format::sha256(contents.data(), contents.size()));
+    if (actual != expected) {
+      return makeError(path + ": SHA-256 is " + actual + ", but the manifest says " + expected +
+                       "; the package is damaged, compile it again");
+    }
+  }
+  return manifest;
+}
+
+static ExitCode inspectPackage(const InspectCommand &command) {
+  llvm::Expected<llvm::json::Value> manifest = checkManifest(command.path);
+  if (!manifest) {
+    return fail(manifest.takeError());
+  }
+  // The runtime's own load check, when the library is there.
+  std::string loaded;
+  if (llvm::Expected<RuntimeLibrary> runtime = RuntimeLibrary::open()) {
+    if (llvm::Error error = runtime->checkPackage(command.path)) {
+      return fail(std::move(error));
+    }
+    loaded = "passes the load check of libmoert " + runtime->getVersion();
+  } else {
+    loaded = "not load-checked: " + llvm::toString(runtime.takeError());
+  }
+  llvm::json::Object &object = *manifest->getAsObject();
+  if (command.json) {
+    object["kind"] = "package";
+    object["load_check"] = loaded;
+    printJson(std::move(*manifest));
+    return kSuccess;
+  }
+  auto text = [](const llvm::json::Object *from, llvm::StringRef key) {
+    const llvm::json::Value *value = from ? from->get(key) : nullptr;
+    if (!value) {
+      return std::string("unknown");
+    }
+    if (auto number = value->getAsInteger()) {
+      return withCommas(*number);
+    }
+    return value->getAsString().value_or("unknown").str();
+  };
+  const llvm::json::Object *model = object.getObject("model");
+  llvm::outs() << command.path << ": package\n";
+  row("compiler", text(&object, "compiler"));
+  row("model", text(model, "family") + ", " + text(model, "parameters") + " parameters, activations " + text(model, "dtype"));
+  row("weights", text(model, "checkpoint"));
+  row("tokens per step", text(&object, "max_tokens") + " at most");
+  if (const llvm::json::Array *targets = object.getArray("targets")) {
+    std::string names;
+    for (const llvm::json::Value &target : *targets) {
+      names += (names.empty() ? "" : ", ") + target.getAsString().value_or("").str();
+    }
+    row("variants", names);
+  }
+  for (const auto &[name, entry] : *object.getObject("files")) {
+    row(name, text(entry.getAsObject(), "size") + " bytes");
+  }
+  row("state", loaded);
+  return kSuccess;
+}
+
+ExitCode moec::runInspect(const InspectCommand &command) {
+  if (!llvm::sys::fs::exists(command.path)) {
+    printError(command.path + ": no such file or directory");
+    return kUserError;
+  }
+  return isPackage(command.path) ? inspectPackage(command) : inspectDirectory(command);
+}

@@ -1,0 +1,120 @@
+//===- Model.cpp - The module that a command works on, where it came from ---===//
+
+#include "tools/moec/Model.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/FileSystem.h"
+#include "lowering/HFToMoe/JsonFile.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Pass/PassManager.h"
+#include "passes/Passes.h"
+#include "tools/common/GuardedParse.h"
+#include "tools/common/RegisterAll.h"
+
+using namespace moec;
+using mlir::moe::makeError;
+using llvm::Expected;
+using llvm::StringRef;
+
+static void loadDialects(mlir::MLIRContext &context) {
+  mlir::DialectRegistry registry;
+  mlir::moe::registerAllDialects(registry);
+  context.appendDialectRegistry(registry);
+  context.loadDialect<mlir::func::FuncDialect, mlir::moe::MoeDialect>();
+}
+
+/// The contract of the moe level.
+static mlir::LogicalResult verifyLevel(mlir::ModuleOp module) {
+  mlir::PassManager manager(module.getContext());
+  manager.addPass(mlir::moe::createVerifyMoeLevel());
+  return manager.run(module);
+}
+
+/// What `moe.model` of the module says; keys that are absent leave the fields as they are.
+static void readModelAttr(Model &model) {
+  auto facts = model.module.get()->getAttrOfType<mlir::DictionaryAttr>(mlir::moe::kModelAttr);
+  if (!facts) {
+    return;
+  }
+  auto text = [&](StringRef key, std::string &out) {
+    if (auto value = facts.getAs<mlir::StringAttr>(key)) {
+      out = value.getValue().str();
+    }
+  };
+  auto number = [&](StringRef key, int64_t &out) {
+    if (auto value = facts.getAs<mlir::IntegerAttr>(key); value && value.getType().isInteger(64)) {
+      out = value.getInt();
+    }
+  };
+  text("family", model.family);
+  text("dtype", model.dtype);
+  text("checkpoint", model.directory);
+  number("parameters", model.parameters);
+  number("max_context", model.maxContext);
+}
+
+Expected<Model> moec::importDirectory(mlir::MLIRContext &context, mlir::moe::CheckpointDirectory directory,
+                                      const ModelOptions &options) {
+  loadDialects(context);
+  mlir::moe::ImportOptions importOptions{options.dtype, options.allowUnusedTensors, directory.path};
+  Expected<mlir::moe::ImportedModel> imported = mlir::moe::importModel(
+      context, directory.config, mlir::moe::getTensorHeaders(directory.checkpoint), importOptions);
+  if (!imported) {
+    std::string message;
+    for (StringRef line : llvm::split(llvm::toString(imported.takeError()), '\n')) {
+      message += (message.empty() ? "" : "\n") + directory.path + ": " + line.str();
+    }
+    return makeError(message);
+  }
+  Model model;
+  model.module = std::move(imported->module);
+  model.checkpoint = std::move(directory.checkpoint);
+  model.notes = std::move(imported->notes);
+  readModelAttr(model);
+  if (mlir::failed(verifyLevel(*model.module))) {
+    return makeError(directory.path + ": the imported model breaks the rules of the moe level (above); this is a bug in moec, please report it");
+  }
+  return model;
+}
+
+Expected<Model> moec::parseModel(mlir::MLIRContext &context, StringRef path) {
+  loadDialects(context);
+  llvm::sys::fs::file_status status;
+  if (std::error_code error = llvm::sys::fs::status(path, status)) {
+    return makeError(path + ": cannot be read: " + error.message());
+  }
+  if (!llvm::sys::fs::is_regular_file(status)) {
+    return makeError(path + ": is neither a Hugging Face model directory nor a file of moe IR");
+  }
+  Expected<mlir::OwningOpRef<mlir::ModuleOp>> module = mlir::moe::parseGuarded(path, &context);
+  if (!module) {
+    return module.takeError();
+  }
+  if (!*module || mlir::failed(verifyLevel(**module))) {
+    return makeError(path + ": is not a valid module of moe IR");
+  }
+  Model model;
+  model.module = std::move(*module);
+  readModelAttr(model);
+  return model;
+}
+
+std::string moec::printModule(mlir::ModuleOp module, bool locations) {
+  std::string text;
+  llvm::raw_string_ostream stream(text);
+  mlir::OpPrintingFlags flags;
+  if (locations) {
+    flags.enableDebugInfo();
+  }
+  module->print(stream, flags);
+  stream << '\n';
+  return text;
+}
+
+llvm::json::Object moec::describeModel(const Model &model) {
+  return llvm::json::Object{{"family", model.family},
+                            {"dtype", model.dtype},
+                            {"parameters", model.parameters},
+                            {"max_context", model.maxContext},
+                            {"checkpoint", model.directory},
+                            {"notes", llvm::json::Array(model.notes)}};
+}

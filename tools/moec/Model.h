@@ -1,0 +1,48 @@
+//===- Model.h - The module that a command works on, and where it came from -===//
+//
+// Either imported from a Hugging Face directory or parsed from a file of moe
+// IR. Text of unknown origin is guarded first: MLIR's parser recurses with the
+// nesting of its input, and its bytecode reader is not hardened.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_TOOLS_MOEC_MODEL_H
+#define MOE_TOOLS_MOEC_MODEL_H
+
+#include "lowering/HFToMoe/CheckpointDirectory.h"
+#include "tools/moec/Console.h"
+
+namespace moec {
+
+struct Model {
+  mlir::OwningOpRef<mlir::ModuleOp> module;
+  /// The open checkpoint; absent when IR was read and no weights were asked for.
+  std::optional<moert::readers::Checkpoint> checkpoint;
+  /// Where the weights are, as the user named it.
+  std::string directory;
+  std::string family, dtype;
+  int64_t parameters = 0, maxContext = 0;
+  std::vector<std::string> notes;
+};
+
+struct ModelOptions {
+  std::string dtype;
+  bool allowUnusedTensors = false;
+};
+
+/// Imports an open directory. The module passes the verifier or an error is returned.
+llvm::Expected<Model> importDirectory(mlir::MLIRContext &context, mlir::moe::CheckpointDirectory directory,
+                                      const ModelOptions &options);
+
+/// Parses a file of moe IR. Diagnostics go to the handler of `context`; the error says only that it failed.
+llvm::Expected<Model> parseModel(mlir::MLIRContext &context, llvm::StringRef path);
+
+/// The module as text.
+std::string printModule(mlir::ModuleOp module, bool locations);
+
+/// What --json says about a model.
+llvm::json::Object describeModel(const Model &model);
+
+} // namespace moec
+
+#endif // MOE_TOOLS_MOEC_MODEL_H

@@ -1,0 +1,233 @@
+//===- OutputFile.cpp - Files and packages that are whole or absent ---------===//
+
+#include "tools/moec/OutputFile.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/Path.h"
+#include "llvm/Support/raw_ostream.h"
+#include "runtime/format/Checksum.h"
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+using namespace moec;
+using llvm::Error;
+using llvm::Expected;
+using llvm::StringRef;
+using llvm::Twine;
+namespace fs = llvm::sys::fs;
+namespace path_ns = llvm::sys::path;
+
+/// Files of a model that go into the package are configs and tokenizers, not weights.
+static constexpr uint64_t kMaxCopiedBytes = 256 << 20;
+
+static Error makeError(const Twine &message) {
+  return llvm::createStringError(llvm::inconvertibleErrorCode(), message);
+}
+
+static Error systemError(StringRef path, StringRef action) {
+  int code = errno;
+  StringRef hint = code == ENOSPC || code == EDQUOT ? "; free some space or choose another place" : "";
+  return makeError(path + ": cannot be " + action + ": " + std::strerror(code) + hint);
+}
+
+/// Writes and flushes one new file.
+static Error writeNewFile(StringRef path, StringRef contents) {
+  int descriptor = ::open(path.str().c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (descriptor < 0) {
+    return systemError(path, "created");
+  }
+  const char *data = contents.data();
+  size_t left = contents.size();
+  while (left != 0) {
+    ssize_t written = ::write(descriptor, data, std::min<size_t>(left, 1 << 30));
+    if (written < 0 && errno == EINTR) {
+      continue;
+    }
+    if (written <= 0) {
+      Error error = systemError(path, "written");
+      ::close(descriptor);
+      return error;
+    }
+    data += written;
+    left -= static_cast<size_t>(written);
+  }
+  if (::fsync(descriptor) != 0) {
+    Error error = systemError(path, "flushed to disk");
+    ::close(descriptor);
+    return error;
+  }
+  return ::close(descriptor) == 0 ? Error::success() : systemError(path, "closed");
+}
+
+/// Flushes an existing file or the entries of a directory.
+static Error flush(StringRef path) {
+  int descriptor = ::open(path.str().c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) {
+    return systemError(path, "opened");
+  }
+  Error error = ::fsync(descriptor) == 0 ? Error::success() : systemError(path, "flushed to disk");
+  ::close(descriptor);
+  return error;
+}
+
+static StringRef parentOf(StringRef path) {
+  StringRef parent = path_ns::parent_path(path);
+  return parent.empty() ? "." : parent;
+}
+
+/// "<path>.tmp-<pid>". Such names of processes that are gone (killed while writing) are removed.
+static std::string temporaryName(StringRef path) {
+  std::string prefix = (path_ns::filename(path) + ".tmp-").str();
+  std::error_code error;
+  for (fs::directory_iterator it(parentOf(path), error), end; it != end && !error; it.increment(error)) {
+    StringRef name = path_ns::filename(it->path());
+    int owner;
+    if (name.consume_front(prefix) && !name.getAsInteger(10, owner) && ::kill(owner, 0) != 0 && errno == ESRCH) {
+      fs::remove_directories(it->path());
+      fs::remove(it->path());
+    }
+  }
+  return (path + ".tmp-" + Twine(::getpid())).str();
+}
+
+Error moec::writeOutput(StringRef path, StringRef contents) {
+  if (path == "-") {
+    llvm::outs() << contents;
+    llvm::outs().flush();
+    if (llvm::outs().has_error()) {
+      std::string reason = llvm::outs().error().message();
+      llvm::outs().clear_error();
+      return makeError("standard output cannot be written: " + reason);
+    }
+    return Error::success();
+  }
+  if (fs::is_directory(path)) {
+    return makeError(path + ": is a directory, but the output is one file; name a file");
+  }
+  std::string temporary = temporaryName(path);
+  if (Error error = writeNewFile(temporary, contents)) {
+    fs::remove(temporary);
+    return error;
+  }
+  if (::rename(temporary.c_str(), path.str().c_str()) != 0) {
+    Error error = systemError(path, "replaced");
+    fs::remove(temporary);
+    return error;
+  }
+  return flush(parentOf(path));
+}
+
+//===----------------------------------------------------------------------===//
+// Packages
+//===----------------------------------------------------------------------===//
+
+bool moec::isPackage(StringRef directory) { return fs::is_regular_file(directory + "/" + kProgramFile); }
+
+static bool isEmptyDirectory(StringRef path) {
+  std::error_code error;
+  return fs::is_directory(path) && fs::directory_iterator(path, error) == fs::directory_iterator() && !error;
+}
+
+Expected<PackageWriter> PackageWriter::create(StringRef path) {
+  path = path.rtrim('/');
+  if (path.empty()) {
+    return makeError("the package needs a name: -o PKG");
+  }
+  if (fs::exists(path) && !isPackage(path) && !isEmptyDirectory(path)) {
+    return makeError(path + ": exists and is not a package (it has no " + kProgramFile +
+                     "), so it is not overwritten; choose another name or remove it");
+  }
+  std::string temporary = temporaryName(path);
+  if (::mkdir(temporary.c_str(), 0755) != 0) {
+    return systemError(temporary, "created");
+  }
+  return PackageWriter(path.str(), std::move(temporary));
+}
+
+PackageWriter::PackageWriter(PackageWriter &&other)
+    : path(std::move(other.path)), temporary(std::move(other.temporary)), entries(std::move(other.entries)) {
+  other.temporary.clear();
+}
+
+PackageWriter::~PackageWriter() {
+  if (!temporary.empty()) {
+    fs::remove_directories(temporary);
+  }
+}
+
+Error PackageWriter::add(StringRef name, StringRef contents) {
+  if (Error error = writeNewFile(temporary + "/" + name.str(), contents)) {
+    return error;
+  }
+  entries.push_back({name.str(), moert::format::toHex(moert::format::sha256(contents.data(), contents.size())), contents.size()});
+  return Error::success();
+}
+
+Expected<bool> PackageWriter::addCopy(StringRef name, StringRef from) {
+  fs::file_status status;
+  if (fs::status(from, status) || !fs::is_regular_file(status)) {
+    return false;
+  }
+  if (status.getSize() > kMaxCopiedBytes) {
+    return makeError(from + ": has " + Twine(status.getSize()) + " bytes, but a file that is copied into a package has at most " +
+                     Twine(kMaxCopiedBytes));
+  }
+  auto buffer = llvm::MemoryBuffer::getFile(from, /*IsText=*/false, /*RequiresNullTerminator=*/false);
+  if (!buffer) {
+    return makeError(from + ": cannot be read: " + buffer.getError().message());
+  }
+  if (Error error = add(name, (*buffer)->getBuffer())) {
+    return std::move(error);
+  }
+  return true;
+}
+
+Error PackageWriter::adopt(StringRef name) {
+  std::string file = temporary + "/" + name.str();
+  if (Error error = flush(file)) {
+    return error;
+  }
+  auto buffer = llvm::MemoryBuffer::getFile(file, /*IsText=*/false, /*RequiresNullTerminator=*/false);
+  if (!buffer) {
+    return makeError(file + ": cannot be read: " + buffer.getError().message());
+  }
+  StringRef contents = (*buffer)->getBuffer();
+  entries.push_back({name.str(), moert::format::toHex(moert::format::sha256(contents.data(), contents.size())), contents.size()});
+  return Error::success();
+}
+
+Error PackageWriter::commit() {
+  if (Error error = flush(temporary)) {
+    return error;
+  }
+  if (!fs::exists(path) || isEmptyDirectory(path)) {
+    if (::rename(temporary.c_str(), path.c_str()) != 0) {
+      return systemError(path, "created");
+    }
+  } else {
+    // rename(2) does not replace a directory with files: swap the two, so that at every moment a whole package is at
+    // `path`, and remove the old one. Where the file system cannot swap, the old one steps aside first.
+    if (::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, path.c_str(), RENAME_EXCHANGE) != 0) {
+      std::string old = temporary + ".old";
+      if (::rename(path.c_str(), old.c_str()) != 0) {
+        return systemError(path, "replaced");
+      }
+      if (::rename(temporary.c_str(), path.c_str()) != 0) {
+        Error error = systemError(path, "replaced");
+        if (::rename(old.c_str(), path.c_str()) != 0) {
+          return llvm::joinErrors(std::move(error), systemError(old, "put back"));
+        }
+        return error;
+      }
+      temporary = old;
+    }
+    fs::remove_directories(temporary);
+  }
+  temporary.clear();
+  return flush(parentOf(path));
+}

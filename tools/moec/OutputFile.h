@@ -1,0 +1,61 @@
+//===- OutputFile.h - Files and packages that are whole or absent -----------===//
+//
+// Everything is written under a temporary name beside its place, flushed to
+// disk and renamed. A full disk, a signal or a kill leaves the old file (or
+// nothing), never half of the new one.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_TOOLS_MOEC_OUTPUTFILE_H
+#define MOE_TOOLS_MOEC_OUTPUTFILE_H
+
+#include "llvm/Support/Error.h"
+
+namespace moec {
+
+/// Writes `contents` to `path` ("-": stdout), whole or not at all.
+llvm::Error writeOutput(llvm::StringRef path, llvm::StringRef contents);
+
+/// A package directory in the making.
+class PackageWriter {
+public:
+  /// Prepares `<path>.tmp-<pid>`. An existing `path` must be a package, an empty directory, or not there.
+  static llvm::Expected<PackageWriter> create(llvm::StringRef path);
+  PackageWriter(PackageWriter &&other);
+  /// Removes what was written, unless committed.
+  ~PackageWriter();
+
+  /// Writes a file of the package; `name` is plain.
+  llvm::Error add(llvm::StringRef name, llvm::StringRef contents);
+  /// Copies a small file of the model (a tokenizer, a config) if it is there; `contents` receives its bytes.
+  llvm::Expected<bool> addCopy(llvm::StringRef name, llvm::StringRef from);
+
+  /// A file in the package so far.
+  struct Entry {
+    std::string name, sha256;
+    uint64_t size;
+  };
+  llvm::ArrayRef<Entry> getEntries() const { return entries; }
+  /// Where files are written until `commit`; a linker may write here, followed by `adopt`.
+  llvm::StringRef getDirectory() const { return temporary; }
+  /// Takes a file that another program wrote into `getDirectory()`.
+  llvm::Error adopt(llvm::StringRef name);
+
+  /// Flushes everything and puts the directory into its place, replacing an older package.
+  llvm::Error commit();
+
+private:
+  PackageWriter(std::string path, std::string temporary) : path(std::move(path)), temporary(std::move(temporary)) {}
+
+  std::string path, temporary;
+  std::vector<Entry> entries;
+};
+
+/// Whether `directory` holds a package: it has a program file.
+bool isPackage(llvm::StringRef directory);
+
+constexpr llvm::StringLiteral kProgramFile = "program.moep", kManifestFile = "manifest.json";
+
+} // namespace moec
+
+#endif // MOE_TOOLS_MOEC_OUTPUTFILE_H

@@ -1,0 +1,112 @@
+//===- moec.cpp - The command line of the compiler --------------------------===//
+//
+// Parses options with CLI11 and calls a command. This is the one file of the
+// compiler that is built with exceptions and RTTI, which CLI11 needs; it
+// includes nothing of MLIR, and no exception leaves it.
+//
+//===----------------------------------------------------------------------===//
+
+#include "tools/moec/Commands.h"
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <iostream>
+
+using namespace moec;
+
+static void addCommon(CLI::App *app, CommonOptions &options) {
+  app->add_flag("--json", options.json, "print one JSON object on stdout");
+  app->add_flag("--quiet", options.quiet, "no progress and no notes on stderr");
+}
+
+static void addDtype(CLI::App *app, std::string &dtype) {
+  app->add_option("--dtype", dtype, "element type of activations (default: bf16 if the weights are, else f32)")
+      ->check(CLI::IsMember({"f32", "bf16"}));
+}
+
+static const char *const kUnusedHelp = "import although the checkpoint has tensors that the model does not use";
+
+static void addImport(CLI::App &app, ImportCommand &command) {
+  CLI::App *sub = app.add_subcommand("import", "read a Hugging Face directory and write moe IR (weights stay where they are)");
+  sub->footer("Example:\n  moec import examples/models/tiny-mixtral -o model.mlir --dtype f32");
+  sub->add_option("DIR", command.directory, "directory with config.json and *.safetensors")->required();
+  sub->add_option("-o", command.output, "file to write; - is standard output")->required();
+  addDtype(sub, command.dtype);
+  sub->add_option("--expect-parameters", command.expectParameters, "fail unless the model has this many parameters")
+      ->check(CLI::NonNegativeNumber);
+  sub->add_flag("--allow-unused-tensors", command.allowUnusedTensors, kUnusedHelp);
+  sub->add_flag("--locations", command.locations, "print the layer that every op comes from");
+  addCommon(sub, command);
+}
+
+static void addCompile(CLI::App &app, CompileCommand &command) {
+  CLI::App *sub = app.add_subcommand("compile", "compile a Hugging Face directory or moe IR to a package for moe-run");
+  sub->footer("Example:\n  moec compile examples/models/tiny-mixtral -o mixtral.pkg --dtype bf16");
+  sub->add_option("MODEL", command.input, "Hugging Face directory, or a file of moe IR")->required();
+  sub->add_option("-o", command.output, "package directory (or, with --emit, file) to write")->required();
+  sub->add_option("--target", command.target, "cpu (all variants), or cpu:NAME")->capture_default_str();
+  addDtype(sub, command.dtype);
+  sub->add_option("--max-tokens", command.maxTokens, "most tokens in one step")->capture_default_str()->check(CLI::Range(1, 1 << 20));
+  sub->add_option("--emit", command.emit, "what to write")->capture_default_str()->check(CLI::IsMember({"moe", "linalg", "sched", "package"}));
+  sub->add_option("--weights", command.weights, "where the weights are, if MODEL is IR (default: where it was imported from)");
+  sub->add_flag("--allow-unused-tensors", command.allowUnusedTensors, kUnusedHelp);
+  addCommon(sub, command);
+}
+
+static void addInspect(CLI::App &app, InspectCommand &command) {
+  CLI::App *sub = app.add_subcommand("inspect", "describe a package or a Hugging Face directory, checking it");
+  sub->footer("Example:\n  moec inspect examples/models/tiny-mixtral --json");
+  sub->add_option("PATH", command.path, "package or directory")->required();
+  addCommon(sub, command);
+}
+
+static void addDoctor(CLI::App &app, DoctorCommand &command) {
+  CLI::App *sub = app.add_subcommand("doctor", "check this machine: CPU features, tools, runtime");
+  sub->footer("Example:\n  moec doctor");
+  addCommon(sub, command);
+}
+
+static ExitCode run(int argc, char **argv) {
+  CLI::App app("moec: compiles mixture-of-experts and transformer models", "moec");
+  app.footer("Exit codes: 0 success, 1 a mistake in the input, 2 a bug in moec.\n"
+             "Example:\n  moec compile examples/models/tiny-mixtral -o mixtral.pkg");
+  app.set_version_flag("--version", getVersionString());
+  app.require_subcommand(1);
+  ImportCommand import;
+  CompileCommand compile;
+  InspectCommand inspect;
+  DoctorCommand doctor;
+  addImport(app, import);
+  addCompile(app, compile);
+  addInspect(app, inspect);
+  addDoctor(app, doctor);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError &error) {
+    if (error.get_exit_code() == 0) {
+      return static_cast<ExitCode>(app.exit(error));
+    }
+    std::cerr << "moec: error: " << error.what() << "; see 'moec --help' or 'moec COMMAND --help'\n";
+    return kUserError;
+  }
+  if (app.got_subcommand("import")) {
+    return runImport(import);
+  }
+  if (app.got_subcommand("compile")) {
+    return runCompile(compile);
+  }
+  if (app.got_subcommand("inspect")) {
+    return runInspect(inspect);
+  }
+  return runDoctor(doctor);
+}
+
+int main(int argc, char **argv) {
+  // A file that grows beyond the limit of the process is an error of write(), not a signal.
+  std::signal(SIGXFSZ, SIG_IGN);
+  try {
+    return run(argc, argv);
+  } catch (const std::exception &exception) {
+    std::cerr << "moec: internal error: " << exception.what() << '\n';
+    return kInternalError;
+  }
+}
