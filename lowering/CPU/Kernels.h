@@ -1,0 +1,174 @@
+//===- Kernels.h - The CPU kernels and how they are configured
+//--------------===//
+//
+// Every kernel is a small struct of what it specialises on: storage types, the
+// form of the computation, divisibility. Sizes are operands of the launch. The
+// comment at each struct lists those operands in order; `grid()` says how many
+// workgroups there are. Equal configurations have equal names and are emitted
+// once per package (KernelLibrary).
+//
+// A `rows` operand is a count (T or M). Types are storage types: f32, bf16,
+// f16.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_LOWERING_CPU_KERNELS_H
+#define MOE_LOWERING_CPU_KERNELS_H
+
+#include "dialects/Moe/IR/MoeOps.h"
+#include "lowering/CPU/KernelBuilder.h"
+#include <string>
+
+namespace mlir::moe::cpu {
+
+/// y = act(x W^T + b), dense or per expert.
+///
+/// Dense: x, K, rows, then per segment {weight, [up], N, out, [bias],
+/// [up_bias]}, then [residual]. Experts: x, K, active, offsets, slots, top_k,
+/// table, [up table], N, out, [bias table], [up_bias table]. Then alpha, limit
+/// for OssSwiglu.
+///
+/// `many` is the GEMM form (weights packed per panel into scratch, register
+/// tile of tokens x outputs); without it every weight row is read once per
+/// token (GEMV), best for a few tokens.
+struct MatmulKernel {
+  Type x, weight, out;
+  bool many = false;
+  int segments = 1;   ///< dense: weights that share x in one launch
+  bool gated = false; ///< two weights: act(gate) * up
+  std::optional<Activation> activation;
+  Type bias = nullptr;   ///< null: none
+  bool residual = false; ///< out = residual + y, f32
+  bool experts = false;
+  bool tokenRows =
+      false; ///< experts: x rows are tokens (gate/up), else sorted slots (down)
+  bool kDivisible = false,
+       nDivisible = false; ///< K by kStep; every N by the vector length
+  bool kOdd = false;       ///< pairs of bf16 would read past the row
+
+  /// Outputs of one workgroup.
+  static int64_t tile(const CpuTarget &target, bool many);
+  /// Token rows of one workgroup of the dense `many` form.
+  static constexpr int64_t chunkRows = 256;
+  /// Elements of K that one step of the inner loop takes.
+  int64_t kStep(const CpuTarget &target) const;
+  /// Whether vdpbf16ps is used.
+  bool dots(const CpuTarget &target) const;
+
+  std::string name() const;
+  void emit(KernelBuilder &b) const;
+};
+
+/// out[t] = table[tokens[t]]: tokens, table, out, H. One workgroup per token.
+struct EmbeddingKernel {
+  Type table, out;
+  std::string name() const;
+  void emit(KernelBuilder &b) const;
+};
+
+/// out[m] = x[rows[m]]: x, rows, out, H. f32; one workgroup per row.
+struct GatherRowsKernel {
+  std::string name() const { return "gather_rows"; }
+  void emit(KernelBuilder &b) const;
+};
+
+/// out = lhs + rhs: lhs, rhs, out, H. One workgroup per row.
+struct AddKernel {
+  Type lhs, rhs, out;
+  std::string name() const;
+  void emit(KernelBuilder &b) const;
+};
+
+/// RMSNorm: x, weight, out, groups, n (width of a group), eps. One workgroup
+/// per row.
+struct RMSNormKernel {
+  Type x, weight, out;
+  ScaleRounding rounding;
+  std::string name() const;
+  void emit(KernelBuilder &b) const;
+};
+
+/// cos and sin of every token's angles: pos, inverse frequencies (f32 [half]),
+/// out (f32 [T, 2, half]), half, factor. One workgroup per token.
+struct RopeAnglesKernel {
+  std::string name() const { return "rope_angles"; }
+  void emit(KernelBuilder &b) const;
+};
+
+/// x with its rotary dims turned: x, angles, out, heads, D, half, offset. One
+/// workgroup per token.
+struct RopeKernel {
+  Type x;
+  bool interleaved;
+  std::string name() const;
+  void emit(KernelBuilder &b) const;
+};
+
+/// Writes keys and values to the cache: k, v, seq, pos, K cache, V cache, key
+/// row (G*key_dim), value row, C. One workgroup per token.
+struct CacheWriteKernel {
+  Type x, cache;
+  std::string name() const;
+  void emit(KernelBuilder &b) const;
+};
+
+/// Causal attention over the cache: q, seq, pos, K cache, V cache, out, rows,
+/// G, queries per kv head, C, scale, window (0: none), [sinks]. key_dim and
+/// value_dim are fixed: their vectors live in registers. Few: one workgroup per
+/// (token, kv head). Many: per (block of tokens, kv head).
+struct AttentionKernel {
+  Type x, cache, sinks; ///< sinks null: none
+  int64_t keyDim, valueDim;
+  bool many = false;
+  static constexpr int64_t blockTokens = 8;
+  std::string name() const;
+  void emit(KernelBuilder &b) const;
+};
+
+/// Scores, group limit, top-k and weights of moe.route: logits, [bias],
+/// experts, weights, E, K, epsilon, scale, groups, keep. One workgroup per
+/// token.
+struct RouteKernel {
+  Score score;
+  Renormalize renormalize;
+  Type bias = nullptr; ///< null: none
+  bool grouped = false;
+  GroupScore groupScore = GroupScore::Max;
+  std::string name() const;
+  void emit(KernelBuilder &b) const;
+};
+
+/// Counting sort of the T*K choices by expert, stable: experts, rows, E, K,
+/// active, offsets, slots, counts. active: [0] number of experts with work,
+/// [1..] their ids; offsets [E + 1]; slots: t*K + k by expert; counts i64 [E]
+/// grow by this step's. Ids of -1 are left out. One workgroup.
+struct SortByExpertKernel {
+  std::string name() const { return "sort_by_expert"; }
+  void emit(KernelBuilder &b) const;
+};
+
+/// out[t] = [residual[t] +] sum_k weights[t, k] y[t, k]: y, weights, out, H, K,
+/// [residual]. One workgroup per token.
+struct CombineKernel {
+  Type y, out;
+  bool residual = false;
+  std::string name() const;
+  void emit(KernelBuilder &b) const;
+};
+
+/// Copies rows into a wider matrix (moe.concat along the last dim): in, out,
+/// bytes of a row of in, of a row of out. One workgroup per row.
+struct CopyRowsKernel {
+  std::string name() const { return "copy_rows"; }
+  void emit(KernelBuilder &b) const;
+};
+
+/// "f32", "bf16", ... for kernel names.
+std::string typeName(Type type);
+/// The activation of an FFN on f32 vectors; `up` only for gated forms.
+Num emitActivation(KernelBuilder &b, Activation activation, Num gate,
+                   std::optional<Num> up, Num alpha, Num limit);
+
+} // namespace mlir::moe::cpu
+
+#endif // MOE_LOWERING_CPU_KERNELS_H

@@ -1,0 +1,284 @@
+//===- RoutingKernels.cpp - Scores, top-k and the sort by expert
+//------------===//
+//
+// One workgroup routes one token, with the scores of its E experts in scratch.
+// Selection takes K passes over E: the largest value and, among equals, the
+// lowest index. A score that is NaN or -inf ranks last but keeps its id, so
+// that whatever the logits hold, K distinct valid experts come out.
+//
+//===----------------------------------------------------------------------===//
+
+#include "lowering/CPU/Kernels.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include <cfloat>
+
+using namespace mlir;
+using namespace mlir::moe;
+using namespace mlir::moe::cpu;
+
+namespace {
+
+class RouteEmitter {
+public:
+  RouteEmitter(const RouteKernel &kernel, KernelBuilder &b)
+      : kernel(kernel), b(b) {}
+  void emit();
+
+private:
+  Value scoreAt(Int i) { return b.at(scores, i, b.f32()); }
+  Value choiceAt(Int i) { return b.at(choices, i, b.f32()); }
+  /// Replaces `count` values at `base` (padded to whole vectors) by their
+  /// softmax.
+  void softmax(Value base, Int count);
+  /// Index (i64) of the largest of the values [from, to) at `base`, the lowest
+  /// of equals.
+  Int argmax(Value base, Int from, Int to);
+  Num sumOf(Value base, Int count);
+  void limitGroups();
+  /// The values [i, i + lanes) below `count`; lanes beyond hold `fill`.
+  Num loadFilled(Value base, Int i, Int count, double fill);
+
+  const RouteKernel &kernel;
+  KernelBuilder &b;
+  Value scores, choices, chosen, groupScores;
+  Int e, k, groups, keep;
+};
+
+} // namespace
+
+Num RouteEmitter::loadFilled(Value base, Int i, Int count, double fill) {
+  Value n = arith::IndexCastOp::create(b, b.getIndexType(), (count - i).value);
+  Value mask =
+      vector::CreateMaskOp::create(b, b.vec(b.getI1Type(), b.lanes), n);
+  return b.select(mask, b.loadVec(b.at(base, i, b.f32()), b.f32(), b.lanes),
+                  b.number(fill));
+}
+
+void RouteEmitter::softmax(Value base, Int count) {
+  SmallVector<Value> top =
+      b.loop(b.i64(0), count, b.lanes, ValueRange{b.number(-FLT_MAX)},
+             [&](Int i, ValueRange c) {
+               return SmallVector<Value>{
+                   b.max(loadFilled(base, i, count, -FLT_MAX), {&b, c[0]})};
+             });
+  Num largest = b.splat(b.reduceMax({&b, top[0]}));
+  SmallVector<Value> sum =
+      b.loop(b.i64(0), count, b.lanes, ValueRange{b.number(0.0)},
+             [&](Int i, ValueRange c) {
+               Num p = b.exp(loadFilled(base, i, count, -INFINITY) - largest);
+               b.store(p, b.at(base, i, b.f32()));
+               return SmallVector<Value>{Num{&b, c[0]} + p};
+             });
+  Num total = b.splat(b.reduceAdd({&b, sum[0]}));
+  b.loop(b.i64(0), count, b.lanes, [&](Int i) {
+    b.store(b.loadVec(b.at(base, i, b.f32()), b.f32(), b.lanes) / total,
+            b.at(base, i, b.f32()));
+  });
+}
+
+Int RouteEmitter::argmax(Value base, Int from, Int to) {
+  VectorType ints = b.vec(b.getI32Type(), b.lanes);
+  SmallVector<int32_t> lane(b.lanes);
+  for (int i = 0; i < b.lanes; ++i) {
+    lane[i] = i;
+  }
+  Value lanes = arith::ConstantOp::create(
+      b, (TypedAttr)DenseElementsAttr::get(ints, ArrayRef<int32_t>(lane)));
+  auto indices = [&](Int i) -> Value {
+    return arith::AddIOp::create(
+        b, lanes, vector::BroadcastOp::create(b, ints, b.toI32(i)));
+  };
+  Num first = loadFilled(base, from, to, -INFINITY);
+  SmallVector<Value> best =
+      b.loop(from + b.lanes, to, b.lanes, ValueRange{first, indices(from)},
+             [&](Int i, ValueRange c) {
+               Num value = loadFilled(base, i, to, -INFINITY);
+               Value larger = arith::CmpFOp::create(
+                   b, arith::CmpFPredicate::OGT, value, c[0]);
+               return SmallVector<Value>{
+                   b.select(larger, value, {&b, c[0]}),
+                   arith::SelectOp::create(b, larger, indices(i), c[1])};
+             });
+  Num largest = b.splat(b.reduceMax({&b, best[0]}));
+  Value equal =
+      arith::CmpFOp::create(b, arith::CmpFPredicate::OEQ, best[0], largest);
+  Value none = arith::ConstantOp::create(
+      b, (TypedAttr)DenseElementsAttr::get(ints, int32_t(INT32_MAX)));
+  Value candidates = arith::SelectOp::create(b, equal, best[1], none);
+  Value lowest =
+      vector::ReductionOp::create(b, vector::CombiningKind::MINSI, candidates);
+  return b.fromI32(lowest);
+}
+
+Num RouteEmitter::sumOf(Value base, Int count) {
+  SmallVector<Value> sum =
+      b.loop(b.i64(0), count, b.lanes, ValueRange{b.number(0.0)},
+             [&](Int i, ValueRange c) {
+               return SmallVector<Value>{Num{&b, c[0]} +
+                                         loadFilled(base, i, count, 0.0)};
+             });
+  return b.reduceAdd({&b, sum[0]});
+}
+
+/// Sets the choices of every group outside the `keep` best to -inf.
+void RouteEmitter::limitGroups() {
+  Int size = e / groups;
+  b.loop(b.i64(0), groups, 1, [&](Int g) {
+    Int from = g * size, to = from + size;
+    Int first = argmax(choices, from, to);
+    Num score = b.loadScalar(choiceAt(first), b.f32());
+    if (kernel.groupScore == GroupScore::Top2Sum) {
+      // The second largest: hide the first while looking. A group of one counts
+      // that one alone.
+      Num largest = score;
+      b.storeScalar(b.number(-INFINITY, b.f32()), choiceAt(first), b.f32());
+      Num second = b.loadScalar(choiceAt(argmax(choices, from, to)), b.f32());
+      b.storeScalar(largest, choiceAt(first), b.f32());
+      score = b.select(b.i64(1) < size, largest + second, largest);
+    }
+    b.storeScalar(score, b.at(groupScores, g, b.f32()), b.f32());
+  });
+  // A kept group is marked in a second array and hidden from the next pass.
+  b.loop(b.i64(0), keep, 1, [&](Int) {
+    Int g = argmax(groupScores, b.i64(0), groups);
+    b.storeScalar(b.number(-INFINITY, b.f32()), b.at(groupScores, g, b.f32()),
+                  b.f32());
+    b.storeScalar(b.number(1.0, b.f32()),
+                  b.at(groupScores, groups + g, b.f32()), b.f32());
+  });
+  b.loop(b.i64(0), e, 1, [&](Int i) {
+    Num mark =
+        b.loadScalar(b.at(groupScores, groups + i / size, b.f32()), b.f32());
+    Value out = arith::CmpFOp::create(b, arith::CmpFPredicate::OEQ, mark.value,
+                                      b.number(0.0, b.f32()).value);
+    Num value = b.loadScalar(choiceAt(i), b.f32());
+    b.storeScalar(b.select(out, b.number(-INFINITY, b.f32()), value),
+                  choiceAt(i), b.f32());
+  });
+}
+
+void RouteEmitter::emit() {
+  Value logits = b.nextPointer();
+  Value bias = kernel.bias ? b.nextPointer() : Value();
+  Value experts = b.nextPointer(), weights = b.nextPointer();
+  e = b.nextInt();
+  k = b.nextInt();
+  Num epsilon = b.nextFloat(), scale = b.nextFloat();
+  groups = b.nextInt();
+  keep = b.nextInt();
+  // Scratch: scores, choices, chosen weights, group scores and marks; each
+  // padded to whole vectors.
+  Int room = (e + 2 * b.lanes) / b.lanes * b.lanes;
+  scores = b.scratch;
+  choices = b.at(scores, room, b.f32());
+  chosen = b.at(choices, room, b.f32());
+  groupScores = b.at(chosen, room, b.f32());
+  Value row = b.at(logits, b.workgroup * e, b.f32());
+
+  b.overVectors(e, b.lanes, false, [&](Int i, std::optional<Int> count) {
+    Num logit = b.loadVec(b.at(row, i, b.f32()), b.f32(), b.lanes, count);
+    if (kernel.score == Score::Sigmoid) {
+      logit = b.sigmoid(logit);
+    }
+    b.store(logit, scoreAt(i));
+  });
+  if (kernel.score == Score::Softmax) {
+    softmax(scores, e);
+  }
+  b.overVectors(e, b.lanes, false, [&](Int i, std::optional<Int> count) {
+    Num choice{&b, b.load(scoreAt(i), b.vecF32())};
+    if (bias) {
+      choice = choice + b.loadVec(b.at(bias, i, kernel.bias), kernel.bias,
+                                  b.lanes, count);
+    }
+    b.store(b.max(choice, b.number(-FLT_MAX)),
+            choiceAt(i)); // NaN and -inf rank last, above what is taken
+  });
+  if (kernel.grouped) {
+    b.loop(b.i64(0), groups * 2, 1, [&](Int g) {
+      b.storeScalar(b.number(0.0, b.f32()), b.at(groupScores, g, b.f32()),
+                    b.f32());
+    });
+    limitGroups();
+  }
+  b.loop(b.i64(0), k, 1, [&](Int j) {
+    Int best = argmax(choices, b.i64(0), e);
+    b.storeScalar(b.number(-INFINITY, b.f32()), choiceAt(best), b.f32());
+    b.storeI32(best, experts, b.workgroup * k + j);
+    b.storeScalar(b.loadScalar(scoreAt(best), b.f32()),
+                  b.at(chosen, j, b.f32()), b.f32());
+  });
+  if (kernel.renormalize == Renormalize::Softmax) {
+    softmax(chosen, k);
+  }
+  Num factor = b.splat(scale);
+  if (kernel.renormalize == Renormalize::Sum) {
+    factor = factor / b.splat(sumOf(chosen, k) + epsilon);
+  }
+  b.overVectors(k, b.lanes, false, [&](Int i, std::optional<Int> count) {
+    Num w =
+        b.loadVec(b.at(chosen, i, b.f32()), b.f32(), b.lanes, count) * factor;
+    b.storeVec(w, b.at(weights, b.workgroup * k + i, b.f32()), b.f32(), count);
+  });
+}
+
+std::string RouteKernel::name() const {
+  std::string name = "route_" + stringifyScore(score).str() + "_" +
+                     stringifyRenormalize(renormalize).str();
+  if (bias) {
+    name += "_bias_" + typeName(bias);
+  }
+  if (grouped) {
+    name += "_groups_" + stringifyGroupScore(groupScore).str();
+  }
+  return name;
+}
+
+void RouteKernel::emit(KernelBuilder &b) const {
+  RouteEmitter(*this, b).emit();
+}
+
+// Counts are taken in offsets[e + 1]; the prefix sum turns each into the start
+// of expert e; placing a slot moves it on, so that at the end it is the end of
+// e, which is the start of e + 1.
+void SortByExpertKernel::emit(KernelBuilder &b) const {
+  Value experts = b.nextPointer();
+  Int rows = b.nextInt(), e = b.nextInt(), k = b.nextInt();
+  Value active = b.nextPointer(), offsets = b.nextPointer(),
+        slots = b.nextPointer(), counts = b.nextPointer();
+  Int zero = b.i64(0), slotCount = rows * k;
+  b.loop(zero, e + 1, 1, [&](Int i) { b.storeI32(zero, offsets, i); });
+  auto whenRouted = [&](Int slot, llvm::function_ref<void(Int)> then) {
+    Int expert = b.loadI32(experts, slot);
+    b.ifThen(b.i64(-1) < expert, [&] { then(expert); });
+  };
+  b.loop(zero, slotCount, 1, [&](Int slot) {
+    whenRouted(slot, [&](Int expert) {
+      b.storeI32(b.loadI32(offsets, expert + 1) + 1, offsets, expert + 1);
+    });
+  });
+  SmallVector<Value> found = b.loop(
+      zero, e, 1, ValueRange{zero, zero}, [&](Int i, ValueRange carried) {
+        Int start{&b, carried[0]}, n{&b, carried[1]};
+        Int count = b.loadI32(offsets, i + 1);
+        Value total = b.at(counts, i, b.getI64Type());
+        b.store((Int{&b, b.load(total, b.getI64Type())} + count), total);
+        b.storeI32(
+            i, active,
+            n + 1); // overwritten by the next expert unless this one has work
+        // offsets[i + 1] becomes the start of expert i while slots are placed,
+        // and its end thereafter.
+        b.storeI32(start, offsets, i + 1);
+        return SmallVector<Value>{start + count,
+                                  n + b.select(zero < count, b.i64(1), zero)};
+      });
+  b.storeI32({&b, found[1]}, active, zero);
+  b.loop(zero, slotCount, 1, [&](Int slot) {
+    whenRouted(slot, [&](Int expert) {
+      Int at = b.loadI32(offsets, expert + 1);
+      b.storeI32(slot, slots, at);
+      b.storeI32(at + 1, offsets, expert + 1);
+    });
+  });
+}

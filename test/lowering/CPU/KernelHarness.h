@@ -1,0 +1,183 @@
+//===- KernelHarness.h - Compiles a kernel and runs it in this process
+//------===//
+//
+// For unit tests: emits kernels for every target that this machine runs, loads
+// the shared object and calls it workgroup by workgroup, in a shuffled order,
+// with the operands packed as the runtime packs them.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_TEST_LOWERING_CPU_KERNELHARNESS_H
+#define MOE_TEST_LOWERING_CPU_KERNELHARNESS_H
+
+#include "lowering/CPU/KernelLibrary.h"
+#include "lowering/CPU/Kernels.h"
+#include "mlir/IR/MLIRContext.h"
+#include "runtime/include/moert/kernel_abi.h"
+#include "llvm/TargetParser/Host.h"
+#include "gtest/gtest.h"
+#include <algorithm>
+#include <cstring>
+#include <dlfcn.h>
+#include <random>
+#include <unistd.h>
+#include <vector>
+
+namespace mlir::moe::cpu::test {
+
+/// A tensor in one of the storage types; values are kept as the storage type
+/// rounds them.
+struct Tensor {
+  Tensor(Type type, int64_t size)
+      : type(type), bytes(type.getIntOrFloatBitWidth() / 8),
+        data(size * bytes) {}
+
+  static float widen(uint16_t bits) {
+    uint32_t wide = uint32_t(bits) << 16;
+    float result;
+    std::memcpy(&result, &wide, 4);
+    return result;
+  }
+  static uint16_t narrow(float value) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+  }
+
+  float operator[](int64_t i) const {
+    if (type.isF32()) {
+      float value;
+      std::memcpy(&value, &data[i * 4], 4);
+      return value;
+    }
+    uint16_t bits;
+    std::memcpy(&bits, &data[i * 2], 2);
+    if (type.isF16()) {
+      _Float16 half;
+      std::memcpy(&half, &bits, 2);
+      return static_cast<float>(half);
+    }
+    return widen(bits);
+  }
+  void set(int64_t i, float value) {
+    if (type.isF32()) {
+      std::memcpy(&data[i * 4], &value, 4);
+      return;
+    }
+    uint16_t bits = narrow(value);
+    if (type.isF16()) {
+      _Float16 half = static_cast<_Float16>(value);
+      std::memcpy(&bits, &half, 2);
+    }
+    std::memcpy(&data[i * 2], &bits, 2);
+  }
+  int64_t size() const { return static_cast<int64_t>(data.size()) / bytes; }
+  uint64_t word() const { return reinterpret_cast<uint64_t>(data.data()); }
+
+  Type type;
+  int64_t bytes;
+  std::vector<char> data;
+};
+
+inline uint64_t word(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  return bits;
+}
+template <typename T> uint64_t word(const std::vector<T> &values) {
+  return reinterpret_cast<uint64_t>(values.data());
+}
+inline uint64_t word(int64_t value) { return static_cast<uint64_t>(value); }
+inline uint64_t word(const Tensor &tensor) { return tensor.word(); }
+
+/// The targets whose features this machine has.
+inline std::vector<const CpuTarget *> runnableTargets() {
+  std::vector<const CpuTarget *> result;
+  llvm::StringMap<bool> features = llvm::sys::getHostCPUFeatures();
+  for (const CpuTarget &target : allTargets()) {
+    if (llvm::all_of(target.cpuid, [&](StringRef feature) {
+          return features.lookup(feature);
+        })) {
+      result.push_back(&target);
+    }
+  }
+  return result;
+}
+
+class KernelTest : public ::testing::TestWithParam<const CpuTarget *> {
+protected:
+  KernelTest() : target(*GetParam()) {
+    f32 = Float32Type::get(&context);
+    bf16 = BFloat16Type::get(&context);
+    f16 = Float16Type::get(&context);
+  }
+
+  Tensor random(Type type, int64_t size, float scale = 1.0f) {
+    Tensor tensor(type, size);
+    std::normal_distribution<float> normal(0.0f, scale);
+    for (int64_t i = 0; i < size; ++i) {
+      tensor.set(i, normal(generator));
+    }
+    return tensor;
+  }
+
+  /// Runs `kernel` for `workgroups` workgroups in a shuffled order.
+  template <typename Kernel>
+  void run(const Kernel &kernel, int64_t workgroups,
+           std::vector<uint64_t> arguments) {
+    KernelLibrary library(&context, target);
+    std::string name = library.use(kernel);
+    FailureOr<std::string> blob = library.compile();
+    ASSERT_TRUE(succeeded(blob)) << name;
+    char path[] = "/tmp/moe-kernel-test-XXXXXX";
+    int file = mkstemp(path);
+    ASSERT_EQ(write(file, blob->data(), blob->size()),
+              static_cast<ssize_t>(blob->size()));
+    close(file);
+    void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    unlink(path);
+    ASSERT_NE(handle, nullptr) << dlerror();
+    auto function =
+        reinterpret_cast<moert_cpu_kernel>(dlsym(handle, name.c_str()));
+    ASSERT_NE(function, nullptr) << name;
+    // Nothing may rely on clean scratch, or on any order.
+    scratch.assign(MOERT_KERNEL_SCRATCH / sizeof(float) + 16, std::nanf(""));
+    void *aligned = reinterpret_cast<void *>(
+        (reinterpret_cast<uintptr_t>(scratch.data()) + 63) / 64 * 64);
+    std::vector<int64_t> order(workgroups);
+    for (int64_t i = 0; i < workgroups; ++i) {
+      order[i] = i;
+    }
+    std::shuffle(order.begin(), order.end(), generator);
+    for (int64_t i : order) {
+      function(arguments.data(), i, aligned);
+    }
+    dlclose(handle);
+  }
+
+  /// |actual - expected| <= absolute + relative * |expected| for every element;
+  /// NaN fails.
+  void expectNear(const Tensor &actual, const std::vector<double> &expected,
+                  double absolute, double relative) {
+    ASSERT_EQ(actual.size(), static_cast<int64_t>(expected.size()));
+    int shown = 0;
+    for (int64_t i = 0; i < actual.size() && shown < 5; ++i) {
+      double bound = absolute + relative * std::abs(expected[i]);
+      if (!(std::abs(actual[i] - expected[i]) <= bound)) {
+        ADD_FAILURE() << "element " << i << ": got " << actual[i]
+                      << ", expected " << expected[i] << " within " << bound;
+        ++shown;
+      }
+    }
+  }
+
+  const CpuTarget &target;
+  MLIRContext context;
+  Type f32, bf16, f16;
+  std::mt19937 generator{12345};
+  std::vector<float> scratch;
+};
+
+} // namespace mlir::moe::cpu::test
+
+#endif // MOE_TEST_LOWERING_CPU_KERNELHARNESS_H
