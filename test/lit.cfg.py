@@ -50,6 +50,7 @@ def importable(*modules):
 
 for feature, modules in {
     "iree": ("iree.compiler", "iree.runtime"),
+    "numpy": ("numpy",),
     "torch": ("torch",),
     "transformers": ("torch", "transformers"),
 }.items():

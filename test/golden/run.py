@@ -135,13 +135,13 @@ def main(argv=None):
     with concurrent.futures.ThreadPoolExecutor(max(1, args.jobs)) as pool:
         for fixture, results in zip(fixtures, pool.map(lambda f: run_fixture(f, args), fixtures)):
             for dtype, way, error, figures in results:
-                passed, failed = passed + (error is None), failed + (error is not None)
-                records.append({"fixture": fixture.name, "dtype": dtype, "way": way, "passed": error is None,
+                passed, failed = passed + (not error), failed + bool(error)
+                records.append({"name": f"{fixture.name}/{dtype}/{way}", "status": "failed" if error else "passed",
                                 "error": error, "figures": figures})
-                if error is not None or not args.quiet:
+                if error or not args.quiet:
                     print(f"{'FAIL' if error else 'ok  '} {fixture.name:22} {dtype:4} {way:18} {error or figures}", flush=True)
     if args.json:
-        args.json.write_text(json.dumps({"passed": passed, "failed": failed, "results": records}, indent=1) + "\n")
+        args.json.write_text(json.dumps({"passed": passed, "failed": failed, "cases": records}, indent=1) + "\n")
     print(f"golden: {passed} passed, {failed} failed ({len(fixtures)} fixtures, {time.monotonic() - start:.0f} s)")
     return 0 if passed and not failed else 1
 

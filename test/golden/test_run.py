@@ -76,7 +76,7 @@ class Runner(unittest.TestCase):
     def test_one_way_of_feeding_is_wrong(self):
         code, _, results = self.run_mode("off-when-chunked", "--dtype", "f32")
         self.assertEqual(code, 1)
-        self.assertEqual({r["way"] for r in results["results"] if not r["passed"]},
+        self.assertEqual({c["name"].split("/")[-1] for c in results["cases"] if c["status"] == "failed"},
                          {"token-by-token", "ragged-chunks", "ragged-interleaved"})
 
     def test_compile_failure_is_one_failure_per_type(self):
