@@ -32,7 +32,7 @@ TEXTS = [
     "e\u0301 versus \u00e9, \u1100\u1161 versus \uac00, \ufb01 ligature", "a\u00a0b\u2003c\u3000d\u2028e\u0085f\u200bg",
     "<s>hello</s>", "x <mask> y", "x<mask>y", "  <mask>  ", "<left>  a  <left>", "a <right>   b", "one <word> two<word>three word",
     "<tool>call</tool> <s><s>", "▁already▁marked ▁", "\u0000\u0001\u007f", "\U0010ffff\U000e0001", "ſhort 'ſ 'S 'LL",
-    "http://example.org/path?x=1&y=%20#frag", "$$$ !!! ... --- ___ (((nested)))", "camelCaseWordsAndSNAKE_CASE_42",
+    "path/to/file?x=1&y=%20#frag a.b@c.d", "$$$ !!! ... --- ___ (((nested)))", "camelCaseWordsAndSNAKE_CASE_42",
     "שלום עולם مرحبا بالعالم नमस्ते สวัสดี", "a" * 300, " " * 100 + "x" + "\n" * 50, "tab\tand\vand\fand\rdone",
     "don't DON'T don’t", "mixed日本語and한국어text", "∑∫√π≈3.14159 ≠ ∞", "ﬀ ﬁ ﬂ ＡＢＣ １２３", "İstanbul ẞ ß ς Σ",
     "\ud7ff\ue000\ufffd",
