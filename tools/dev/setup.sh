@@ -54,10 +54,10 @@ install_packages() {
     fi
     as_root=(sudo)
   fi
-  say "install them: ${as_root[*]} $command"
+  say "install them: ${as_root[*]:+${as_root[*]} }$command"
   "${as_root[@]}" apt-get update -qq >"$LOGS/apt.log" 2>&1 || { tail -n 20 "$LOGS/apt.log" >&2; die "apt-get update failed"; }
   for package in "$@"; do
-    if ! apt-cache policy "$package" 2>/dev/null | grep -qE 'Candidate: [^(]'; then
+    if ! [[ $(apt-cache policy "$package" 2>/dev/null) =~ Candidate:\ [^\(] ]]; then
       case $package in
         *-22* | *22-*)
           die "the configured package sources have no $package. Debian 12 has LLVM 22 in its security suite: check that
