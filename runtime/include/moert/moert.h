@@ -73,6 +73,7 @@ typedef struct {
   /* Progress of long stages (may be NULL): stage name, done, total (bytes or items). */
   void (*progress)(void *user, const char *stage, uint64_t done, uint64_t total);
   void *progress_user;
+  int pin;                     /* bind workers to cores (the caller's thread stays free) */
 } moert_session_options;
 
 MOERT_API moert_status *moert_session_create(moert_program *program, const moert_session_options *options,

@@ -1,0 +1,158 @@
+// The CPU backend: launches are spread over the thread pool, workgroup by workgroup; memory is the process's own.
+//
+// Independent launches come as one job whose items are all their workgroups, so that the last workgroups of one
+// overlap the first of the next. Commands run in list order; events are therefore nothing to do.
+#include "runtime/backends/cpu/KernelLibrary.h"
+#include "runtime/backends/cpu/ThreadPool.h"
+#include "runtime/core/Backend.h"
+#include "runtime/core/File.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace moert {
+namespace cpu {
+namespace {
+
+/// Large transfers are cut into pieces of this size and spread over the workers.
+constexpr uint64_t kTransferPiece = uint64_t(1) << 20;
+
+class CpuBackend final : public Backend {
+public:
+  CpuBackend(std::unique_ptr<ThreadPool> threadPool, Pages workerScratch)
+      : scratch(std::move(workerScratch)), pool(std::move(threadPool)) {}
+
+  const char *name() const override { return "cpu"; }
+  int threads() const override { return pool->threads(); }
+
+  Status loadKernels(const std::string &path, const void *blob, size_t size, const format::Variant &variant,
+                     std::vector<void *> &kernels) override {
+    std::vector<std::string> symbols;
+    for (uint32_t k = 0; variant.kernels() && k < variant.kernels()->size(); ++k) {
+      symbols.push_back(variant.kernels()->Get(k)->symbol()->str());
+    }
+    MOERT_ASSIGN(library, KernelLibrary::load(path, blob, size, symbols));
+    for (moert_cpu_kernel kernel : library.kernels()) {
+      kernels.push_back(reinterpret_cast<void *>(kernel));
+    }
+    libraries.push_back(std::move(library));
+    return {};
+  }
+
+  Result<void *> allocate(uint64_t bytes, const std::string &what) override {
+    MOERT_ASSIGN(pages, Pages::allocate(bytes, what));
+    void *memory = pages.data();
+    allocations.push_back(std::move(pages));
+    return memory;
+  }
+
+  void release(void *memory) override {
+    allocations.erase(std::remove_if(allocations.begin(), allocations.end(),
+                                     [&](const Pages &pages) { return pages.data() == memory; }),
+                      allocations.end());
+  }
+
+  Result<const void *> attach(const void *host, uint64_t) override { return host; }
+
+  bool launch(const Launch *launches, uint32_t count) override {
+    int64_t items = 0;
+    for (uint32_t i = 0; i < count; ++i) {
+      items += launches[i].grid;
+    }
+    wave = {launches, count, scratch.data()};
+    return pool->run(runLaunches, &wave, items);
+  }
+
+  bool copy(void *to, const void *from, uint64_t bytes) override {
+    transfer = {static_cast<uint8_t *>(to), static_cast<const uint8_t *>(from), 0, bytes};
+    return pool->run(runTransfer, &transfer, int64_t((bytes + kTransferPiece - 1) / kTransferPiece));
+  }
+
+  bool fill(void *to, uint8_t value, uint64_t bytes) override {
+    transfer = {static_cast<uint8_t *>(to), nullptr, value, bytes};
+    return pool->run(runTransfer, &transfer, int64_t((bytes + kTransferPiece - 1) / kTransferPiece));
+  }
+
+  /// Of one rank every collective is a copy.
+  bool collective(format::CollectiveKind, void *to, const void *from, uint64_t bytes) override {
+    return to == from || copy(to, from, bytes);
+  }
+
+  bool record(uint32_t, uint32_t) override { return true; }
+  bool wait(uint32_t, uint32_t) override { return true; }
+  bool synchronize() override { return pool->waitIdle(); }
+
+private:
+  struct Wave {
+    const Launch *launches;
+    uint32_t count;
+    uint8_t *scratch;
+  };
+  struct Transfer {
+    uint8_t *to;
+    const uint8_t *from;
+    uint8_t value;
+    uint64_t bytes;
+  };
+
+  /// Items count through the workgroups of all launches in order.
+  static void runLaunches(const void *context, int64_t begin, int64_t end, int worker) {
+    const Wave &wave = *static_cast<const Wave *>(context);
+    void *scratch = wave.scratch + size_t(worker) * MOERT_KERNEL_SCRATCH;
+    const Launch *launch = wave.launches;
+    int64_t base = 0;
+    for (int64_t item = begin; item < end; ++item) {
+      while (item - base >= launch->grid) {
+        base += launch->grid;
+        ++launch;
+      }
+      reinterpret_cast<moert_cpu_kernel>(launch->kernel)(launch->args, item - base, scratch);
+    }
+  }
+
+  static void runTransfer(const void *context, int64_t begin, int64_t end, int) {
+    const Transfer &transfer = *static_cast<const Transfer *>(context);
+    uint64_t from = uint64_t(begin) * kTransferPiece;
+    uint64_t bytes = std::min<uint64_t>(uint64_t(end) * kTransferPiece, transfer.bytes) - from;
+    if (transfer.from) {
+      memcpy(transfer.to + from, transfer.from + from, bytes);
+    } else {
+      memset(transfer.to + from, transfer.value, bytes);
+    }
+  }
+
+  /// The job that runs. Not on the caller's stack: a worker may come back to it after the deadline.
+  Wave wave = {};
+  Transfer transfer = {};
+  std::vector<KernelLibrary> libraries;
+  std::vector<Pages> allocations;
+  Pages scratch;
+  /// Declared last: its workers end before what they use goes away.
+  std::unique_ptr<ThreadPool> pool;
+};
+
+} // namespace
+} // namespace cpu
+
+const char *cpuBackendLacks(const format::Variant &variant, const format::Command &command) {
+  if (command.kind() == format::CommandKind::HostCall) {
+    return "no host function is registered: the exact exchange of experts comes with several ranks";
+  }
+  if (command.kind() == format::CommandKind::Collective && variant.ranks() > 1) {
+    return "several ranks cannot be joined yet: compile with --ranks 1";
+  }
+  for (uint32_t o = 0; o < command.operand_count(); ++o) {
+    if (variant.operands()->Get(command.first_operand() + o)->kind() == format::OperandKind::TensorMap) {
+      return "a tensor map is made by a GPU driver";
+    }
+  }
+  return nullptr;
+}
+
+Result<std::unique_ptr<Backend>> openCpuBackend(const BackendOptions &options) {
+  MOERT_ASSIGN(pool, cpu::ThreadPool::create(options.threads, options.pin, options.deadlineSeconds));
+  MOERT_ASSIGN(scratch, Pages::allocate(uint64_t(pool->threads()) * MOERT_KERNEL_SCRATCH, "the workers' scratch"));
+  return std::unique_ptr<Backend>(new cpu::CpuBackend(std::move(pool), std::move(scratch)));
+}
+
+} // namespace moert

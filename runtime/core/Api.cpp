@@ -1,0 +1,167 @@
+// The C ABI (runtime/include/moert/moert.h) over Program and Session: null checks, ownership, statuses. No logic.
+#include "runtime/core/Session.h"
+
+#include <cstddef>
+#include <cstring>
+#include <new>
+
+#ifndef MOERT_VERSION
+#error "the build defines MOERT_VERSION"
+#endif
+
+struct moert_status {
+  moert_code code;
+  std::string message;
+};
+
+struct moert_program {
+  std::shared_ptr<moert::Program> program;
+};
+
+struct moert_session {
+  std::unique_ptr<moert::Session> session;
+};
+
+namespace {
+
+using moert::Code;
+using moert::Status;
+
+/// Null for ok. Prefix: what was being done, if the message alone does not say.
+moert_status *give(const Status &status) {
+  return status.ok() ? nullptr : new moert_status{moert_code(status.code()), status.message()};
+}
+
+moert_status *nullArgument(const char *function, const char *name) {
+  return give(moert::error(Code::InvalidArgument, function, ": ", name, " is NULL"));
+}
+
+/// Options of an older or newer caller: what it does not know is zero, what this runtime does not know must be.
+Status readOptions(const moert_session_options &given, moert_session_options &options) {
+  constexpr size_t least = offsetof(moert_session_options, progress_user) + sizeof(void *);
+  if (given.struct_size < least || given.struct_size > 4096) {
+    return moert::error(Code::InvalidArgument, "moert_session_options.struct_size is ", given.struct_size,
+                        ", must be sizeof(moert_session_options), here ", sizeof(options));
+  }
+  const auto *bytes = reinterpret_cast<const unsigned char *>(&given);
+  for (size_t i = sizeof(options); i < given.struct_size; ++i) {
+    if (bytes[i]) {
+      return moert::error(Code::Unsupported, "moert_session_options has fields that this runtime does not know: use the "
+                          "runtime that belongs to the header");
+    }
+  }
+  options = {};
+  memcpy(&options, &given, given.struct_size < sizeof(options) ? given.struct_size : sizeof(options));
+  return {};
+}
+
+} // namespace
+
+extern "C" {
+
+moert_code moert_status_code(const moert_status *status) { return status ? status->code : moert_code(0); }
+
+const char *moert_status_message(const moert_status *status) { return status ? status->message.c_str() : "ok"; }
+
+void moert_status_free(moert_status *status) { delete status; }
+
+int moert_abi_version(void) { return MOERT_ABI_VERSION; }
+
+const char *moert_version(void) { return MOERT_VERSION; }
+
+moert_status *moert_program_load(const char *package, moert_program **out) {
+  if (!package || !out) {
+    return nullArgument("moert_program_load", package ? "out" : "package");
+  }
+  *out = nullptr;
+  auto program = moert::Program::load(package);
+  if (!program.ok()) {
+    return give(program.status());
+  }
+  *out = new moert_program{std::move(*program)};
+  return nullptr;
+}
+
+void moert_program_free(moert_program *program) { delete program; }
+
+moert_status *moert_program_get_info(const moert_program *program, moert_program_info *out) {
+  if (!program || !out) {
+    return nullArgument("moert_program_get_info", program ? "out" : "program");
+  }
+  const moert::format::Program &root = program->program->root();
+  out->compiler = root.compiler()->c_str();
+  out->model_json = root.model_json()->c_str();
+  out->checkpoint_hint = root.checkpoint_hint() ? root.checkpoint_hint()->c_str() : "";
+  out->vocab = root.vocab();
+  out->max_tokens = root.max_tokens();
+  out->max_context = root.max_context();
+  return nullptr;
+}
+
+moert_status *moert_session_create(moert_program *program, const moert_session_options *options, moert_session **out) {
+  if (!program || !options || !out) {
+    return nullArgument("moert_session_create", !program ? "program" : !options ? "options" : "out");
+  }
+  *out = nullptr;
+  moert_session_options known;
+  if (Status status = readOptions(*options, known); !status.ok()) {
+    return give(status);
+  }
+  auto session = moert::Session::create(program->program, known);
+  if (!session.ok()) {
+    return give(session.status());
+  }
+  *out = new moert_session{std::move(*session)};
+  return nullptr;
+}
+
+void moert_session_free(moert_session *session) {
+  if (session && !session->session->canBeFreed()) {
+    (void)session->session.release(); // a worker is still inside a kernel: it keeps what it uses
+  }
+  delete session;
+}
+
+moert_status *moert_session_step(moert_session *session, const moert_step_input *input, float *logits) {
+  if (!session || !input) {
+    return nullArgument("moert_session_step", session ? "input" : "session");
+  }
+  return give(session->session->step(*input, logits));
+}
+
+moert_status *moert_session_read(moert_session *session, const char *buffer, void *out, size_t capacity,
+                                 size_t *size) {
+  if (!session || !buffer) {
+    return nullArgument("moert_session_read", session ? "buffer" : "session");
+  }
+  return give(session->session->read(buffer, out, capacity, size));
+}
+
+moert_status *moert_session_reset(moert_session *session) {
+  return session ? give(session->session->reset()) : nullArgument("moert_session_reset", "session");
+}
+
+moert_status *moert_session_trace(moert_session *session, int enable) {
+  if (!session) {
+    return nullArgument("moert_session_trace", "session");
+  }
+  session->session->enableTrace(enable != 0);
+  return nullptr;
+}
+
+moert_status *moert_session_write_trace(moert_session *session, const char *path) {
+  if (!session || !path) {
+    return nullArgument("moert_session_write_trace", session ? "path" : "session");
+  }
+  return give(session->session->writeTrace(path));
+}
+
+moert_status *moert_session_report(moert_session *session, const char **json) {
+  if (!session || !json) {
+    return nullArgument("moert_session_report", session ? "json" : "session");
+  }
+  *json = session->session->report();
+  return nullptr;
+}
+
+} // extern "C"

@@ -1,0 +1,537 @@
+// Bounds and index checks of a program; the hazards are in Hazards.cpp.
+#include "runtime/core/Checks.h"
+
+#include "runtime/core/Extent.h"
+
+#include <set>
+
+namespace moert {
+namespace {
+
+using format::BufferKind;
+using format::CommandKind;
+using format::OperandKind;
+
+template <typename T> uint64_t sizeOf(const flatbuffers::Vector<T> *vector) { return vector ? vector->size() : 0; }
+
+template <typename... Parts> Status corrupt(const Parts &...parts) { return error(Code::Corrupt, parts...); }
+
+const char *nameOrDash(const format::Program &program, uint32_t name) {
+  if (name >= sizeOf(program.strings()) || !program.strings()->Get(name)) {
+    return "-";
+  }
+  return program.strings()->Get(name)->c_str();
+}
+
+std::string describeExtent(const format::Extent &extent) {
+  std::string text = std::to_string(extent.fixed());
+  auto term = [&](int64_t factor, const char *letter) {
+    if (factor) {
+      text += " + " + std::to_string(factor) + "*" + letter;
+    }
+  };
+  term(extent.per_token(), "T");
+  term(extent.per_row(), "M");
+  term(extent.per_sequence(), "B");
+  term(extent.per_cache_row(), "B*C");
+  return text;
+}
+
+/// A command or an operand of one, put into words only when there is something to say about it.
+struct Place {
+  const format::Program &program;
+  const format::Variant &variant;
+  uint32_t command;
+  int64_t operand = -1;
+
+  operator std::string() const {
+    std::string text = describeCommand(program, variant, command);
+    return operand < 0 ? text : concat(text, ": operand ", operand);
+  }
+};
+
+/// How many commands and operands the steps and initializers of a variant may name in all, repeated ones included.
+/// Ranges may overlap, so that without a bound a small file could ask for a very long check.
+constexpr uint64_t kMaxChecks = 1u << 24;
+/// Operands of one command.
+constexpr uint32_t kMaxOperands = 1024;
+
+/// One variant under check.
+class VariantChecker {
+public:
+  VariantChecker(const format::Program &program, const format::Variant &variant)
+      : program(program), variant(variant), writers(sizeOf(program.tensors()), kNotWritten),
+        readableTables(sizeOf(program.tables())) {}
+
+  Status run();
+
+private:
+  static constexpr uint32_t kNotWritten = ~0u;
+
+  Status checkBuffer(const format::Buffer &buffer, const std::string &where, bool inInitializer);
+  Status checkInitializers();
+  Status checkSteps();
+  Status checkCommand(uint32_t index, TokenRange range, const format::Initializer *initializer, uint32_t position);
+  Status checkOperand(const format::Operand &operand, const Place &where, TokenRange range,
+                      const format::Initializer *initializer, uint32_t position);
+  Status checkTensorReadable(uint32_t tensor, const Place &where, uint32_t position);
+  Status checkTransfer(const format::Command &command, const Place &where);
+
+  const format::Operand &operand(const format::Command &command, uint32_t i) const {
+    return *variant.operands()->Get(command.first_operand() + i);
+  }
+
+  const format::Program &program;
+  const format::Variant &variant;
+  /// For each tensor without a file, the position of the initializer that writes it.
+  std::vector<uint32_t> writers;
+  /// Tables whose tensors are known to be readable; once they are, they stay so.
+  std::vector<bool> readableTables;
+  uint64_t checks = 0;
+};
+
+Status VariantChecker::checkBuffer(const format::Buffer &buffer, const std::string &where, bool inInitializer) {
+  const format::Extent &size = buffer.size();
+  if (uint8_t(buffer.kind()) > uint8_t(BufferKind::MAX)) {
+    return corrupt(where, " has kind ", int(buffer.kind()), ", known are 0 to ", int(BufferKind::MAX));
+  }
+  if (buffer.name() >= sizeOf(program.strings())) {
+    return corrupt(where, " has name index ", buffer.name(), " of ", sizeOf(program.strings()), " strings");
+  }
+  if (buffer.alignment() == 0 || (buffer.alignment() & (buffer.alignment() - 1)) || buffer.alignment() > (2u << 20)) {
+    return corrupt(where, " has alignment ", buffer.alignment(), ", which is not a power of two up to 2 MiB");
+  }
+  int64_t bytes;
+  if (!isNonNegative(size) || !evaluate(size, {program.max_tokens(), program.max_tokens(), 1, 1}, bytes)) {
+    return corrupt(where, " has size ", describeExtent(size), ": negative or beyond 64 bits at T = ",
+                   program.max_tokens());
+  }
+  if (inInitializer && (buffer.kind() != BufferKind::Arena || !isFixed(size))) {
+    return corrupt(where, " must be scratch of a fixed size, its size is ", describeExtent(size));
+  }
+  std::string name = nameOrDash(program, buffer.name());
+  auto atLeast = [&](int64_t fixed, int64_t token, int64_t row, int64_t sequence) -> Status {
+    if (size.fixed() < fixed || size.per_token() < token || size.per_row() < row || size.per_sequence() < sequence) {
+      return corrupt(where, ": input '", name, "' has size ", describeExtent(size), ", which does not hold ", fixed,
+                     " + ", token, "*T + ", row, "*M + ", sequence, "*B bytes");
+    }
+    return {};
+  };
+  switch (buffer.kind()) {
+  case BufferKind::Constant:
+    if (!isFixed(size) || buffer.constant_offset() > sizeOf(program.constants()) ||
+        uint64_t(size.fixed()) > sizeOf(program.constants()) - buffer.constant_offset()) {
+      return corrupt(where, ": constant bytes ", buffer.constant_offset(), " + ", describeExtent(size),
+                     " are not inside the ", sizeOf(program.constants()), " bytes of constants");
+    }
+    if (buffer.alignment() > 64 || buffer.constant_offset() % buffer.alignment()) {
+      return corrupt(where, ": constant offset ", buffer.constant_offset(), " is not aligned to ", buffer.alignment(),
+                     " (at most 64)");
+    }
+    return {};
+  case BufferKind::Output:
+    if (name != "logits") {
+      return corrupt(where, ": output '", name, "' is unknown, only 'logits' is written");
+    }
+    if (size.fixed() || size.per_token() || dependsOnSession(size) || size.per_row() != 4 * program.vocab()) {
+      return corrupt(where, ": output 'logits' has size ", describeExtent(size), ", must be ", 4 * program.vocab(),
+                     "*M (f32 [M, V], V = ", program.vocab(), ")");
+    }
+    return {};
+  case BufferKind::Input:
+    if (name == "tokens" || name == "seq" || name == "pos") {
+      return atLeast(0, 4, 0, 0);
+    }
+    if (name == "runs") {
+      return atLeast(4, 0, 0, 4);
+    }
+    if (name == "rows") {
+      return atLeast(0, 0, 4, 0);
+    }
+    return corrupt(where, ": input '", name, "' is unknown, known are tokens, seq, pos, runs and rows");
+  case BufferKind::Arena:
+  case BufferKind::State:
+    return {};
+  }
+  return {};
+}
+
+Status VariantChecker::checkTensorReadable(uint32_t tensor, const Place &where, uint32_t position) {
+  if (tensor >= sizeOf(program.tensors())) {
+    return corrupt(where, " reads tensor ", tensor, " of ", sizeOf(program.tensors()));
+  }
+  if (program.tensors()->Get(tensor)->file() == kNoFile && writers[tensor] >= position) {
+    return corrupt(where, " reads tensor ", tensor, " '", nameOrDash(program, program.tensors()->Get(tensor)->name()),
+                   "', which no earlier initializer writes");
+  }
+  return {};
+}
+
+Status VariantChecker::checkOperand(const format::Operand &operand, const Place &where, TokenRange range,
+                                    const format::Initializer *initializer, uint32_t position) {
+  if (uint8_t(operand.access()) > uint8_t(format::Access::MAX)) {
+    return corrupt(where, " has access ", int(operand.access()), ", known are 0 to 3");
+  }
+  bool writes = uint8_t(operand.access()) & uint8_t(format::Access::Write);
+  const format::Extent &extent = operand.extent();
+  switch (operand.kind()) {
+  case OperandKind::Slice: {
+    const auto *buffers = initializer ? initializer->scratch() : variant.buffers();
+    if (operand.index() >= sizeOf(buffers)) {
+      return corrupt(where, " is a slice of buffer ", operand.index(), " of ", sizeOf(buffers));
+    }
+    if (operand.access() == format::Access::None) {
+      return corrupt(where, " is a slice with access none: it must say read, write or both");
+    }
+    const format::Buffer &buffer = *buffers->Get(operand.index());
+    if (writes && (buffer.kind() == BufferKind::Constant || buffer.kind() == BufferKind::Input)) {
+      return corrupt(where, " writes buffer '", nameOrDash(program, buffer.name()), "', which is read-only");
+    }
+    if (!isNonNegative(extent) || (initializer && !isFixed(extent))) {
+      return corrupt(where, " has extent ", describeExtent(extent), initializer ? ", must be fixed and" : ", must be",
+                     " not negative");
+    }
+    // The caller's logits hold M rows; all other buffers are allocated for Tmax.
+    int64_t sizedAt = buffer.kind() == BufferKind::Output ? -1 : program.max_tokens();
+    if (!fits(extent, operand.offset(), buffer.size(), range, sizedAt)) {
+      return corrupt(where, " is bytes ", operand.offset(), " .. + ", describeExtent(extent), " of buffer '",
+                     nameOrDash(program, buffer.name()), "', which has ", describeExtent(buffer.size()),
+                     " bytes: not inside it for every T in [", range.first, ", ", range.last, "]");
+    }
+    return {};
+  }
+  case OperandKind::WeightSpan: {
+    bool isResult = initializer && operand.index() == initializer->result();
+    if (writes && !isResult) {
+      return corrupt(where, " writes tensor ", operand.index(), ": only an initializer writes one, its result");
+    }
+    if (!isResult) {
+      MOERT_TRY(checkTensorReadable(operand.index(), where, position));
+    }
+    uint64_t bytes = program.tensors()->Get(operand.index())->bytes();
+    if (!isFixed(extent) || extent.fixed() < 0 || operand.offset() > bytes ||
+        uint64_t(extent.fixed()) > bytes - operand.offset()) {
+      return corrupt(where, " is bytes ", operand.offset(), " .. + ", describeExtent(extent), " of tensor '",
+                     nameOrDash(program, program.tensors()->Get(operand.index())->name()), "', which has ", bytes,
+                     " bytes");
+    }
+    return {};
+  }
+  case OperandKind::WeightTable: {
+    if (operand.index() >= sizeOf(program.tables())) {
+      return corrupt(where, " is weight table ", operand.index(), " of ", sizeOf(program.tables()));
+    }
+    if (writes) {
+      return corrupt(where, " writes weight table ", operand.index(), ": weights are read-only");
+    }
+    if (readableTables[operand.index()]) {
+      return {};
+    }
+    const format::WeightTable &table = *program.tables()->Get(operand.index());
+    for (uint32_t i = 0; i < table.count(); ++i) {
+      const format::TableEntry &entry = *program.table_entries()->Get(table.first() + i);
+      if (program.tensors()->Get(entry.tensor())->file() == kNoFile) {
+        MOERT_TRY(checkTensorReadable(entry.tensor(), where, position));
+      }
+    }
+    readableTables[operand.index()] = true;
+    return {};
+  }
+  case OperandKind::Size:
+    if (operand.value() > uint64_t(format::Dim::MAX)) {
+      return corrupt(where, " is size ", operand.value(), ", known are 0 to ", int(format::Dim::MAX));
+    }
+    if (initializer) {
+      return corrupt(where, " is a size: an initializer runs once, outside any step");
+    }
+    return {};
+  case OperandKind::TensorMap: // what it may be is the GPU backend's to say; the CPU's ledger refuses it
+  case OperandKind::Constant:
+    return {};
+  }
+  return corrupt(where, " has kind ", int(operand.kind()), ", known are 0 to ", int(OperandKind::MAX));
+}
+
+/// Operand shapes of copy, fill and collective, beyond what each operand must satisfy by itself.
+Status VariantChecker::checkTransfer(const format::Command &command, const Place &where) {
+  auto isPlace = [&](const format::Operand &o) {
+    return o.kind() == OperandKind::Slice || o.kind() == OperandKind::WeightSpan;
+  };
+  auto accesses = [&](const format::Operand &o, format::Access access) { return o.access() == access; };
+  bool isFill = command.kind() == CommandKind::Fill;
+  bool inPlace = command.kind() == CommandKind::Collective && command.operand_count() == 1;
+  uint32_t expected = isFill || inPlace ? 1 : 2;
+  if (command.operand_count() != expected) {
+    return corrupt(where, " has ", command.operand_count(), " operands, must have ", expected);
+  }
+  const format::Operand &to = operand(command, 0);
+  if (!isPlace(to) || !accesses(to, inPlace ? format::Access::ReadWrite : format::Access::Write)) {
+    return corrupt(where, ": operand 0 must be a slice or the initializer's result, with access ",
+                   inPlace ? "read and write" : "write");
+  }
+  if (isZero(to.extent()) && to.kind() == OperandKind::WeightSpan) {
+    return corrupt(where, ": operand 0 must say how many bytes it is");
+  }
+  if (isFill && command.value() > 255) {
+    return corrupt(where, " fills with ", command.value(), ", which is not a byte");
+  }
+  if (expected == 1) {
+    return {};
+  }
+  const format::Operand &from = operand(command, 1);
+  bool spanRead = from.kind() == OperandKind::WeightSpan && !accesses(from, format::Access::Write);
+  if (!isPlace(from) || (!spanRead && !accesses(from, format::Access::Read))) {
+    return corrupt(where, ": operand 1 must be a slice or weight span that is read");
+  }
+  if (command.kind() == CommandKind::Copy && !(to.extent() == from.extent())) {
+    return corrupt(where, " copies ", describeExtent(from.extent()), " bytes to ", describeExtent(to.extent()),
+                   " bytes: the two must be equal");
+  }
+  return {};
+}
+
+Status VariantChecker::checkCommand(uint32_t index, TokenRange range, const format::Initializer *initializer,
+                                    uint32_t position) {
+  const format::Command &command = *variant.commands()->Get(index);
+  const Place where{program, variant, index};
+  if (command.name() >= sizeOf(program.strings())) {
+    return corrupt(where, " has name index ", command.name(), " of ", sizeOf(program.strings()), " strings");
+  }
+  if (command.stream() >= variant.streams()) {
+    return corrupt(where, " runs on stream ", int(command.stream()), " of ", int(variant.streams()));
+  }
+  uint64_t operands = sizeOf(variant.operands());
+  if (command.first_operand() > operands || command.operand_count() > operands - command.first_operand() ||
+      command.operand_count() > kMaxOperands) {
+    return corrupt(where, " has operands ", command.first_operand(), " .. + ", command.operand_count(), " of ",
+                   operands, " (at most ", kMaxOperands, ")");
+  }
+  checks += 1 + command.operand_count();
+  if (checks > kMaxChecks) {
+    return corrupt(where, ": steps and initializers name more than ", kMaxChecks, " commands and operands");
+  }
+  for (uint32_t i = 0; i < command.operand_count(); ++i) {
+    MOERT_TRY(checkOperand(operand(command, i), {program, variant, index, i}, range, initializer, position));
+  }
+  if (initializer && command.kind() != CommandKind::Launch && command.kind() != CommandKind::Copy &&
+      command.kind() != CommandKind::Fill) {
+    return corrupt(where, " has kind ", int(command.kind()), ": an initializer launches, copies and fills only");
+  }
+  switch (command.kind()) {
+  case CommandKind::Launch: {
+    if (command.target() >= sizeOf(variant.kernels())) {
+      return corrupt(where, " launches kernel ", command.target(), " of ", sizeOf(variant.kernels()));
+    }
+    const format::Grid &grid = command.grid();
+    int64_t units;
+    if (!isNonNegative(grid.units()) || grid.divisor() < 1 || grid.cap() < 0 || grid.factor() < 0 ||
+        (initializer && !isFixed(grid.units())) || !evaluate(grid.units(), {range.last, range.last, 1, 1}, units)) {
+      return corrupt(where, " has grid ", grid.factor(), " * min(", grid.cap(), ", ceil((",
+                     describeExtent(grid.units()), ") / ", grid.divisor(), ")): needs factor, cap and units of at "
+                     "least 0", initializer ? " (fixed)" : "", " and a divisor of at least 1");
+    }
+    return {};
+  }
+  case CommandKind::Copy:
+  case CommandKind::Fill:
+    return checkTransfer(command, where);
+  case CommandKind::Collective:
+    if (command.target() > uint32_t(format::CollectiveKind::MAX)) {
+      return corrupt(where, " is collective ", command.target(), ", known are 0 to ", int(format::CollectiveKind::MAX));
+    }
+    return checkTransfer(command, where);
+  case CommandKind::Record:
+  case CommandKind::Wait:
+    if (command.target() >= variant.events()) {
+      return corrupt(where, " names event ", command.target(), " of ", variant.events());
+    }
+    return {};
+  case CommandKind::GroupBegin:
+  case CommandKind::GroupEnd:
+    return {};
+  case CommandKind::HostCall:
+    if (command.target() >= sizeOf(program.strings())) {
+      return corrupt(where, " calls name ", command.target(), " of ", sizeOf(program.strings()), " strings");
+    }
+    return {};
+  }
+  return corrupt(where, " has kind ", int(command.kind()), ", known are 0 to ", int(CommandKind::MAX));
+}
+
+Status VariantChecker::checkInitializers() {
+  for (uint32_t i = 0; i < sizeOf(variant.initializers()); ++i) {
+    const format::Initializer &initializer = *variant.initializers()->Get(i);
+    std::string where = concat("initializer ", i);
+    if (initializer.result() >= sizeOf(program.tensors()) ||
+        program.tensors()->Get(initializer.result())->file() != kNoFile) {
+      return corrupt(where, " writes tensor ", initializer.result(), " of ", sizeOf(program.tensors()),
+                     ", which must be one without a file");
+    }
+    if (writers[initializer.result()] != kNotWritten) {
+      return corrupt(where, " writes tensor ", initializer.result(), ", which initializer ",
+                     writers[initializer.result()], " writes already");
+    }
+    std::string key = initializer.key()->str();
+    if (key.size() != 64 || key.find_first_not_of("0123456789abcdef") != std::string::npos) {
+      return corrupt(where, " has a key of ", key.size(), " characters, must be 64 lower-case hexadecimal digits");
+    }
+    for (uint32_t b = 0; b < sizeOf(initializer.scratch()); ++b) {
+      MOERT_TRY(checkBuffer(*initializer.scratch()->Get(b), concat(where, ": scratch ", b), true));
+    }
+    uint64_t commands = sizeOf(variant.commands());
+    if (initializer.first_command() > commands || initializer.command_count() > commands - initializer.first_command()) {
+      return corrupt(where, " has commands ", initializer.first_command(), " .. + ", initializer.command_count(),
+                     " of ", commands);
+    }
+    for (uint32_t c = 0; c < initializer.command_count(); ++c) {
+      MOERT_TRY(checkCommand(initializer.first_command() + c, {0, 0}, &initializer, i));
+    }
+    writers[initializer.result()] = i;
+  }
+  return {};
+}
+
+Status VariantChecker::checkSteps() {
+  const uint32_t afterInitializers = kNotWritten;
+  int64_t next = 1;
+  for (uint32_t s = 0; s < sizeOf(variant.steps()); ++s) {
+    const format::StepVariant &step = *variant.steps()->Get(s);
+    if (step.min_tokens() != next || step.max_tokens() < step.min_tokens() ||
+        step.max_tokens() > program.max_tokens()) {
+      return corrupt("step ", s, " is for T in [", step.min_tokens(), ", ", step.max_tokens(), "], must start at ",
+                     next, " and end at most at ", program.max_tokens());
+    }
+    next = step.max_tokens() + 1;
+    uint64_t commands = sizeOf(variant.commands());
+    if (step.first_command() > commands || step.command_count() > commands - step.first_command()) {
+      return corrupt("step ", s, " has commands ", step.first_command(), " .. + ", step.command_count(), " of ",
+                     commands);
+    }
+    for (uint32_t c = 0; c < step.command_count(); ++c) {
+      MOERT_TRY(checkCommand(step.first_command() + c, {step.min_tokens(), step.max_tokens()}, nullptr,
+                             afterInitializers));
+    }
+    MOERT_TRY(checkHazards(program, variant, step));
+  }
+  if (next != program.max_tokens() + 1) {
+    return corrupt("steps cover T up to ", next - 1, ", must cover 1 to ", program.max_tokens());
+  }
+  return {};
+}
+
+Status VariantChecker::run() {
+  if (!isSafeRelativePath(variant.blob()->str()) || variant.blob()->str().find('/') != std::string::npos) {
+    return corrupt("kernels '", variant.blob()->str(), "' must be a file name inside the package");
+  }
+  if (variant.blob_sha256()->size() != 32) {
+    return corrupt("the kernels' SHA-256 has ", variant.blob_sha256()->size(), " bytes, must have 32");
+  }
+  if (variant.streams() < 1 || variant.events() > (1u << 20) || variant.ranks() < 1) {
+    return corrupt(int(variant.streams()), " streams, ", variant.events(), " events and ", variant.ranks(),
+                   " ranks: must be at least 1, at most 1048576 and at least 1");
+  }
+  std::set<std::string> names;
+  for (uint32_t b = 0; b < sizeOf(variant.buffers()); ++b) {
+    const format::Buffer &buffer = *variant.buffers()->Get(b);
+    MOERT_TRY(checkBuffer(buffer, concat("buffer ", b), false));
+    bool isNamed = buffer.kind() != BufferKind::Arena && buffer.kind() != BufferKind::Constant;
+    if (isNamed && !names.insert(nameOrDash(program, buffer.name())).second) {
+      return corrupt("buffer ", b, " has the name '", nameOrDash(program, buffer.name()),
+                     "', which another buffer has");
+    }
+  }
+  MOERT_TRY(checkInitializers());
+  return checkSteps();
+}
+
+} // namespace
+
+std::string describeCommand(const format::Program &program, const format::Variant &variant, uint32_t index) {
+  return concat("command ", index, " '", nameOrDash(program, variant.commands()->Get(index)->name()), "'");
+}
+
+bool isSafeRelativePath(const std::string &path) {
+  if (path.empty() || path[0] == '/' || path.find('\0') != std::string::npos) {
+    return false;
+  }
+  for (size_t begin = 0; begin <= path.size();) {
+    size_t end = path.find('/', begin);
+    end = end == std::string::npos ? path.size() : end;
+    std::string part = path.substr(begin, end - begin);
+    if (part.empty() || part == "." || part == "..") {
+      return false;
+    }
+    begin = end + 1;
+  }
+  return true;
+}
+
+Status checkProgram(const format::Program &program) {
+  if (program.vocab() < 1 || program.vocab() > kMaxSize || program.max_tokens() < 1 ||
+      program.max_tokens() > kMaxSize || program.max_context() < 0) {
+    return corrupt("vocabulary ", program.vocab(), ", largest step ", program.max_tokens(), ", context ",
+                   program.max_context(), ": must be 1 to 2^31, 1 to 2^31 and at least 0");
+  }
+  for (uint32_t f = 0; f < sizeOf(program.files()); ++f) {
+    const format::File &file = *program.files()->Get(f);
+    if (!isSafeRelativePath(file.name()->str())) {
+      return corrupt("checkpoint file ", f, " '", file.name()->str(), "' must be a path inside the checkpoint");
+    }
+    if (file.header_sha256()->size() != 32 || (file.sha256() && file.sha256()->size() != 32)) {
+      return corrupt("checkpoint file '", file.name()->str(), "': a SHA-256 must have 32 bytes");
+    }
+  }
+  for (uint32_t f = 0; f < sizeOf(program.package_files()); ++f) {
+    const format::PackageFile &file = *program.package_files()->Get(f);
+    if (!isSafeRelativePath(file.name()->str()) || file.sha256()->size() != 32) {
+      return corrupt("package file ", f, " '", file.name()->str(),
+                     "' must be a path inside the package with a SHA-256 of 32 bytes");
+    }
+  }
+  for (uint32_t t = 0; t < sizeOf(program.tensors()); ++t) {
+    const format::Tensor &tensor = *program.tensors()->Get(t);
+    if (tensor.name() >= sizeOf(program.strings()) || uint8_t(tensor.dtype()) > uint8_t(format::DType::MAX) ||
+        tensor.rank() > 3) {
+      return corrupt("tensor ", t, " has name index ", tensor.name(), ", dtype ", int(tensor.dtype()), ", rank ",
+                     int(tensor.rank()), ": must be below ", sizeOf(program.strings()), ", at most ",
+                     int(format::DType::MAX), " and at most 3");
+    }
+    if (tensor.file() == kNoFile) {
+      if (tensor.bytes() > uint64_t(INT64_MAX)) {
+        return corrupt("tensor ", t, " '", nameOrDash(program, tensor.name()), "' has ", tensor.bytes(), " bytes");
+      }
+      continue;
+    }
+    if (tensor.file() >= sizeOf(program.files())) {
+      return corrupt("tensor ", t, " is in file ", tensor.file(), " of ", sizeOf(program.files()));
+    }
+    uint64_t size = program.files()->Get(tensor.file())->size();
+    if (tensor.offset() > size || tensor.bytes() > size - tensor.offset()) {
+      return corrupt("tensor ", t, " '", nameOrDash(program, tensor.name()), "' is bytes ", tensor.offset(), " .. + ",
+                     tensor.bytes(), " of '", program.files()->Get(tensor.file())->name()->str(), "', which has ",
+                     size);
+    }
+  }
+  for (uint32_t e = 0; e < sizeOf(program.table_entries()); ++e) {
+    const format::TableEntry &entry = *program.table_entries()->Get(e);
+    if (entry.tensor() >= sizeOf(program.tensors()) ||
+        entry.offset() > program.tensors()->Get(entry.tensor())->bytes()) {
+      return corrupt("weight table entry ", e, " is offset ", entry.offset(), " of tensor ", entry.tensor(), " of ",
+                     sizeOf(program.tensors()));
+    }
+  }
+  for (uint32_t t = 0; t < sizeOf(program.tables()); ++t) {
+    const format::WeightTable &table = *program.tables()->Get(t);
+    uint64_t entries = sizeOf(program.table_entries());
+    if (table.first() > entries || table.count() > entries - table.first()) {
+      return corrupt("weight table ", t, " has entries ", table.first(), " .. + ", table.count(), " of ", entries);
+    }
+  }
+  return {};
+}
+
+Status checkVariant(const format::Program &program, const format::Variant &variant) {
+  return VariantChecker(program, variant).run();
+}
+
+} // namespace moert

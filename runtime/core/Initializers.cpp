@@ -1,0 +1,244 @@
+// Execution and disk cache of initializers; see Initializers.h.
+#include "runtime/core/Initializers.h"
+
+#include "runtime/core/Checks.h"
+#include "runtime/core/Extent.h"
+#include "runtime/format/Checksum.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <sys/stat.h>
+
+namespace moert {
+namespace {
+
+/// First page of a cache file; the result follows, so that it is aligned for every use.
+struct CacheHeader {
+  char magic[8];
+  uint8_t key[32];
+  uint64_t size;
+  uint8_t payloadDigest[32];
+  uint8_t padding[4096 - 8 - 32 - 8 - 32];
+};
+static_assert(sizeof(CacheHeader) == 4096, "the result starts at a page");
+constexpr char kMagic[9] = "MOEINIT1";
+
+/// How much of each source tensor goes into the key: the first, the last and two pages between.
+constexpr uint64_t kSampleBytes = 4096;
+constexpr uint64_t kSamples = 4;
+
+void addToKey(format::Sha256 &hash, uint64_t value) { hash.update(&value, sizeof(value)); }
+
+void addToKey(format::Sha256 &hash, const std::string &text) {
+  addToKey(hash, text.size());
+  hash.update(text.data(), text.size());
+}
+
+/// Digest of the key's hex form, as it stands in a header.
+format::Digest headerKey(const std::string &key) { return format::sha256(key.data(), key.size()); }
+
+int64_t gridOf(const format::Grid &grid, int64_t units) {
+  int64_t groups = units / grid.divisor() + (units % grid.divisor() != 0);
+  if (grid.cap()) {
+    groups = std::min(groups, grid.cap());
+  }
+  int64_t total;
+  return __builtin_mul_overflow(groups, grid.factor(), &total) ? INT64_MAX : total;
+}
+
+} // namespace
+
+std::string Initializers::cacheKey(const format::Initializer &initializer) const {
+  format::Sha256 hash;
+  addToKey(hash, initializer.key()->str());
+  hash.update(variant.blob_sha256()->data(), variant.blob_sha256()->size());
+  auto addTensor = [&](uint32_t index) {
+    const format::Tensor &tensor = *program.root().tensors()->Get(index);
+    addToKey(hash, program.string(tensor.name()));
+    addToKey(hash, tensor.bytes());
+    if (tensor.file() == kNoFile) {
+      addToKey(hash, resultKeys[index]);
+      return;
+    }
+    addToKey(hash, program.root().files()->Get(tensor.file())->name()->str());
+    addToKey(hash, tensor.offset());
+    addToKey(hash, uint64_t(weights.modifiedNs(tensor.file())));
+    for (uint64_t sample = 0; sample < kSamples; ++sample) {
+      uint64_t piece = std::min(kSampleBytes, tensor.bytes());
+      hash.update(weights.tensor(index) + (tensor.bytes() - piece) / (kSamples - 1) * sample, piece);
+    }
+  };
+  for (uint32_t c = 0; c < initializer.command_count(); ++c) {
+    const format::Command &command = *variant.commands()->Get(initializer.first_command() + c);
+    for (uint32_t o = 0; o < command.operand_count(); ++o) {
+      const format::Operand &operand = *variant.operands()->Get(command.first_operand() + o);
+      if (operand.kind() == format::OperandKind::WeightSpan && operand.index() != initializer.result()) {
+        addTensor(operand.index());
+      } else if (operand.kind() == format::OperandKind::WeightTable) {
+        const format::WeightTable &table = *program.root().tables()->Get(operand.index());
+        for (uint32_t i = 0; i < table.count(); ++i) {
+          addTensor(program.root().table_entries()->Get(table.first() + i)->tensor());
+        }
+      }
+    }
+  }
+  return format::toHex(hash.finish());
+}
+
+/// True if the cache had it; false with a note if there was a file that is not whole.
+Result<bool> Initializers::loadCached(const std::string &path, const std::string &key,
+                                      const format::Initializer &initializer, std::vector<std::string> &notes) {
+  auto file = File::open(path);
+  if (!file.ok()) {
+    return false;
+  }
+  const uint64_t bytes = program.root().tensors()->Get(initializer.result())->bytes();
+  auto discard = [&](const char *reason) {
+    notes.push_back(concat(path, ": ", reason, ", computed again"));
+    return false;
+  };
+  if (file->size() != sizeof(CacheHeader) + bytes) {
+    return discard("cache file has the wrong size");
+  }
+  auto pages = file->map();
+  if (!pages.ok()) {
+    return discard("cache file cannot be mapped");
+  }
+  CacheHeader header;
+  memcpy(&header, pages->data(), sizeof(header));
+  const uint8_t *payload = pages->data() + sizeof(header);
+  format::Digest expectedKey = headerKey(key), digest = format::sha256(payload, bytes);
+  if (memcmp(header.magic, kMagic, 8) != 0 || memcmp(header.key, expectedKey.data(), 32) != 0 || header.size != bytes ||
+      memcmp(header.payloadDigest, digest.data(), 32) != 0) {
+    return discard("cache file is damaged");
+  }
+  MOERT_ASSIGN(address, backend.attach(payload, bytes));
+  weights.setTensor(initializer.result(), address);
+  mapped.push_back(std::move(*pages));
+  return true;
+}
+
+Status Initializers::runCommand(const format::Command &command, const std::vector<uint8_t *> &scratch, uint32_t result,
+                                uint8_t *resultMemory) {
+  std::vector<uint64_t> words;
+  for (uint32_t o = 0; o < command.operand_count(); ++o) {
+    const format::Operand &operand = *variant.operands()->Get(command.first_operand() + o);
+    switch (operand.kind()) {
+    case format::OperandKind::Slice:
+      words.push_back(reinterpret_cast<uintptr_t>(scratch[operand.index()]) + operand.offset());
+      break;
+    case format::OperandKind::WeightSpan:
+      words.push_back(
+          reinterpret_cast<uintptr_t>(operand.index() == result ? resultMemory : weights.tensor(operand.index())) +
+          operand.offset());
+      break;
+    case format::OperandKind::WeightTable:
+      words.push_back(reinterpret_cast<uintptr_t>(weights.table(operand.index())));
+      break;
+    case format::OperandKind::TensorMap:
+    case format::OperandKind::Size:
+    case format::OperandKind::Constant:
+      words.push_back(operand.value());
+      break;
+    }
+  }
+  bool inTime = true;
+  if (command.kind() == format::CommandKind::Launch) {
+    const int64_t grid = gridOf(command.grid(), command.grid().units().fixed());
+    if (grid > INT32_MAX) {
+      return error(Code::Unsupported, "a launch of ", grid, " workgroups, at most ", INT32_MAX, " are run");
+    }
+    Launch launch{kernels[command.target()], words.data(), uint32_t(words.size()), grid};
+    inTime = backend.launch(&launch, 1) && backend.synchronize();
+  } else {
+    auto bytes = uint64_t(variant.operands()->Get(command.first_operand())->extent().fixed());
+    void *to = reinterpret_cast<void *>(words[0]);
+    inTime = command.kind() == format::CommandKind::Copy
+                 ? backend.copy(to, reinterpret_cast<const void *>(words[1]), bytes)
+                 : backend.fill(to, uint8_t(command.value()), bytes);
+    inTime = inTime && backend.synchronize();
+  }
+  return inTime ? Status() : error(Code::Deadline, "not done within the deadline: is the machine overloaded?");
+}
+
+Status Initializers::compute(const format::Initializer &initializer, uint8_t *result) {
+  std::vector<uint8_t *> scratch;
+  Status status;
+  for (uint32_t b = 0; initializer.scratch() && b < initializer.scratch()->size() && status.ok(); ++b) {
+    const format::Buffer &buffer = *initializer.scratch()->Get(b);
+    auto memory = backend.allocate(uint64_t(buffer.size().fixed()), "scratch of an initializer");
+    if (memory.ok()) {
+      scratch.push_back(static_cast<uint8_t *>(*memory));
+    } else {
+      status = memory.status();
+    }
+  }
+  for (uint32_t c = 0; c < initializer.command_count() && status.ok(); ++c) {
+    const uint32_t index = initializer.first_command() + c;
+    status = runCommand(*variant.commands()->Get(index), scratch, initializer.result(), result);
+    if (!status.ok()) {
+      return error(status.code(), describeCommand(program.root(), variant, index), ": ", status.message());
+    }
+  }
+  for (uint8_t *memory : scratch) {
+    backend.release(memory);
+  }
+  return status;
+}
+
+Status Initializers::run(const Progress &progress, std::vector<std::string> &notes) {
+  const uint32_t count = variant.initializers() ? variant.initializers()->size() : 0;
+  done.count = count;
+  resultKeys.resize(program.root().tensors() ? program.root().tensors()->size() : 0);
+  if (count && mkdir(cacheFolder.c_str(), 0777) != 0 && errno != EEXIST) {
+    notes.push_back(concat(cacheFolder, ": cannot be made (", strerror(errno), "); computed weights are not cached"));
+  }
+  bool cacheWorks = true;
+  for (uint32_t i = 0; i < count; ++i) {
+    const format::Initializer &initializer = *variant.initializers()->Get(i);
+    const uint64_t bytes = program.root().tensors()->Get(initializer.result())->bytes();
+    const std::string key = cacheKey(initializer);
+    const std::string path = joinPath(cacheFolder, key + ".weight");
+    resultKeys[initializer.result()] = key;
+    done.bytes += bytes;
+    progress("initialize weights", i, count);
+
+    MOERT_ASSIGN(cached, loadCached(path, key, initializer, notes));
+    if (cached) {
+      ++done.cacheHits;
+      continue;
+    }
+    MOERT_ASSIGN(memory, backend.allocate(bytes, concat("weight '", program.string(program.root().tensors()->Get(
+                                                                        initializer.result())->name()), "'")));
+    MOERT_TRY(compute(initializer, static_cast<uint8_t *>(memory)));
+    ++done.computed;
+    weights.setTensor(initializer.result(), memory);
+    if (!cacheWorks) {
+      continue;
+    }
+    CacheHeader header = {};
+    memcpy(header.magic, kMagic, 8);
+    memcpy(header.key, headerKey(key).data(), 32);
+    header.size = bytes;
+    memcpy(header.payloadDigest, format::sha256(memory, bytes).data(), 32);
+    Status stored = writeFile(path, {{&header, sizeof(header)}, {memory, bytes}});
+    if (!stored.ok()) {
+      notes.push_back(concat(stored.message(), "; computed weights stay in memory and are not cached"));
+      cacheWorks = false;
+      continue;
+    }
+    ++done.stored;
+    // From the file the pages can be dropped and shared; the memory is given back.
+    MOERT_ASSIGN(mappedNow, loadCached(path, key, initializer, notes));
+    if (mappedNow) {
+      backend.release(memory);
+    }
+  }
+  if (count) {
+    progress("initialize weights", count, count);
+  }
+  return {};
+}
+
+} // namespace moert

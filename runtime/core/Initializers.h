@@ -1,0 +1,60 @@
+//===- Initializers.h - Weights that are computed once ------------*- C++ -*-===//
+//
+// Runs the initializers of a variant: commands over weights that write one tensor each, in list order, one result in
+// memory at a time. A result is cached on disk (header page with key and digest, then the bytes) and mapped from there;
+// a cache file that is not whole is computed again, and without a writable cache the result stays in memory.
+//
+// The key on disk covers the program's key, the kernels' digest, and for every source tensor its place, the file's
+// modification time and a sample of its bytes, so that other weights of the same shapes do not meet a stale result.
+//
+//===----------------------------------------------------------------------===//
+#ifndef MOERT_CORE_INITIALIZERS_H
+#define MOERT_CORE_INITIALIZERS_H
+
+#include "runtime/core/Backend.h"
+#include "runtime/core/Program.h"
+#include "runtime/core/Weights.h"
+
+namespace moert {
+
+/// What happened, for the report.
+struct InitializerFacts {
+  uint32_t count = 0, cacheHits = 0, computed = 0, stored = 0;
+  uint64_t bytes = 0;
+};
+
+class Initializers {
+public:
+  Initializers(const Program &program, size_t variant, Backend &backend, const std::vector<void *> &kernels,
+               Weights &weights, std::string cacheFolder)
+      : program(program), variantIndex(variant), variant(program.variant(variant)), backend(backend), kernels(kernels),
+        weights(weights), cacheFolder(std::move(cacheFolder)) {}
+
+  Status run(const Progress &progress, std::vector<std::string> &notes);
+
+  const InitializerFacts &facts() const { return done; }
+
+private:
+  std::string cacheKey(const format::Initializer &initializer) const;
+  Result<bool> loadCached(const std::string &path, const std::string &key, const format::Initializer &initializer,
+                          std::vector<std::string> &notes);
+  Status compute(const format::Initializer &initializer, uint8_t *result);
+  Status runCommand(const format::Command &command, const std::vector<uint8_t *> &scratch, uint32_t result,
+                    uint8_t *resultMemory);
+
+  const Program &program;
+  const size_t variantIndex;
+  const format::Variant &variant;
+  Backend &backend;
+  const std::vector<void *> &kernels;
+  Weights &weights;
+  const std::string cacheFolder;
+  InitializerFacts done;
+  /// Keys of results so far, by tensor: they are part of the keys of what reads them.
+  std::vector<std::string> resultKeys;
+  std::vector<Pages> mapped;
+};
+
+} // namespace moert
+
+#endif // MOERT_CORE_INITIALIZERS_H

@@ -1,0 +1,98 @@
+//===- Json.h - Writes JSON --------------------------------------*- C++ -*-===//
+//
+// Appends objects and arrays to a string with the commas in the right places. Writes only; keys are ours and plain,
+// values are escaped.
+//
+//===----------------------------------------------------------------------===//
+#ifndef MOERT_CORE_JSON_H
+#define MOERT_CORE_JSON_H
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace moert {
+
+class JsonWriter {
+public:
+  JsonWriter &beginObject() { return open('{'); }
+  JsonWriter &endObject() { return close('}'); }
+  JsonWriter &beginArray() { return open('['); }
+  JsonWriter &endArray() { return close(']'); }
+
+  JsonWriter &key(std::string_view name) {
+    separate();
+    text += '"';
+    text += name;
+    text += "\":";
+    fresh = true;
+    return *this;
+  }
+  JsonWriter &value(std::string_view string) {
+    separate();
+    text += '"';
+    for (char c : string) {
+      if (c == '"' || c == '\\') {
+        text += '\\';
+        text += c;
+      } else if (static_cast<unsigned char>(c) < 0x20) {
+        constexpr char digits[] = "0123456789abcdef";
+        text += "\\u00";
+        text += digits[c >> 4];
+        text += digits[c & 15];
+      } else {
+        text += c;
+      }
+    }
+    text += '"';
+    return *this;
+  }
+  JsonWriter &value(const char *string) { return value(std::string_view(string)); }
+  JsonWriter &value(int64_t number) { return raw(std::to_string(number)); }
+  JsonWriter &value(uint64_t number) { return raw(std::to_string(number)); }
+  JsonWriter &value(int number) { return raw(std::to_string(number)); }
+  JsonWriter &value(uint32_t number) { return raw(std::to_string(number)); }
+  JsonWriter &value(bool truth) { return raw(truth ? "true" : "false"); }
+  /// Nanoseconds as microseconds with three decimals, as traces want them.
+  JsonWriter &microseconds(int64_t ns) {
+    std::string decimals = std::to_string(ns % 1000);
+    return raw(std::to_string(ns / 1000) + "." + std::string(3 - decimals.size(), '0') + decimals);
+  }
+  /// One member of an object.
+  template <typename T> JsonWriter &member(std::string_view name, const T &content) { return key(name).value(content); }
+
+  const std::string &str() const { return text; }
+  std::string take() { return std::move(text); }
+
+private:
+  void separate() {
+    if (!fresh) {
+      text += ',';
+    }
+    fresh = false;
+  }
+  JsonWriter &raw(std::string_view token) {
+    separate();
+    text += token;
+    return *this;
+  }
+  JsonWriter &open(char bracket) {
+    separate();
+    text += bracket;
+    fresh = true;
+    return *this;
+  }
+  JsonWriter &close(char bracket) {
+    text += bracket;
+    fresh = false;
+    return *this;
+  }
+
+  std::string text;
+  /// Whether the next token comes without a comma.
+  bool fresh = true;
+};
+
+} // namespace moert
+
+#endif // MOERT_CORE_JSON_H

@@ -1,0 +1,135 @@
+// Loading of a package; see Program.h.
+#include "runtime/core/Program.h"
+
+#include "runtime/backends/cpu/ElfCheck.h"
+#include "runtime/core/Backend.h"
+#include "runtime/core/Checks.h"
+#include "runtime/format/Checksum.h"
+
+#include <cstring>
+
+namespace moert {
+namespace {
+
+const char kCompileAgain[] = "; compile the package again";
+
+/// Compares the digest of `size` bytes with the 32 bytes that were recorded.
+Status checkDigest(const std::string &path, const void *data, uint64_t size,
+                   const flatbuffers::Vector<uint8_t> &expected) {
+  format::Digest actual = format::sha256(data, size);
+  if (memcmp(actual.data(), expected.data(), actual.size()) != 0) {
+    return error(Code::Corrupt, path, ": has SHA-256 ", format::toHex(actual), ", the program recorded ",
+                 format::toHex(expected.data(), expected.size()), ": the file was changed or damaged", kCompileAgain);
+  }
+  return {};
+}
+
+Status withPath(const std::string &path, Status status) {
+  return status.ok() ? status : error(status.code(), path, ": ", status.message());
+}
+
+/// Every file of the package that the program names: its digest, without keeping the contents.
+Status checkPackageFile(const std::string &folder, const format::PackageFile &expected) {
+  MOERT_ASSIGN(file, File::open(joinPath(folder, expected.name()->str())));
+  if (file.size() != expected.size()) {
+    return error(Code::Corrupt, file.path(), ": has ", file.size(), " bytes, the program recorded ", expected.size(),
+                 ": the file was changed or damaged", kCompileAgain);
+  }
+  MOERT_ASSIGN(contents, file.readAll(kMaxProgramBytes));
+  return checkDigest(file.path(), contents.data(), file.size(), *expected.sha256());
+}
+
+/// Commands that the CPU backend does not run make the package unusable here: better said now than in a step.
+Status checkLedger(const format::Program &program, const format::Variant &variant) {
+  for (uint32_t c = 0; variant.commands() && c < variant.commands()->size(); ++c) {
+    if (const char *reason = cpuBackendLacks(variant, *variant.commands()->Get(c))) {
+      return error(Code::Unsupported, "variant '", variant.target()->str(), "': ", describeCommand(program, variant, c),
+                   " cannot run on the cpu backend: ", reason);
+    }
+  }
+  return {};
+}
+
+} // namespace
+
+bool isForCpu(const format::Variant &variant) { return strncmp(variant.target()->c_str(), "cuda", 4) != 0; }
+
+Status checkProgramBytes(const uint8_t *bytes, size_t size, const format::Program *&program) {
+  if (size < 8 || !format::ProgramBufferHasIdentifier(bytes)) {
+    return error(Code::Corrupt, "is no moe-opt program: bytes 4 to 7 are not '", format::ProgramIdentifier(), "'");
+  }
+  flatbuffers::Verifier verifier(bytes, size, /*max_depth=*/16, /*max_tables=*/1u << 22);
+  if (!format::VerifyProgramBuffer(verifier)) {
+    return error(Code::Corrupt, "is not a well-formed FlatBuffer", kCompileAgain);
+  }
+  program = format::GetProgram(bytes);
+  if (program->format_major() != format::kFormatMajor) {
+    return error(Code::Unsupported, "has format version ", program->format_major(), ".", program->format_minor(),
+                 ", this runtime reads ", format::kFormatMajor, ".x: ",
+                 program->format_major() < format::kFormatMajor ? "compile the package again with this version"
+                                                                : "run it with a newer runtime",
+                 " (it was written by ", program->compiler()->str(), ")");
+  }
+  MOERT_TRY(checkProgram(*program));
+  for (uint32_t v = 0; program->variants() && v < program->variants()->size(); ++v) {
+    const format::Variant &variant = *program->variants()->Get(v);
+    if (Status status = checkVariant(*program, variant); !status.ok()) {
+      return error(status.code(), "variant '", variant.target()->str(), "': ", status.message());
+    }
+  }
+  return {};
+}
+
+Result<std::shared_ptr<Program>> Program::load(const std::string &package) {
+  auto result = std::make_shared<Program>();
+  result->folder = package;
+  const std::string path = joinPath(package, kProgramFileName);
+  auto file = File::open(path);
+  if (!file.ok()) {
+    const Status &status = file.status();
+    return error(status.code(), status.message(),
+                 status.code() == Code::NotFound ? ": is this a package that 'moec compile' wrote?" : "");
+  }
+  MOERT_ASSIGN(memory, file->readAll(kMaxProgramBytes));
+  result->memory = std::move(memory);
+  const uint8_t *bytes = result->memory.data();
+
+  size_t payload = 0;
+  format::Digest expected, actual;
+  switch (format::unsealProgram(bytes, file->size(), payload, expected, actual)) {
+  case format::Seal::Missing:
+    return error(Code::Corrupt, path, ": its ", file->size(), " bytes do not end with a seal: it was cut short, or is "
+                 "no moe-opt program", kCompileAgain);
+  case format::Seal::Broken:
+    return error(Code::Corrupt, path, ": has SHA-256 ", format::toHex(actual), ", its seal says ",
+                 format::toHex(expected), ": the file was changed or damaged", kCompileAgain);
+  case format::Seal::Intact:
+    break;
+  }
+  MOERT_TRY(withPath(path, checkProgramBytes(bytes, payload, result->program)));
+
+  for (uint32_t f = 0; result->program->package_files() && f < result->program->package_files()->size(); ++f) {
+    MOERT_TRY(checkPackageFile(package, *result->program->package_files()->Get(f)));
+  }
+  result->blobs.resize(result->variantCount());
+  for (size_t v = 0; v < result->variantCount(); ++v) {
+    const format::Variant &variant = result->variant(v);
+    MOERT_ASSIGN(blobFile, File::open(result->blobPath(v)));
+    MOERT_ASSIGN(blob, blobFile.readAll(kMaxProgramBytes));
+    MOERT_TRY(checkDigest(blobFile.path(), blob.data(), blobFile.size(), *variant.blob_sha256()));
+    if (!isForCpu(variant)) {
+      continue;
+    }
+    MOERT_TRY(withPath(path, checkLedger(*result->program, variant)));
+    std::vector<std::string> kernels;
+    for (uint32_t k = 0; variant.kernels() && k < variant.kernels()->size(); ++k) {
+      kernels.push_back(variant.kernels()->Get(k)->symbol()->str());
+    }
+    MOERT_TRY(cpu::checkKernelElf(blobFile.path(), blob.data(), blobFile.size(), kernels));
+    result->blobs[v].size = blobFile.size();
+    result->blobs[v].memory = std::move(blob);
+  }
+  return result;
+}
+
+} // namespace moert

@@ -1,0 +1,61 @@
+//===- Program.h - A package that has passed every check ---------*- C++ -*-===//
+//
+// Stage `load`: reads the program file into private memory, checks its seal, its format, its tables and the digests of
+// the package's other files, and keeps the kernels of every variant ready. Touches no weight and runs no kernel.
+//
+//===----------------------------------------------------------------------===//
+#ifndef MOERT_CORE_PROGRAM_H
+#define MOERT_CORE_PROGRAM_H
+
+#include "runtime/core/File.h"
+#include "runtime/core/Status.h"
+#include "runtime/format/program_generated.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace moert {
+
+/// Name of the program file inside a package.
+constexpr const char *kProgramFileName = "program.moep";
+/// The largest program file and kernel blob that are read.
+constexpr uint64_t kMaxProgramBytes = uint64_t(1) << 30;
+
+/// Verifies a FlatBuffer (without its seal) and everything that can be said of it without other files.
+/// `bytes` must be aligned to 64 and stay while `program` is used.
+Status checkProgramBytes(const uint8_t *bytes, size_t size, const format::Program *&program);
+
+/// Whether a variant is for CPUs; those for other backends are not looked at beyond their tables.
+bool isForCpu(const format::Variant &variant);
+
+class Program {
+public:
+  static Result<std::shared_ptr<Program>> load(const std::string &package);
+
+  const format::Program &root() const { return *program; }
+  const std::string &package() const { return folder; }
+  const format::Variant &variant(size_t index) const { return *program->variants()->Get(uint32_t(index)); }
+  size_t variantCount() const { return program->variants() ? program->variants()->size() : 0; }
+  /// The checked kernels of a variant for CPUs.
+  const uint8_t *blob(size_t variant) const { return blobs[variant].memory.data(); }
+  uint64_t blobSize(size_t variant) const { return blobs[variant].size; }
+  std::string blobPath(size_t index) const { return joinPath(folder, variant(index).blob()->str()); }
+  /// string `index`, which the checks have found to exist.
+  const char *string(uint32_t index) const { return program->strings()->Get(index)->c_str(); }
+
+private:
+  struct Blob {
+    Pages memory;
+    uint64_t size = 0;
+  };
+
+  std::string folder;
+  Pages memory;
+  const format::Program *program = nullptr;
+  std::vector<Blob> blobs;
+};
+
+} // namespace moert
+
+#endif // MOERT_CORE_PROGRAM_H

@@ -1,0 +1,333 @@
+// Stages prepare, initialize and run; the report is in Report.cpp.
+#include "runtime/core/Session.h"
+
+#include "runtime/backends/cpu/CpuFeatures.h"
+#include "runtime/core/Checks.h"
+
+#include <algorithm>
+#include <cstring>
+#include <unistd.h>
+
+namespace moert {
+namespace {
+
+/// The features of `variant` that this machine lacks, separated by spaces.
+std::string missingFeatures(const format::Variant &variant) {
+  std::string missing;
+  for (uint32_t f = 0; variant.features() && f < variant.features()->size(); ++f) {
+    std::string feature = variant.features()->Get(f)->str();
+    if (!cpu::hasFeature(feature)) {
+      missing += (missing.empty() ? "" : " ") + feature;
+    }
+  }
+  return missing;
+}
+
+uint64_t physicalBytes() {
+  long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+  return pages > 0 && size > 0 ? uint64_t(pages) * uint64_t(size) : UINT64_MAX;
+}
+
+} // namespace
+
+/// Variants are listed best first: takes the first that this CPU runs, or the one that is asked for.
+Status Session::chooseVariant(const char *forced) {
+  std::string known;
+  for (size_t v = 0; v < program->variantCount(); ++v) {
+    const format::Variant &candidate = program->variant(v);
+    const std::string target = candidate.target()->str();
+    known += (known.empty() ? "" : ", ") + target;
+    Choice choice{target, "", false};
+    const std::string missing = isForCpu(candidate) ? missingFeatures(candidate) : "";
+    if (!isForCpu(candidate)) {
+      choice.reason = "is not for CPUs";
+    } else if (forced && target != forced) {
+      choice.reason = concat("'", forced, "' was asked for");
+    } else if (!missing.empty()) {
+      choice.reason = concat("this CPU lacks ", missing);
+      if (forced) {
+        return error(Code::Unsupported, program->package(), ": variant '", target, "' was asked for, but this CPU (or "
+                     "its operating system) lacks ", missing, "; leave the choice to the runtime");
+      }
+    } else if (variant) {
+      choice.reason = concat("'", variant->target()->str(), "' comes before it");
+    } else {
+      choice.reason = forced ? "was asked for" : "first variant whose features are all present";
+      choice.chosen = true;
+      variant = &candidate;
+      variantIndex = v;
+    }
+    choices.push_back(std::move(choice));
+  }
+  if (variant) {
+    return {};
+  }
+  if (forced) {
+    return error(Code::InvalidArgument, program->package(), ": has no CPU variant '", forced, "', it has: ",
+                 known.empty() ? "none" : known);
+  }
+  std::string reasons;
+  for (const Choice &choice : choices) {
+    reasons += concat(reasons.empty() ? "" : "; ", choice.target, ": ", choice.reason);
+  }
+  return error(Code::Unsupported, program->package(), ": no variant runs on this machine (",
+               reasons.empty() ? "it has none" : reasons, "); compile with --target cpu:x86-64-v3");
+}
+
+Status Session::allocateBuffers() {
+  const format::Program &root = program->root();
+  const uint32_t count = variant->buffers() ? variant->buffers()->size() : 0;
+  const Sizes sizes{root.max_tokens(), root.max_tokens(), sequences, context};
+  buffers.assign(count, nullptr);
+  bufferBytes.assign(count, 0);
+  uint64_t total = 0;
+  for (uint32_t b = 0; b < count; ++b) {
+    const format::Buffer &buffer = *variant->buffers()->Get(b);
+    int64_t bytes;
+    if (!evaluate(buffer.size(), sizes, bytes) || __builtin_add_overflow(total, uint64_t(bytes), &total)) {
+      return error(Code::OutOfMemory, "buffer '", program->string(buffer.name()), "' would need more than 2^63 bytes with ",
+                   sequences, " sequences of ", context, " tokens: lower --sequences or --context");
+    }
+    bufferBytes[b] = uint64_t(bytes);
+  }
+  if (total > physicalBytes()) {
+    return error(Code::OutOfMemory, sequences, " sequences of ", context, " tokens need ", total, " bytes (", total >> 20,
+                 " MiB) of buffers and KV cache, this machine has ", physicalBytes(), ": lower --sequences or --context");
+  }
+  for (uint32_t b = 0; b < count; ++b) {
+    const format::Buffer &buffer = *variant->buffers()->Get(b);
+    const std::string name = program->string(buffer.name());
+    if (buffer.kind() == format::BufferKind::Output) {
+      continue;
+    }
+    if (buffer.kind() == format::BufferKind::Constant) {
+      MOERT_ASSIGN(address, backend->attach(root.constants()->data() + buffer.constant_offset(), bufferBytes[b]));
+      buffers[b] = const_cast<uint8_t *>(static_cast<const uint8_t *>(address));
+      continue;
+    }
+    MOERT_ASSIGN(memory, backend->allocate(bufferBytes[b], concat("buffer '", name, "'")));
+    buffers[b] = static_cast<uint8_t *>(memory);
+    if (buffer.kind() == format::BufferKind::Arena) {
+      arenaBytes += bufferBytes[b];
+    } else if (buffer.kind() == format::BufferKind::State) {
+      stateBytes += bufferBytes[b];
+    } else {
+      auto *words = reinterpret_cast<int32_t *>(buffers[b]);
+      (name == "tokens" ? tokensInput
+       : name == "seq"  ? seqInput
+       : name == "pos"  ? posInput
+       : name == "runs" ? runsInput
+                        : rowsInput) = words;
+    }
+  }
+  return {};
+}
+
+Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<Program> program,
+                                                 const moert_session_options &options) {
+  const int64_t begin = monotonicNs();
+  std::unique_ptr<Session> session(new Session);
+  Session &s = *session;
+  s.program = std::move(program);
+  const format::Program &root = s.program->root();
+  s.sequences = options.sequences;
+  s.context = options.context;
+  s.maxTokens = options.max_tokens ? options.max_tokens : root.max_tokens();
+  if (s.sequences < 1 || s.sequences > INT32_MAX || s.context < 1 || s.context > INT32_MAX) {
+    return error(Code::InvalidArgument, s.sequences, " sequences of ", s.context,
+                 " tokens: both must be at least 1 and below 2^31");
+  }
+  if (root.max_context() && s.context > root.max_context()) {
+    return error(Code::InvalidArgument, "a context of ", s.context, " tokens was asked for, the model goes to ",
+                 root.max_context(), ": lower --context");
+  }
+  if (s.maxTokens < 1 || s.maxTokens > root.max_tokens()) {
+    return error(Code::InvalidArgument, "steps of ", s.maxTokens, " tokens were asked for, the package was compiled for 1 "
+                 "to ", root.max_tokens(), ": compile it with a larger --max-tokens");
+  }
+  if (!(options.deadline_seconds >= 0)) {
+    return error(Code::InvalidArgument, "a deadline of ", options.deadline_seconds, " seconds: must not be negative");
+  }
+  s.deadlineSeconds = options.deadline_seconds > 0 ? options.deadline_seconds : 30;
+  Progress progress = [&](const char *stage, uint64_t done, uint64_t total) {
+    if (options.progress) {
+      options.progress(options.progress_user, stage, done, total);
+    }
+  };
+
+  MOERT_TRY(s.chooseVariant(options.variant));
+  MOERT_ASSIGN(backend, openCpuBackend({options.threads, options.pin != 0, s.deadlineSeconds}));
+  s.backend = std::move(backend);
+  MOERT_TRY(s.allocateBuffers());
+  MOERT_TRY(s.backend->loadKernels(s.program->blobPath(s.variantIndex), s.program->blob(s.variantIndex),
+                                   s.program->blobSize(s.variantIndex), *s.variant, s.kernels));
+  MOERT_TRY(s.weights.open(*s.program, s.variantIndex, options.weights ? options.weights : "",
+                           options.verify_weights != 0, *s.backend, progress, s.notes));
+  s.cacheFolder = options.cache ? options.cache : joinPath(s.program->package(), "cache");
+  s.initializers = std::make_unique<Initializers>(*s.program, s.variantIndex, *s.backend, s.kernels, s.weights,
+                                                  s.cacheFolder);
+  if (Status status = s.initializers->run(progress, s.notes); !status.ok()) {
+    if (status.code() == Code::Deadline && !s.backend->synchronize()) {
+      (void)session.release(); // a worker is still inside a kernel: it keeps what it uses
+    }
+    return status;
+  }
+  for (uint32_t i = 0; i < s.variant->steps()->size(); ++i) {
+    MOERT_ASSIGN(plan, StepPlan::create({*s.program, *s.variant, s.kernels, s.buffers, s.weights, s.sequences, s.context},
+                                        *s.variant->steps()->Get(i)));
+    s.plans.push_back(std::move(plan));
+  }
+  s.createNs = monotonicNs() - begin;
+  return session;
+}
+
+/// What is wrong with the tokens; empty if nothing is.
+std::string Session::checkTokens(const moert_step_input &input) const {
+  const int64_t vocab = program->root().vocab();
+  for (int64_t i = 0; i < input.token_count; ++i) {
+    const int64_t token = input.tokens[i], seq = input.seq[i], pos = input.pos[i];
+    if (token < 0 || token >= vocab) {
+      return concat("token id ", token, " at index ", i, " is outside the vocabulary of ", vocab, " (0 to ", vocab - 1,
+                    ")");
+    }
+    if (seq < 0 || seq >= sequences) {
+      return concat("sequence ", seq, " at index ", i, " does not exist, the session has ", sequences,
+                    " (0 to ", sequences - 1, "): raise --sequences");
+    }
+    if (pos < 0) {
+      return concat("position ", pos, " at index ", i, " is negative");
+    }
+    if (pos >= context) {
+      return concat("position ", pos, " does not fit the KV cache of ", context, " tokens: raise --context");
+    }
+    if (i && (seq < input.seq[i - 1] || (seq == input.seq[i - 1] && pos <= input.pos[i - 1]))) {
+      return concat("tokens ", i - 1, " and ", i, " are (sequence ", input.seq[i - 1], ", position ", input.pos[i - 1],
+                    ") and (", seq, ", ", pos, "): must be sorted by sequence and position, each pair once");
+    }
+  }
+  for (int64_t r = 0; r < input.row_count; ++r) {
+    if (input.rows[r] < 0 || input.rows[r] >= input.token_count) {
+      return concat("row ", r, " asks for the logits of token ", input.rows[r], " of ", input.token_count);
+    }
+  }
+  return {};
+}
+
+Status Session::checkInput(const moert_step_input &input, const float *logits) const {
+  if (isStuck) {
+    return error(Code::Deadline, "an earlier step was not done by its deadline, the session cannot run another: make a "
+                 "new one");
+  }
+  if (input.token_count < 0 || input.row_count < 0) {
+    return error(Code::InvalidArgument, "a step of ", input.token_count, " tokens and ", input.row_count,
+                 " rows: must not be negative");
+  }
+  if (input.token_count > maxTokens) {
+    return error(Code::InvalidArgument, "a step of ", input.token_count, " tokens, the session takes at most ", maxTokens,
+                 ": split it, or raise --max-tokens");
+  }
+  if (input.row_count > input.token_count) {
+    return error(Code::InvalidArgument, input.row_count, " rows of logits for ", input.token_count,
+                 " tokens: at most one per token");
+  }
+  if ((input.token_count && (!input.tokens || !input.seq || !input.pos)) ||
+      (input.row_count && (!input.rows || !logits))) {
+    return error(Code::InvalidArgument, "a step of ", input.token_count, " tokens and ", input.row_count,
+                 " rows: tokens, seq, pos, rows or logits is NULL");
+  }
+  std::string wrong = checkTokens(input);
+  return wrong.empty() ? Status() : error(Code::InvalidArgument, wrong);
+}
+
+/// Copies the input, so that what was checked is what runs, and derives `runs`.
+void Session::fillInputs(const moert_step_input &input) {
+  const size_t bytes = size_t(input.token_count) * sizeof(int32_t);
+  for (auto [to, from] : {std::pair(tokensInput, input.tokens), {seqInput, input.seq}, {posInput, input.pos}}) {
+    if (to) {
+      memcpy(to, from, bytes);
+    }
+  }
+  if (rowsInput && input.row_count) {
+    memcpy(rowsInput, input.rows, size_t(input.row_count) * sizeof(int32_t));
+  }
+  if (runsInput) {
+    int64_t token = 0;
+    for (int64_t seq = 0; seq <= sequences; ++seq) {
+      while (token < input.token_count && input.seq[token] < seq) {
+        ++token;
+      }
+      runsInput[seq] = int32_t(token);
+    }
+  }
+}
+
+Status Session::runStep(StepPlan &plan) {
+  uint32_t failed = 0;
+  if (plan.execute(*backend, trace, failed)) {
+    return {};
+  }
+  isStuck = true;
+  return error(Code::Deadline, describeCommand(program->root(), *variant, failed), " was not done within ",
+               deadlineSeconds, " seconds: is the machine overloaded? The session cannot run another step");
+}
+
+Status Session::step(const moert_step_input &input, float *logits) {
+  MOERT_TRY(checkInput(input, logits));
+  if (input.token_count == 0) {
+    return {};
+  }
+  const int64_t begin = monotonicNs();
+  fillInputs(input);
+  StepPlan *plan = plans.data();
+  while (!plan->covers(input.token_count)) {
+    ++plan; // the checks have found that the plans cover every T
+  }
+  plan->bind(input.token_count, input.row_count, logits);
+  MOERT_TRY(runStep(*plan));
+  ++steps;
+  stepTokens += uint64_t(input.token_count);
+  stepNs += monotonicNs() - begin;
+  return {};
+}
+
+Status Session::read(const std::string &name, void *out, size_t capacity, size_t *size) {
+  std::string known;
+  for (uint32_t b = 0; b < buffers.size(); ++b) {
+    const format::Buffer &buffer = *variant->buffers()->Get(b);
+    if (!buffers[b]) {
+      continue;
+    }
+    if (name != program->string(buffer.name())) {
+      known += concat(known.empty() ? "" : ", ", program->string(buffer.name()));
+      continue;
+    }
+    if (size) {
+      *size = size_t(bufferBytes[b]);
+    }
+    if (out && !backend->copy(out, buffers[b], std::min<uint64_t>(capacity, bufferBytes[b]))) {
+      isStuck = true;
+      return error(Code::Deadline, "buffer '", name, "' was not copied within ", deadlineSeconds, " seconds");
+    }
+    return {};
+  }
+  return error(Code::NotFound, "there is no buffer '", name, "', there are: ", known);
+}
+
+Status Session::reset() {
+  for (uint32_t b = 0; b < buffers.size(); ++b) {
+    if (variant->buffers()->Get(b)->kind() == format::BufferKind::State && !backend->fill(buffers[b], 0, bufferBytes[b])) {
+      isStuck = true;
+      return error(Code::Deadline, "states were not cleared within ", deadlineSeconds, " seconds");
+    }
+  }
+  return {};
+}
+
+void Session::enableTrace(bool on) { trace.enable(on, variant->commands() ? variant->commands()->size() : 0); }
+
+Status Session::writeTrace(const std::string &path) const {
+  std::string json = trace.toJson(*program, *variant);
+  return writeFile(path, {{json.data(), json.size()}});
+}
+
+} // namespace moert

@@ -1,0 +1,72 @@
+//===- Session.h - Buffers, weights and plans bound together ------*- C++ -*-===//
+//
+// Stages `prepare` (choose the variant, open the backend, allocate) and `initialize` (kernels, weights, plans) in
+// create; stage `run` in step, which checks its input and then neither allocates, locks nor looks anything up.
+//
+//===----------------------------------------------------------------------===//
+#ifndef MOERT_CORE_SESSION_H
+#define MOERT_CORE_SESSION_H
+
+#include "runtime/core/Initializers.h"
+#include "runtime/core/StepPlan.h"
+
+namespace moert {
+
+class Session {
+public:
+  static Result<std::unique_ptr<Session>> create(std::shared_ptr<Program> program,
+                                                 const moert_session_options &options);
+
+  Status step(const moert_step_input &input, float *logits);
+  Status read(const std::string &buffer, void *out, size_t capacity, size_t *size);
+  Status reset();
+  void enableTrace(bool on);
+  Status writeTrace(const std::string &path) const;
+  /// JSON, valid until the next call.
+  const char *report();
+
+  /// Whether everything that kernels use may be freed; waits for stragglers up to the deadline.
+  bool canBeFreed() { return !isStuck || backend->synchronize(); }
+
+private:
+  /// Why a variant was taken or left.
+  struct Choice {
+    std::string target, reason;
+    bool chosen;
+  };
+
+  Session() = default;
+  Status chooseVariant(const char *forced);
+  Status allocateBuffers();
+  Status checkInput(const moert_step_input &input, const float *logits) const;
+  void fillInputs(const moert_step_input &input);
+  std::string checkTokens(const moert_step_input &input) const;
+  Status runStep(StepPlan &plan);
+
+  std::shared_ptr<Program> program;
+  const format::Variant *variant = nullptr;
+  size_t variantIndex = 0;
+  std::vector<Choice> choices;
+  std::unique_ptr<Backend> backend;
+  std::vector<void *> kernels;
+  Weights weights;
+  std::unique_ptr<Initializers> initializers;
+  int64_t sequences = 0, context = 0, maxTokens = 0;
+  double deadlineSeconds = 30;
+  std::vector<uint8_t *> buffers;
+  std::vector<uint64_t> bufferBytes;
+  uint64_t arenaBytes = 0, stateBytes = 0;
+  int32_t *tokensInput = nullptr, *seqInput = nullptr, *posInput = nullptr, *runsInput = nullptr,
+          *rowsInput = nullptr;
+  std::vector<StepPlan> plans;
+  Trace trace;
+  std::vector<std::string> notes;
+  std::string cacheFolder, reportText;
+  uint64_t steps = 0, stepTokens = 0;
+  int64_t stepNs = 0, createNs = 0;
+  bool isStuck = false;
+};
+
+} // namespace moert
+
+#endif // MOERT_CORE_SESSION_H

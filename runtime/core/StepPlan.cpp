@@ -1,0 +1,246 @@
+// Resolving, binding and executing a step variant; see StepPlan.h.
+#include "runtime/core/StepPlan.h"
+
+#include "runtime/core/Checks.h"
+
+#include <algorithm>
+
+namespace moert {
+namespace {
+
+/// More would only make the search for conflicts at load longer.
+constexpr uint32_t kMaxWave = 16;
+/// Workgroups of one wave, a limit of the backends' counters.
+constexpr int64_t kMaxGrid = INT32_MAX;
+
+} // namespace
+
+Result<StepPlan::Count> StepPlan::fold(const Context &context, const format::Extent &extent) const {
+  int64_t atMax, fixed;
+  Sizes sizes{maxTokens, maxTokens, context.sequences, context.context};
+  if (!evaluate(extent, sizes, atMax) || !evaluate(extent, {0, 0, sizes.sequences, sizes.context}, fixed)) {
+    return error(Code::InvalidArgument, "a size goes beyond 64 bits with ", context.sequences, " sequences of ",
+                 context.context, " tokens: lower --sequences or --context");
+  }
+  return Count{fixed, extent.per_token(), extent.per_row()};
+}
+
+uint64_t StepPlan::resolve(const Context &context, const format::Operand &operand) {
+  const uint32_t word = uint32_t(words.size());
+  switch (operand.kind()) {
+  case format::OperandKind::Slice:
+    if (context.variant.buffers()->Get(operand.index())->kind() == format::BufferKind::Output) {
+      outputs.push_back({word, operand.offset()});
+      return 0;
+    }
+    return reinterpret_cast<uintptr_t>(context.buffers[operand.index()]) + operand.offset();
+  case format::OperandKind::WeightSpan:
+    return reinterpret_cast<uintptr_t>(context.weights.tensor(operand.index())) + operand.offset();
+  case format::OperandKind::WeightTable:
+    return reinterpret_cast<uintptr_t>(context.weights.table(operand.index()));
+  case format::OperandKind::TensorMap:
+  case format::OperandKind::Constant:
+    return operand.value();
+  case format::OperandKind::Size:
+    switch (format::Dim(operand.value())) {
+    case format::Dim::T:
+    case format::Dim::M:
+      patches.push_back({word, format::Dim(operand.value())});
+      return 0;
+    case format::Dim::B:
+      return uint64_t(context.sequences);
+    case format::Dim::C:
+      return uint64_t(context.context);
+    case format::Dim::Tmax:
+      return uint64_t(context.program.root().max_tokens());
+    case format::Dim::Ranks:
+      return 1;
+    case format::Dim::Rank:
+      return 0;
+    }
+  }
+  return 0;
+}
+
+int64_t StepPlan::gridOf(const GridRule &rule, int64_t tokens, int64_t rows) {
+  int64_t units = rule.units.at(tokens, rows);
+  int64_t groups = units / rule.divisor + (units % rule.divisor != 0);
+  if (rule.cap) {
+    groups = std::min(groups, rule.cap);
+  }
+  int64_t total;
+  return __builtin_mul_overflow(groups, rule.factor, &total) ? INT64_MAX : total;
+}
+
+Status StepPlan::addCommand(const Context &context, uint32_t index, std::vector<uint32_t> &firstWords) {
+  const format::Command &command = *context.variant.commands()->Get(index);
+  const auto firstWord = uint32_t(words.size());
+  for (uint32_t o = 0; o < command.operand_count(); ++o) {
+    uint64_t word = resolve(context, *context.variant.operands()->Get(command.first_operand() + o));
+    words.push_back(word);
+  }
+  switch (command.kind()) {
+  case format::CommandKind::Launch: {
+    const format::Grid &grid = command.grid();
+    MOERT_ASSIGN(units, fold(context, grid.units()));
+    GridRule rule{units, grid.divisor(), grid.cap(), grid.factor()};
+    const int64_t most = gridOf(rule, maxTokens, maxTokens);
+    if (most > kMaxGrid) {
+      return error(Code::Unsupported, describeCommand(context.program.root(), context.variant, index), " has ", most,
+                   " workgroups at T = ", maxTokens, ", at most ", kMaxGrid, " are run: lower --max-tokens");
+    }
+    const auto launch = uint32_t(launches.size());
+    if (units.changes()) {
+      movingGrids.push_back(launch);
+    }
+    launches.push_back({context.kernels[command.target()], nullptr, command.operand_count(), gridOf(rule, 0, 0)});
+    grids.push_back(rule);
+    launchCommands.push_back(index);
+    firstWords.push_back(firstWord);
+
+    // Join the wave before it if nothing in there touches what this one does.
+    bool joins = !actions.empty() && actions.back().kind == ActionKind::Launches && actions.back().count < kMaxWave;
+    if (joins) {
+      const Action &wave = actions.back();
+      int64_t total = most;
+      for (uint32_t i = 0; joins && i < wave.count; ++i) {
+        total += gridOf(grids[wave.first + i], maxTokens, maxTokens);
+        const format::Command &other = *context.variant.commands()->Get(launchCommands[wave.first + i]);
+        joins = total <= kMaxGrid && areIndependent(context.variant, other, command, maxTokens);
+      }
+    }
+    if (joins) {
+      ++actions.back().count;
+    } else {
+      actions.push_back({ActionKind::Launches, command.stream(), index, launch, 1});
+      ++waves;
+    }
+    return {};
+  }
+  case format::CommandKind::Copy:
+  case format::CommandKind::Fill:
+  case format::CommandKind::Collective: {
+    const format::Operand &to = *context.variant.operands()->Get(command.first_operand());
+    MOERT_ASSIGN(bytes, fold(context, to.extent()));
+    auto transfer = uint32_t(transfers.size());
+    transfers.push_back({firstWord, command.operand_count() > 1 ? firstWord + 1 : firstWord, bytes,
+                         uint64_t(bytes.at(0, 0)), uint8_t(command.value())});
+    ActionKind kind = command.kind() == format::CommandKind::Copy   ? ActionKind::Copy
+                      : command.kind() == format::CommandKind::Fill ? ActionKind::Fill
+                                                                    : ActionKind::Collective;
+    actions.push_back({kind, command.stream(), index, transfer, command.target()});
+    return {};
+  }
+  case format::CommandKind::Record:
+    actions.push_back({ActionKind::Record, command.stream(), index, command.target(), 1});
+    return {};
+  case format::CommandKind::Wait:
+    actions.push_back({ActionKind::Wait, command.stream(), index, command.target(), 1});
+    return {};
+  case format::CommandKind::GroupBegin:
+  case format::CommandKind::GroupEnd:
+    return {}; // grouping is a hint that one rank does not need
+  case format::CommandKind::HostCall:
+    break;
+  }
+  return error(Code::Internal, describeCommand(context.program.root(), context.variant, index),
+               ": was let through by the checks");
+}
+
+Result<StepPlan> StepPlan::create(const Context &context, const format::StepVariant &step) {
+  StepPlan plan;
+  plan.minTokens = step.min_tokens();
+  plan.maxTokens = step.max_tokens();
+  std::vector<uint32_t> firstWords;
+  for (uint32_t c = 0; c < step.command_count(); ++c) {
+    MOERT_TRY(plan.addCommand(context, step.first_command() + c, firstWords));
+  }
+  for (size_t i = 0; i < plan.launches.size(); ++i) {
+    plan.launches[i].args = plan.words.data() + firstWords[i];
+  }
+  return plan;
+}
+
+void StepPlan::bind(int64_t tokens, int64_t rows, float *logits) {
+  if (logits != boundLogits) {
+    for (const OutputPatch &output : outputs) {
+      words[output.word] = reinterpret_cast<uintptr_t>(logits) + output.offset;
+    }
+    boundLogits = logits;
+  }
+  if (tokens == boundTokens && rows == boundRows) {
+    return;
+  }
+  for (const Patch &patch : patches) {
+    words[patch.word] = uint64_t(patch.dim == format::Dim::T ? tokens : rows);
+  }
+  for (uint32_t launch : movingGrids) {
+    launches[launch].grid = gridOf(grids[launch], tokens, rows);
+  }
+  for (Transfer &transfer : transfers) {
+    transfer.now = uint64_t(transfer.bytes.at(tokens, rows));
+  }
+  boundTokens = tokens;
+  boundRows = rows;
+}
+
+bool StepPlan::perform(Backend &backend, const Action &action) {
+  if (action.kind == ActionKind::Launches) {
+    return backend.launch(&launches[action.first], action.count);
+  }
+  if (action.kind == ActionKind::Record) {
+    return backend.record(action.first, action.stream);
+  }
+  if (action.kind == ActionKind::Wait) {
+    return backend.wait(action.first, action.stream);
+  }
+  const Transfer &transfer = transfers[action.first];
+  void *to = reinterpret_cast<void *>(words[transfer.to]);
+  const void *from = reinterpret_cast<const void *>(words[transfer.from]);
+  switch (action.kind) {
+  case ActionKind::Copy:
+    return backend.copy(to, from, transfer.now);
+  case ActionKind::Fill:
+    return backend.fill(to, transfer.value, transfer.now);
+  default:
+    return backend.collective(format::CollectiveKind(action.count), to, from, transfer.now);
+  }
+}
+
+bool StepPlan::execute(Backend &backend, Trace &trace, uint32_t &failed) {
+  if (trace.enabled()) {
+    return executeTraced(backend, trace, failed);
+  }
+  for (const Action &action : actions) {
+    if (!perform(backend, action)) {
+      failed = action.command;
+      return false;
+    }
+  }
+  failed = actions.empty() ? 0 : actions.back().command;
+  return backend.synchronize();
+}
+
+/// One command at a time, so that every command has a time of its own.
+bool StepPlan::executeTraced(Backend &backend, Trace &trace, uint32_t &failed) {
+  for (const Action &action : actions) {
+    const bool isLaunch = action.kind == ActionKind::Launches;
+    for (uint32_t i = 0; i < (isLaunch ? action.count : 1); ++i) {
+      Action single = action;
+      if (isLaunch) {
+        single.command = launchCommands[action.first + i];
+        single.first += i;
+        single.count = 1;
+      }
+      const int64_t begin = monotonicNs();
+      failed = single.command;
+      if (!perform(backend, single) || !backend.synchronize()) {
+        return false;
+      }
+      trace.add(single.command, boundTokens, isLaunch ? launches[single.first].grid : 0, begin, monotonicNs());
+    }
+  }
+  return true;
+}
+
+} // namespace moert

@@ -1,0 +1,106 @@
+//===- StepPlan.h - One step variant with its operands resolved ----*- C++ -*-===//
+//
+// Made once per session: every operand is a 64-bit word in one array, launches point into it, and a list says which
+// words, grids and byte counts change with T and M. Binding a step patches those (nothing when T, M and the logits are
+// as before); executing it walks the actions.
+//
+// Launches in a row that do not touch each other's results form one wave, which the backend runs without a barrier
+// inside: q, k and v of one layer, for instance.
+//
+//===----------------------------------------------------------------------===//
+#ifndef MOERT_CORE_STEPPLAN_H
+#define MOERT_CORE_STEPPLAN_H
+
+#include "runtime/core/Backend.h"
+#include "runtime/core/Extent.h"
+#include "runtime/core/Program.h"
+#include "runtime/core/Trace.h"
+#include "runtime/core/Weights.h"
+
+namespace moert {
+
+class StepPlan {
+public:
+  /// What operands are resolved against.
+  struct Context {
+    const Program &program;
+    const format::Variant &variant;
+    const std::vector<void *> &kernels;
+    /// Per buffer its memory; null for the output, which is the caller's.
+    const std::vector<uint8_t *> &buffers;
+    Weights &weights;
+    int64_t sequences, context;
+  };
+
+  static Result<StepPlan> create(const Context &context, const format::StepVariant &step);
+
+  bool covers(int64_t tokens) const { return tokens >= minTokens && tokens <= maxTokens; }
+
+  /// Sets everything that depends on the step's sizes.
+  void bind(int64_t tokens, int64_t rows, float *logits);
+  /// Runs all commands. False if the deadline passed; `failed` is then the index of the command.
+  bool execute(Backend &backend, Trace &trace, uint32_t &failed);
+
+  uint32_t waveCount() const { return waves; }
+  uint32_t launchCount() const { return uint32_t(launches.size()); }
+
+private:
+  /// A count affine in T and M; B and C are folded into `fixed`.
+  struct Count {
+    int64_t fixed, perToken, perRow;
+    int64_t at(int64_t tokens, int64_t rows) const { return fixed + perToken * tokens + perRow * rows; }
+    bool changes() const { return perToken || perRow; }
+  };
+  struct GridRule {
+    Count units;
+    int64_t divisor, cap, factor;
+  };
+  struct Transfer {
+    uint32_t to, from; ///< words
+    Count bytes;
+    uint64_t now; ///< bytes of the bound step
+    uint8_t value;
+  };
+  enum class ActionKind : uint8_t { Launches, Copy, Fill, Collective, Record, Wait };
+  struct Action {
+    ActionKind kind;
+    uint8_t stream;
+    uint32_t command;      ///< index in the variant, of the first if several
+    uint32_t first, count; ///< launches or transfer; event; collective kind in `count`
+  };
+  struct Patch {
+    uint32_t word;
+    format::Dim dim;
+  };
+  struct OutputPatch {
+    uint32_t word;
+    uint64_t offset;
+  };
+
+  Status addCommand(const Context &context, uint32_t index, std::vector<uint32_t> &firstWords);
+  Result<Count> fold(const Context &context, const format::Extent &extent) const;
+  uint64_t resolve(const Context &context, const format::Operand &operand);
+  static int64_t gridOf(const GridRule &rule, int64_t tokens, int64_t rows);
+  bool executeTraced(Backend &backend, Trace &trace, uint32_t &failed);
+  bool perform(Backend &backend, const Action &action);
+
+  int64_t minTokens = 0, maxTokens = 0;
+  std::vector<uint64_t> words;
+  std::vector<Patch> patches;
+  std::vector<OutputPatch> outputs;
+  std::vector<Launch> launches;
+  std::vector<GridRule> grids;
+  /// Per launch the index of its command.
+  std::vector<uint32_t> launchCommands;
+  /// Indices of launches whose grid changes, and transfers whose size does.
+  std::vector<uint32_t> movingGrids;
+  std::vector<Transfer> transfers;
+  std::vector<Action> actions;
+  uint32_t waves = 0;
+  int64_t boundTokens = -1, boundRows = -1;
+  float *boundLogits = nullptr;
+};
+
+} // namespace moert
+
+#endif // MOERT_CORE_STEPPLAN_H

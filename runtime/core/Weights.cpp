@@ -1,0 +1,209 @@
+// Opening, checking and placing weights; see Weights.h.
+#include "runtime/core/Weights.h"
+
+#include "runtime/core/Checks.h"
+#include "runtime/format/Checksum.h"
+
+#include <algorithm>
+#include <cstring>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+namespace moert {
+namespace {
+
+/// Larger headers are refused; that of a checkpoint of 10^5 tensors has some 10 MB.
+constexpr uint64_t kMaxHeaderBytes = uint64_t(100) << 20;
+constexpr uint64_t kHashPiece = uint64_t(8) << 20;
+
+/// The alignment that kernels may assume of an element: its size, at most 8.
+uint64_t alignmentOf(format::DType dtype) {
+  switch (dtype) {
+  case format::DType::F64:
+  case format::DType::I64:
+  case format::DType::U64:
+    return 8;
+  case format::DType::F32:
+  case format::DType::I32:
+  case format::DType::U32:
+    return 4;
+  case format::DType::BF16:
+  case format::DType::F16:
+  case format::DType::I16:
+  case format::DType::U16:
+    return 2;
+  default:
+    return 1;
+  }
+}
+
+/// The tensors that any command of `variant` names.
+std::vector<bool> tensorsUsed(const format::Program &program, const format::Variant &variant) {
+  std::vector<bool> isUsed(program.tensors() ? program.tensors()->size() : 0);
+  std::vector<bool> tableSeen(program.tables() ? program.tables()->size() : 0);
+  auto markOperands = [&](const format::Command &command) {
+    for (uint32_t o = 0; o < command.operand_count(); ++o) {
+      const format::Operand &operand = *variant.operands()->Get(command.first_operand() + o);
+      if (operand.kind() == format::OperandKind::WeightSpan) {
+        isUsed[operand.index()] = true;
+      } else if (operand.kind() == format::OperandKind::WeightTable && !tableSeen[operand.index()]) {
+        tableSeen[operand.index()] = true;
+        const format::WeightTable &table = *program.tables()->Get(operand.index());
+        for (uint32_t i = 0; i < table.count(); ++i) {
+          isUsed[program.table_entries()->Get(table.first() + i)->tensor()] = true;
+        }
+      }
+    }
+  };
+  auto markCommands = [&](uint32_t first, uint32_t count) {
+    for (uint32_t c = 0; c < count; ++c) {
+      markOperands(*variant.commands()->Get(first + c));
+    }
+  };
+  for (uint32_t s = 0; variant.steps() && s < variant.steps()->size(); ++s) {
+    markCommands(variant.steps()->Get(s)->first_command(), variant.steps()->Get(s)->command_count());
+  }
+  for (uint32_t i = 0; variant.initializers() && i < variant.initializers()->size(); ++i) {
+    markCommands(variant.initializers()->Get(i)->first_command(), variant.initializers()->Get(i)->command_count());
+  }
+  return isUsed;
+}
+
+} // namespace
+
+Status Weights::checkIdentity(const File &file, const format::File &expected, std::vector<std::string> &notes) {
+  const char hint[] = ": this is not the checkpoint that the package was compiled from; pass the right directory with "
+                      "--weights, or compile the package again";
+  if (file.size() != expected.size()) {
+    return error(Code::Corrupt, file.path(), ": has ", file.size(), " bytes, the package was compiled with ",
+                 expected.size(), hint);
+  }
+  uint64_t headerSize = 0;
+  if (file.size() >= 8) {
+    MOERT_TRY(file.read(&headerSize, 8, 0));
+  }
+  if (file.size() < 8 || headerSize > file.size() - 8 || headerSize > kMaxHeaderBytes) {
+    return error(Code::Corrupt, file.path(), ": has a header of ", headerSize, " bytes in a file of ", file.size(),
+                 " (at most ", kMaxHeaderBytes, ")", hint);
+  }
+  std::vector<uint8_t> header(size_t(8 + headerSize));
+  MOERT_TRY(file.read(header.data(), header.size(), 0));
+  format::Digest actual = format::sha256(header.data(), header.size());
+  if (memcmp(actual.data(), expected.header_sha256()->data(), actual.size()) != 0) {
+    return error(Code::Corrupt, file.path(), ": its header has SHA-256 ", format::toHex(actual),
+                 ", the package was compiled with ",
+                 format::toHex(expected.header_sha256()->data(), expected.header_sha256()->size()), hint);
+  }
+  if (file.modifiedNs() != expected.mtime_ns()) {
+    notes.push_back(concat(file.path(), ": was written at another time than when the package was compiled (size and "
+                           "header are the same); its weights may be other ones"));
+  }
+  return {};
+}
+
+Status Weights::hashFiles(const Program &program, const Progress &progress) {
+  uint64_t total = 0, done = 0;
+  for (const File &file : files) {
+    total += file.size();
+  }
+  for (size_t f = 0; f < files.size(); ++f) {
+    format::Sha256 hash;
+    for (uint64_t at = 0; at < files[f].size(); at += kHashPiece) {
+      uint64_t piece = std::min(kHashPiece, files[f].size() - at);
+      hash.update(mapped[f].data() + at, piece);
+      done += piece;
+      progress("verify weights", done, total);
+    }
+    format::Digest actual = hash.finish();
+    digests.push_back(format::toHex(actual));
+    const auto *expected = program.root().files()->Get(uint32_t(f))->sha256();
+    if (expected && memcmp(actual.data(), expected->data(), actual.size()) != 0) {
+      return error(Code::Corrupt, files[f].path(), ": has SHA-256 ", digests.back(), ", the package recorded ",
+                   format::toHex(expected->data(), expected->size()),
+                   ": the weights were changed or damaged; fetch the checkpoint again");
+    }
+  }
+  return {};
+}
+
+Status Weights::place(const Program &program, const std::vector<bool> &isUsed, Backend &backend,
+                      std::vector<std::string> &notes) {
+  uint32_t copiedTensors = 0;
+  for (uint32_t t = 0; t < isUsed.size(); ++t) {
+    const format::Tensor &tensor = *program.root().tensors()->Get(t);
+    if (!isUsed[t]) {
+      continue;
+    }
+    used += tensor.bytes();
+    if (tensor.file() == kNoFile || tensor.bytes() == 0) {
+      continue;
+    }
+    const uint8_t *source = mapped[tensor.file()].data() + tensor.offset();
+    if (tensor.offset() % alignmentOf(tensor.dtype()) != 0) {
+      MOERT_ASSIGN(copy, Pages::allocate(tensor.bytes(), concat("a copy of tensor '", program.string(tensor.name()),
+                                                                "', which is not aligned in its file,")));
+      memcpy(copy.data(), source, tensor.bytes());
+      source = copy.data();
+      copies.push_back(std::move(copy));
+      copied += tensor.bytes();
+      ++copiedTensors;
+    }
+    MOERT_ASSIGN(address, backend.attach(source, tensor.bytes()));
+    setTensor(t, address);
+  }
+  if (copiedTensors) {
+    notes.push_back(concat(copiedTensors, " tensors (", copied, " bytes) are not aligned in their files and were copied "
+                           "to memory; a checkpoint saved by a current safetensors library avoids this"));
+  }
+  return {};
+}
+
+Status Weights::open(const Program &program, size_t variant, const std::string &folder, bool verify, Backend &backend,
+                     const Progress &progress, std::vector<std::string> &notes) {
+  root = &program.root();
+  const bool isHint = folder.empty();
+  directory = isHint && root->checkpoint_hint() ? root->checkpoint_hint()->str() : folder;
+  addresses.assign(root->tensors() ? root->tensors()->size() : 0, nullptr);
+  tables.resize(root->tables() ? root->tables()->size() : 0);
+  const uint32_t count = root->files() ? root->files()->size() : 0;
+  if (count && directory.empty()) {
+    return error(Code::NotFound, program.package(), ": does not record where its weights are: pass --weights DIR");
+  }
+  for (uint32_t f = 0; f < count; ++f) {
+    const format::File &expected = *root->files()->Get(f);
+    auto file = File::open(joinPath(directory, expected.name()->str()));
+    if (!file.ok()) {
+      return error(file.status().code(), file.status().message(),
+                   isHint ? "; the package looks for its weights where they were when it was compiled: pass --weights DIR "
+                            "with their directory now"
+                          : "; pass the checkpoint's directory with --weights");
+    }
+    MOERT_TRY(checkIdentity(*file, expected, notes));
+    MOERT_ASSIGN(pages, file->map());
+    if (pages) {
+      // Hints only: large pages where the file system has them, and reading ahead what fits in memory anyway.
+      madvise(pages.data(), pages.size(), MADV_HUGEPAGE);
+    }
+    files.push_back(std::move(*file));
+    mapped.push_back(std::move(pages));
+    progress("map weights", f + 1, count);
+  }
+  if (verify) {
+    MOERT_TRY(hashFiles(program, progress));
+  }
+  return place(program, tensorsUsed(*root, program.variant(variant)), backend, notes);
+}
+
+const void *Weights::table(uint32_t index) {
+  std::vector<uint64_t> &pointers = tables[index];
+  if (pointers.empty()) {
+    const format::WeightTable &table = *root->tables()->Get(index);
+    for (uint32_t i = 0; i < table.count(); ++i) {
+      const format::TableEntry &entry = *root->table_entries()->Get(table.first() + i);
+      pointers.push_back(reinterpret_cast<uintptr_t>(tensor(entry.tensor())) + entry.offset());
+    }
+  }
+  return pointers.data();
+}
+
+} // namespace moert

@@ -1,0 +1,65 @@
+//===- Weights.h - The checkpoint, mapped ------------------------*- C++ -*-===//
+//
+// Finds the checkpoint's files, proves that they are the ones that the program was compiled for (size and header digest)
+// and maps them. A tensor is read where it lies, unless its offset does not suit its element type: then it is copied.
+// Results of initializers are added by Initializers.h.
+//
+//===----------------------------------------------------------------------===//
+#ifndef MOERT_CORE_WEIGHTS_H
+#define MOERT_CORE_WEIGHTS_H
+
+#include "runtime/core/Backend.h"
+#include "runtime/core/File.h"
+#include "runtime/core/Program.h"
+
+#include <deque>
+#include <functional>
+
+namespace moert {
+
+/// Reports progress of a long stage: name, done, total.
+using Progress = std::function<void(const char *stage, uint64_t done, uint64_t total)>;
+
+class Weights {
+public:
+  /// Opens and maps; `folder` empty: the recorded hint. `verify` hashes whole files too. What is worth knowing but no
+  /// error is appended to `notes`.
+  Status open(const Program &program, size_t variant, const std::string &folder, bool verify, Backend &backend,
+              const Progress &progress, std::vector<std::string> &notes);
+
+  /// Address of a tensor as kernels see it, null for one that no initializer has written yet or nobody uses.
+  const uint8_t *tensor(uint32_t index) const { return addresses[index]; }
+  void setTensor(uint32_t index, const void *address) { addresses[index] = static_cast<const uint8_t *>(address); }
+
+  /// Builds (once) the pointer array of a table and returns it.
+  const void *table(uint32_t index);
+
+  const std::string &folder() const { return directory; }
+  /// Bytes of the tensors that the variant reads, and how many of them had to be copied.
+  uint64_t usedBytes() const { return used; }
+  uint64_t copiedBytes() const { return copied; }
+  int64_t modifiedNs(uint32_t file) const { return files[file].modifiedNs(); }
+  /// Hex SHA-256 of whole files, if they were hashed.
+  const std::vector<std::string> &fileDigests() const { return digests; }
+
+private:
+  Status checkIdentity(const File &file, const format::File &expected, std::vector<std::string> &notes);
+  Status hashFiles(const Program &program, const Progress &progress);
+  Status place(const Program &program, const std::vector<bool> &isUsed, Backend &backend,
+               std::vector<std::string> &notes);
+
+  std::string directory;
+  std::vector<File> files;
+  std::vector<Pages> mapped;
+  std::vector<Pages> copies;
+  std::vector<const uint8_t *> addresses;
+  /// Per table its pointers; empty until asked for. A deque, so that arrays stay where they are.
+  std::deque<std::vector<uint64_t>> tables;
+  const format::Program *root = nullptr;
+  std::vector<std::string> digests;
+  uint64_t used = 0, copied = 0;
+};
+
+} // namespace moert
+
+#endif // MOERT_CORE_WEIGHTS_H
