@@ -35,6 +35,11 @@ bool isFixed(const format::Extent &extent) {
 
 bool isZero(const format::Extent &extent) { return isFixed(extent) && extent.fixed() == 0; }
 
+bool equal(const format::Extent &a, const format::Extent &b) {
+  return a.fixed() == b.fixed() && a.per_token() == b.per_token() && a.per_row() == b.per_row() &&
+         a.per_sequence() == b.per_sequence() && a.per_cache_row() == b.per_cache_row();
+}
+
 bool dependsOnSession(const format::Extent &extent) {
   return extent.per_sequence() != 0 || extent.per_cache_row() != 0;
 }

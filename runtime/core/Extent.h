@@ -31,6 +31,7 @@ bool isNonNegative(const format::Extent &extent);
 /// Whether only `fixed` is set.
 bool isFixed(const format::Extent &extent);
 bool isZero(const format::Extent &extent);
+bool equal(const format::Extent &a, const format::Extent &b);
 /// Whether it grows with B or C.
 bool dependsOnSession(const format::Extent &extent);
 

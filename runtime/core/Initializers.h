@@ -27,7 +27,7 @@ class Initializers {
 public:
   Initializers(const Program &program, size_t variant, Backend &backend, const std::vector<void *> &kernels,
                Weights &weights, std::string cacheFolder)
-      : program(program), variantIndex(variant), variant(program.variant(variant)), backend(backend), kernels(kernels),
+      : program(program), variant(program.variant(variant)), backend(backend), kernels(kernels),
         weights(weights), cacheFolder(std::move(cacheFolder)) {}
 
   Status run(const Progress &progress, std::vector<std::string> &notes);
@@ -43,7 +43,6 @@ private:
                     uint8_t *resultMemory);
 
   const Program &program;
-  const size_t variantIndex;
   const format::Variant &variant;
   Backend &backend;
   const std::vector<void *> &kernels;

@@ -1,0 +1,89 @@
+/* Kernels of the toy model that the runtime's tests run (see TestPackage.h). Built as real ones are: one shared object
+ * that needs nothing. */
+#include "runtime/include/moert/kernel_abi.h"
+
+const uint32_t moert_kernel_abi = MOERT_KERNEL_ABI_VERSION;
+
+#define POINTER(type, word) ((type *)(uintptr_t)(word))
+typedef const uint64_t *Args;
+
+/* (tokens, embed, out, T): out[t] = embed[tokens[t]], two tokens per workgroup. */
+void embed(Args args, int64_t workgroup, void *scratch) {
+  const int32_t *tokens = POINTER(const int32_t, args[0]);
+  const float *table = POINTER(const float, args[1]);
+  float *out = POINTER(float, args[2]);
+  int64_t count = (int64_t)args[3];
+  for (int64_t t = 2 * workgroup; t < 2 * workgroup + 2 && t < count; ++t) {
+    out[t] = table[tokens[t]];
+  }
+}
+
+/* (x, seq, pos, state [B, C], out, T, C, runs): writes x into the state, then out[t] = sum of state up to pos[t].
+ * One workgroup per sequence. */
+void accumulate(Args args, int64_t workgroup, void *scratch) {
+  const float *x = POINTER(const float, args[0]);
+  const int32_t *pos = POINTER(const int32_t, args[2]);
+  float *state = POINTER(float, args[3]) + workgroup * (int64_t)args[6];
+  float *out = POINTER(float, args[4]);
+  const int32_t *runs = POINTER(const int32_t, args[7]);
+  for (int32_t t = runs[workgroup]; t < runs[workgroup + 1]; ++t) {
+    state[pos[t]] = x[t];
+    float sum = 0;
+    for (int32_t p = 0; p <= pos[t]; ++p) {
+      sum += state[p];
+    }
+    out[t] = sum;
+  }
+}
+
+/* (experts, y, T, expert): y[t] *= experts[expert][0]. */
+void scale(Args args, int64_t workgroup, void *scratch) {
+  const uint64_t *experts = POINTER(const uint64_t, args[0]);
+  float *y = POINTER(float, args[1]);
+  float factor = *POINTER(const float, experts[args[3]]);
+  for (int64_t t = 0; t < (int64_t)args[2]; ++t) {
+    y[t] *= factor;
+  }
+}
+
+/* (y, rows, head, logits [M, V], V): logits[m][v] = y[rows[m]] * head[v], one row per workgroup. */
+void logits(Args args, int64_t workgroup, void *scratch) {
+  const float *y = POINTER(const float, args[0]);
+  const int32_t *rows = POINTER(const int32_t, args[1]);
+  const float *head = POINTER(const float, args[2]);
+  float *out = POINTER(float, args[3]);
+  int64_t vocab = (int64_t)args[4];
+  for (int64_t v = 0; v < vocab; ++v) {
+    out[workgroup * vocab + v] = y[rows[workgroup]] * head[v];
+  }
+}
+
+/* (weight, add, count): weight[i] = weight[i] * 2 + add[i], of an initializer. */
+void fold(Args args, int64_t workgroup, void *scratch) {
+  float *weight = POINTER(float, args[0]);
+  const float *add = POINTER(const float, args[1]);
+  for (int64_t i = 0; i < (int64_t)args[2]; ++i) {
+    weight[i] = weight[i] * 2 + add[i];
+  }
+}
+
+/* (flag): the first worker to come says which scratch is its own; any other then waits until the flag changes, for some
+ * seconds at most. Makes a step miss its deadline. */
+void hang(Args args, int64_t workgroup, void *scratch) {
+  volatile uint64_t *flag = POINTER(volatile uint64_t, args[0]);
+  uint64_t mine = (uint64_t)(uintptr_t)scratch;
+  uint64_t owner = __sync_val_compare_and_swap(flag, 0, mine);
+  if (owner == 0 || owner == mine) {
+    /* Whoever runs this stays long enough for another to take a workgroup. */
+    for (int i = 0; i < 2000000; ++i) {
+      __asm__ volatile("pause");
+    }
+    return;
+  }
+  for (int64_t i = 0; i < 60000000; ++i) {
+    __asm__ volatile("pause");
+  }
+}
+
+/* (): nothing; what a launch costs. */
+void nothing(Args args, int64_t workgroup, void *scratch) {}
