@@ -27,9 +27,23 @@ static constexpr ExpertNames kMixtralNames[] = {
 };
 
 static const ModelFamily kFamilies[] = {
-    {"llama", "LlamaForCausalLM", /*vocab=*/32000, /*hidden=*/4096, /*ffn=*/11008, /*layers=*/32, /*heads=*/32,
-     /*kvHeads=*/0, /*maxPositions=*/2048, /*normEps=*/1e-6, /*ropeTheta=*/1e4, /*experts=*/0, /*expertsPerToken=*/0,
-     /*knowsBiases=*/true, /*knowsWindow=*/false, Renormalize::None, {}},
+    {"llama",
+     "LlamaForCausalLM",
+     /*vocab=*/32000,
+     /*hidden=*/4096,
+     /*ffn=*/11008,
+     /*layers=*/32,
+     /*heads=*/32,
+     /*kvHeads=*/0,
+     /*maxPositions=*/2048,
+     /*normEps=*/1e-6,
+     /*ropeTheta=*/1e4,
+     /*experts=*/0,
+     /*expertsPerToken=*/0,
+     /*knowsBiases=*/true,
+     /*knowsWindow=*/false,
+     Renormalize::None,
+     {}},
     {"mixtral", "MixtralForCausalLM", /*vocab=*/32000, /*hidden=*/4096, /*ffn=*/14336, /*layers=*/32, /*heads=*/32,
      /*kvHeads=*/8, /*maxPositions=*/131072, /*normEps=*/1e-5, /*ropeTheta=*/1e6, /*experts=*/8, /*expertsPerToken=*/2,
      /*knowsBiases=*/false, /*knowsWindow=*/true, Renormalize::Sum, kMixtralNames},
@@ -75,7 +89,8 @@ public:
 
   void fail(const Twine &message) { errors.push_back((file + ": " + message).str()); }
   void failKey(StringRef key, const Twine &expected, const json::Value &value, StringRef hint = "") {
-    fail("'" + prefix + key + "' must be " + expected + ", but is " + describe(value) + (hint.empty() ? "" : "; ") + hint);
+    fail("'" + prefix + key + "' must be " + expected + ", but is " + describe(value) + (hint.empty() ? "" : "; ") +
+         hint);
   }
 
   int64_t integer(StringRef key, int64_t fallback, int64_t max) {
@@ -150,7 +165,9 @@ private:
 //===----------------------------------------------------------------------===//
 
 /// YaRN's magnitude: 0.1 * scale * ln(factor) + 1.
-static double yarnMagnitude(double factor, double scale) { return factor <= 1 ? 1 : 0.1 * scale * std::log(factor) + 1; }
+static double yarnMagnitude(double factor, double scale) {
+  return factor <= 1 ? 1 : 0.1 * scale * std::log(factor) + 1;
+}
 
 static void readYarn(KeyReader &keys, int64_t maxPositions, RopeConfig &rope) {
   // A given but null factor is the ratio of the two contexts, as in transformers.
@@ -172,7 +189,8 @@ static void readYarn(KeyReader &keys, int64_t maxPositions, RopeConfig &rope) {
   rope.attentionFactor = keys.positive("attention_factor", implied);
 }
 
-/// Merges the two spellings: `rope_scaling` (transformers 4) and `rope_parameters` (5). Where both speak they must agree.
+/// Merges the two spellings: `rope_scaling` (transformers 4) and `rope_parameters` (5). Where both speak they must
+/// agree.
 static json::Object mergeRope(const json::Object &config, KeyReader &keys) {
   json::Object merged;
   for (StringRef name : {"rope_scaling", "rope_parameters"}) {

@@ -57,8 +57,8 @@ struct RopeConfig {
 /// A model's shape. Letters in the comments are those of docs/spec.md.
 struct ModelConfig {
   const ModelFamily *family = nullptr;
-  int64_t layers = 0, hidden = 0, vocab = 0;        // L, H, V
-  int64_t heads = 0, kvHeads = 0, headDim = 0;      // Q, G, D
+  int64_t layers = 0, hidden = 0, vocab = 0;         // L, H, V
+  int64_t heads = 0, kvHeads = 0, headDim = 0;       // Q, G, D
   int64_t ffn = 0, experts = 0, expertsPerToken = 0; // I, E, K; E = 0: dense
   int64_t maxPositions = 0;
   double normEps = 0;

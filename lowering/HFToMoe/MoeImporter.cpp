@@ -164,12 +164,13 @@ Value GraphBuilder::moe(Value n, const std::string &prefix, const ExpertNames &n
   const int64_t experts = config.experts, chosen = config.expertsPerToken;
   auto part = [&](StringRef name) { return prefix + "." + name.str(); };
   Value router = weight(part(names.router), {{experts, "num_local_experts"}, hiddenDim()});
-  Value logits = LinearOp::create(b, at(part(names.router.rsplit('.').first)), tokensBy(experts, f32), n, router, Value());
-  auto route = RouteOp::create(b, at(prefix + ".route"), tokensBy(chosen, b.getI32Type()), tokensBy(chosen, f32), logits,
-                               /*bias=*/Value(), b.getI64IntegerAttr(chosen),
-                               ScoreAttr::get(b.getContext(), Score::Softmax),
-                               RenormalizeAttr::get(b.getContext(), config.family->renormalize),
-                               /*epsilon=*/FloatAttr(), /*scale=*/FloatAttr());
+  Value logits =
+      LinearOp::create(b, at(part(names.router.rsplit('.').first)), tokensBy(experts, f32), n, router, Value());
+  auto route =
+      RouteOp::create(b, at(prefix + ".route"), tokensBy(chosen, b.getI32Type()), tokensBy(chosen, f32), logits,
+                      /*bias=*/Value(), b.getI64IntegerAttr(chosen), ScoreAttr::get(b.getContext(), Score::Softmax),
+                      RenormalizeAttr::get(b.getContext(), config.family->renormalize),
+                      /*epsilon=*/FloatAttr(), /*scale=*/FloatAttr());
   Value gate = stackedWeight(part(names.gate), {ffnDim(), hiddenDim()});
   Value up = stackedWeight(part(names.up), {ffnDim(), hiddenDim()});
   Value down = stackedWeight(part(names.down), {hiddenDim(), ffnDim()});

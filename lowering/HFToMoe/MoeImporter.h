@@ -14,9 +14,9 @@
 #define MOE_LOWERING_HFTOMOE_MOEIMPORTER_H
 
 #include "lowering/HFToMoe/ModelConfig.h"
-#include "llvm/ADT/StringMap.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/OwningOpRef.h"
+#include "llvm/ADT/StringMap.h"
 
 namespace mlir::moe {
 

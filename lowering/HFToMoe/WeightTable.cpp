@@ -108,8 +108,9 @@ llvm::Error WeightTable::finish(bool allowUnused, std::vector<std::string> &note
   }
   for (const auto &[dtype, entry] : foreignTypes) {
     std::string others = entry.second > 1 ? " (and " + std::to_string(entry.second - 1) + " others)" : "";
-    lines.push_back("tensor '" + entry.first + "'" + others + " has dtype " + dtype.str() +
-                    ", which is not supported (supported: F32, BF16, F16, F64); use a checkpoint that is not quantized");
+    lines.push_back(
+        "tensor '" + entry.first + "'" + others + " has dtype " + dtype.str() +
+        ", which is not supported (supported: F32, BF16, F16, F64); use a checkpoint that is not quantized");
   }
   std::vector<std::string> unused;
   for (StringRef name : tensors.keys()) {
@@ -125,7 +126,8 @@ llvm::Error WeightTable::finish(bool allowUnused, std::vector<std::string> &note
     if (allowUnused) {
       notes.push_back(text);
     } else {
-      lines.push_back(text + "; config.json does not describe this checkpoint fully (--allow-unused-tensors imports anyway)");
+      lines.push_back(text +
+                      "; config.json does not describe this checkpoint fully (--allow-unused-tensors imports anyway)");
     }
   }
   return lines.empty() ? llvm::Error::success() : makeError(llvm::join(lines, "\n"));

@@ -1,12 +1,12 @@
 //===- Compile.cpp - moec compile: a model to IR or a package ---------------===//
 
+#include "lowering/HFToMoe/JsonFile.h"
+#include "lowering/MoeToLinalg/MoeToLinalg.h"
+#include "mlir/Pass/PassManager.h"
 #include "tools/moec/Model.h"
 #include "tools/moec/OutputFile.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FormatVariadic.h"
-#include "lowering/HFToMoe/JsonFile.h"
-#include "lowering/MoeToLinalg/MoeToLinalg.h"
-#include "mlir/Pass/PassManager.h"
 
 using namespace moec;
 using llvm::Expected;
@@ -26,8 +26,9 @@ static Expected<Model> loadModel(mlir::MLIRContext &context, const CompileComman
   }
   Expected<Model> model = parseModel(context, command.input);
   if (model && !command.dtype.empty() && command.dtype != model->dtype) {
-    return makeError(command.input + ": is IR with activations in " + (model->dtype.empty() ? "an unknown dtype" : model->dtype) +
-                     ", but --dtype is " + command.dtype + "; the dtype is chosen by 'moec import --dtype'");
+    return makeError(command.input + ": is IR with activations in " +
+                     (model->dtype.empty() ? "an unknown dtype" : model->dtype) + ", but --dtype is " + command.dtype +
+                     "; the dtype is chosen by 'moec import --dtype'");
   }
   return model;
 }

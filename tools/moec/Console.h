@@ -10,10 +10,10 @@
 #ifndef MOE_TOOLS_MOEC_CONSOLE_H
 #define MOE_TOOLS_MOEC_CONSOLE_H
 
-#include "llvm/Support/Error.h"
-#include "llvm/Support/JSON.h"
 #include "mlir/IR/Diagnostics.h"
 #include "tools/moec/Commands.h"
+#include "llvm/Support/Error.h"
+#include "llvm/Support/JSON.h"
 #include <chrono>
 
 namespace moec {
@@ -32,7 +32,8 @@ void printJson(llvm::json::Value value);
 /// "5,551,744".
 std::string withCommas(int64_t number);
 
-/// The stages of a long command: "[3/7] lower to sched ... 0.4 s" on a terminal, "[3/7] lower to sched: 0.4 s" elsewhere.
+/// The stages of a long command: "[3/7] lower to sched ... 0.4 s" on a terminal, "[3/7] lower to sched: 0.4 s"
+/// elsewhere.
 class Progress {
 public:
   Progress(const CommonOptions &options, unsigned stages);

@@ -5,6 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "tools/moec/Console.h"
+#include "tools/moec/RuntimeLibrary.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringMap.h"
 #include "llvm/Config/llvm-config.h"
@@ -12,8 +14,6 @@
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Program.h"
 #include "llvm/TargetParser/Host.h"
-#include "tools/moec/Console.h"
-#include "tools/moec/RuntimeLibrary.h"
 #include <asm/prctl.h>
 #include <dlfcn.h>
 #include <sched.h>
@@ -52,10 +52,12 @@ static void checkCpu(std::vector<Finding> &findings) {
   };
   findings.push_back({"cpu", Verdict::Ok, llvm::sys::getHostCPUName().str()});
   bool avx2 = all({"avx2", "fma", "f16c", "bmi2"});
-  findings.push_back({"avx2", avx2 ? Verdict::Ok : Verdict::Missing,
-                      avx2 ? "variant x86-64-v3 runs" : "packages need AVX2, FMA, F16C and BMI2; they will not run here"});
+  findings.push_back(
+      {"avx2", avx2 ? Verdict::Ok : Verdict::Missing,
+       avx2 ? "variant x86-64-v3 runs" : "packages need AVX2, FMA, F16C and BMI2; they will not run here"});
   bool avx512 = avx2 && all({"avx512f", "avx512bw", "avx512dq", "avx512vl"});
-  findings.push_back({"avx512", avx512 ? Verdict::Ok : Verdict::Absent, avx512 ? "variant x86-64-v4 runs" : "AVX2 kernels are used"});
+  findings.push_back(
+      {"avx512", avx512 ? Verdict::Ok : Verdict::Absent, avx512 ? "variant x86-64-v4 runs" : "AVX2 kernels are used"});
   bool bf16 = avx512 && all({"avx512bf16"});
   findings.push_back({"avx512-bf16", bf16 ? Verdict::Ok : Verdict::Absent,
                       bf16 ? "variant avx512bf16 runs" : "bf16 is widened to f32 in registers"});
@@ -75,7 +77,8 @@ static uint64_t readMeminfo(StringRef key) {
   }
   for (StringRef line : llvm::split((*buffer)->getBuffer(), '\n')) {
     uint64_t kilobytes;
-    if (line.consume_front(key) && line.consume_front(":") && !line.trim().split(' ').first.getAsInteger(10, kilobytes)) {
+    if (line.consume_front(key) && line.consume_front(":") &&
+        !line.trim().split(' ').first.getAsInteger(10, kilobytes)) {
       return kilobytes * 1024;
     }
   }
@@ -90,7 +93,8 @@ static void checkMachine(std::vector<Finding> &findings) {
   double gib = 1024.0 * 1024 * 1024;
   findings.push_back({"memory", Verdict::Ok,
                       llvm::formatv("{0:F1} GiB, {1:F1} GiB available", double(readMeminfo("MemTotal")) / gib,
-                                    double(readMeminfo("MemAvailable")) / gib).str()});
+                                    double(readMeminfo("MemAvailable")) / gib)
+                          .str()});
 }
 
 static void checkPrograms(std::vector<Finding> &findings) {
@@ -99,7 +103,8 @@ static void checkPrograms(std::vector<Finding> &findings) {
   for (StringRef name : {"ld.lld-22", "ld.lld"}) {
     if (auto found = llvm::sys::findProgramByName(name); found && linker.empty()) {
       linker = *found;
-    } else if (auto packaged = llvm::sys::findProgramByName(name, {"/usr/lib/llvm-22/bin"}); packaged && linker.empty()) {
+    } else if (auto packaged = llvm::sys::findProgramByName(name, {"/usr/lib/llvm-22/bin"});
+               packaged && linker.empty()) {
       linker = *packaged;
     }
   }
@@ -111,8 +116,9 @@ static void checkPrograms(std::vector<Finding> &findings) {
     findings.push_back({"runtime", Verdict::Missing, llvm::toString(runtime.takeError())});
   }
   void *driver = ::dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
-  findings.push_back({"gpu", Verdict::Absent, driver ? "an NVIDIA driver is here; this version compiles for CPUs only"
-                                                     : "no NVIDIA driver; packages run on the CPU"});
+  findings.push_back({"gpu", Verdict::Absent,
+                      driver ? "an NVIDIA driver is here; this version compiles for CPUs only"
+                             : "no NVIDIA driver; packages run on the CPU"});
   auto iree = llvm::sys::findProgramByName("iree-compile");
   findings.push_back({"iree-compile", iree ? Verdict::Ok : Verdict::Absent,
                       iree ? *iree : "optional: pip install iree-base-compiler iree-base-runtime"});
@@ -127,13 +133,15 @@ ExitCode moec::runDoctor(const DoctorCommand &command) {
   if (command.json) {
     llvm::json::Array list;
     for (const Finding &finding : findings) {
-      list.push_back(llvm::json::Object{{"name", finding.name}, {"verdict", verdictName(finding.verdict)}, {"detail", finding.detail}});
+      list.push_back(llvm::json::Object{
+          {"name", finding.name}, {"verdict", verdictName(finding.verdict)}, {"detail", finding.detail}});
     }
     printJson(llvm::json::Object{{"version", getVersionString()}, {"fit", fit}, {"findings", std::move(list)}});
   } else {
     llvm::outs() << getVersionString() << '\n';
     for (const Finding &finding : findings) {
-      llvm::outs() << llvm::formatv("  {0,-8} {1,-13} {2}\n", verdictName(finding.verdict), finding.name, finding.detail);
+      llvm::outs() << llvm::formatv("  {0,-8} {1,-13} {2}\n", verdictName(finding.verdict), finding.name,
+                                    finding.detail);
     }
   }
   if (!fit) {

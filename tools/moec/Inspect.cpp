@@ -1,14 +1,14 @@
 //===- Inspect.cpp - moec inspect: what a directory or a package holds ------===//
 
+#include "lowering/HFToMoe/JsonFile.h"
+#include "runtime/format/Checksum.h"
 #include "tools/moec/Model.h"
 #include "tools/moec/OutputFile.h"
+#include "tools/moec/RuntimeLibrary.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/MemoryBuffer.h"
-#include "lowering/HFToMoe/JsonFile.h"
-#include "runtime/format/Checksum.h"
-#include "tools/moec/RuntimeLibrary.h"
 
 using namespace moec;
 using llvm::formatv;
@@ -42,15 +42,10 @@ static ExitCode inspectDirectory(const InspectCommand &command) {
     llvm::json::Object result = describeModel(*model);
     result["kind"] = "checkpoint";
     result["class"] = config.family->className;
-    result["shape"] = llvm::json::Object{{"layers", config.layers},
-                                         {"hidden", config.hidden},
-                                         {"ffn", config.ffn},
-                                         {"vocab", config.vocab},
-                                         {"heads", config.heads},
-                                         {"kv_heads", config.kvHeads},
-                                         {"head_dim", config.headDim},
-                                         {"experts", config.experts},
-                                         {"experts_per_token", config.expertsPerToken}};
+    result["shape"] = llvm::json::Object{
+        {"layers", config.layers},    {"hidden", config.hidden},   {"ffn", config.ffn},
+        {"vocab", config.vocab},      {"heads", config.heads},     {"kv_heads", config.kvHeads},
+        {"head_dim", config.headDim}, {"experts", config.experts}, {"experts_per_token", config.expertsPerToken}};
     result["rope"] = stringifyRopeKind(config.rope.kind);
     result["weight_bytes"] = bytes;
     result["tensors"] = tensors;
@@ -61,9 +56,11 @@ static ExitCode inspectDirectory(const InspectCommand &command) {
   llvm::outs() << command.path << ": Hugging Face checkpoint\n";
   row("class", config.family->className + " (" + config.family->modelType + ")");
   row("parameters", withCommas(model->parameters));
-  row("weights", formatv("{0} bytes, {1} tensors in {2} {3}", withCommas(bytes), tensors, files, files == 1 ? "file" : "files").str());
-  row("layers", llvm::Twine(config.layers) + ", H " + llvm::Twine(config.hidden) + ", I " + llvm::Twine(config.ffn) + ", V " +
-                    llvm::Twine(config.vocab));
+  row("weights",
+      formatv("{0} bytes, {1} tensors in {2} {3}", withCommas(bytes), tensors, files, files == 1 ? "file" : "files")
+          .str());
+  row("layers", llvm::Twine(config.layers) + ", H " + llvm::Twine(config.hidden) + ", I " + llvm::Twine(config.ffn) +
+                    ", V " + llvm::Twine(config.vocab));
   row("attention", llvm::Twine(config.heads) + " heads, " + llvm::Twine(config.kvHeads) + " kv heads, D " +
                        llvm::Twine(config.headDim) + ", RoPE " + stringifyRopeKind(config.rope.kind));
   if (config.experts != 0) {
@@ -141,7 +138,8 @@ static ExitCode inspectPackage(const InspectCommand &command) {
   const llvm::json::Object *model = object.getObject("model");
   llvm::outs() << command.path << ": package\n";
   row("compiler", text(&object, "compiler"));
-  row("model", text(model, "family") + ", " + text(model, "parameters") + " parameters, activations " + text(model, "dtype"));
+  row("model",
+      text(model, "family") + ", " + text(model, "parameters") + " parameters, activations " + text(model, "dtype"));
   row("weights", text(model, "checkpoint"));
   row("tokens per step", text(&object, "max_tokens") + " at most");
   if (const llvm::json::Array *targets = object.getArray("targets")) {
@@ -163,5 +161,13 @@ ExitCode moec::runInspect(const InspectCommand &command) {
     printError(command.path + ": no such file or directory");
     return kUserError;
   }
-  return isPackage(command.path) ? inspectPackage(command) : inspectDirectory(command);
+  if (isPackage(command.path)) {
+    return inspectPackage(command);
+  }
+  if (!llvm::sys::fs::exists(command.path + "/config.json")) {
+    printError(command.path + ": is neither a package (it has no " + kProgramFile +
+               ") nor a Hugging Face model directory (it has no config.json)");
+    return kUserError;
+  }
+  return inspectDirectory(command);
 }

@@ -1,19 +1,19 @@
 //===- Model.cpp - The module that a command works on, where it came from ---===//
 
 #include "tools/moec/Model.h"
-#include "llvm/ADT/StringExtras.h"
-#include "llvm/Support/FileSystem.h"
 #include "lowering/HFToMoe/JsonFile.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Pass/PassManager.h"
 #include "passes/Passes.h"
 #include "tools/common/GuardedParse.h"
 #include "tools/common/RegisterAll.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/FileSystem.h"
 
 using namespace moec;
-using mlir::moe::makeError;
 using llvm::Expected;
 using llvm::StringRef;
+using mlir::moe::makeError;
 
 static void loadDialects(mlir::MLIRContext &context) {
   mlir::DialectRegistry registry;
@@ -59,8 +59,8 @@ Expected<Model> moec::importDirectory(mlir::MLIRContext &context, mlir::moe::Che
   Expected<mlir::moe::ImportedModel> imported = mlir::moe::importModel(
       context, directory.config, mlir::moe::getTensorHeaders(directory.checkpoint), importOptions);
   if (!imported) {
-    std::string message;
-    for (StringRef line : llvm::split(llvm::toString(imported.takeError()), '\n')) {
+    std::string text = llvm::toString(imported.takeError()), message;
+    for (StringRef line : llvm::split(text, '\n')) {
       message += (message.empty() ? "" : "\n") + directory.path + ": " + line.str();
     }
     return makeError(message);
@@ -71,7 +71,9 @@ Expected<Model> moec::importDirectory(mlir::MLIRContext &context, mlir::moe::Che
   model.notes = std::move(imported->notes);
   readModelAttr(model);
   if (mlir::failed(verifyLevel(*model.module))) {
-    return makeError(directory.path + ": the imported model breaks the rules of the moe level (above); this is a bug in moec, please report it");
+    return makeError(
+        directory.path +
+        ": the imported model breaks the rules of the moe level (above); this is a bug in moec, please report it");
   }
   return model;
 }
@@ -111,10 +113,7 @@ std::string moec::printModule(mlir::ModuleOp module, bool locations) {
 }
 
 llvm::json::Object moec::describeModel(const Model &model) {
-  return llvm::json::Object{{"family", model.family},
-                            {"dtype", model.dtype},
-                            {"parameters", model.parameters},
-                            {"max_context", model.maxContext},
-                            {"checkpoint", model.directory},
-                            {"notes", llvm::json::Array(model.notes)}};
+  return llvm::json::Object{{"family", model.family},         {"dtype", model.dtype},
+                            {"parameters", model.parameters}, {"max_context", model.maxContext},
+                            {"checkpoint", model.directory},  {"notes", llvm::json::Array(model.notes)}};
 }

@@ -1,11 +1,11 @@
 //===- OutputFile.cpp - Files and packages that are whole or absent ---------===//
 
 #include "tools/moec/OutputFile.h"
+#include "runtime/format/Checksum.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/raw_ostream.h"
-#include "runtime/format/Checksum.h"
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -164,7 +164,8 @@ Error PackageWriter::add(StringRef name, StringRef contents) {
   if (Error error = writeNewFile(temporary + "/" + name.str(), contents)) {
     return error;
   }
-  entries.push_back({name.str(), moert::format::toHex(moert::format::sha256(contents.data(), contents.size())), contents.size()});
+  entries.push_back(
+      {name.str(), moert::format::toHex(moert::format::sha256(contents.data(), contents.size())), contents.size()});
   return Error::success();
 }
 
@@ -174,8 +175,8 @@ Expected<bool> PackageWriter::addCopy(StringRef name, StringRef from) {
     return false;
   }
   if (status.getSize() > kMaxCopiedBytes) {
-    return makeError(from + ": has " + Twine(status.getSize()) + " bytes, but a file that is copied into a package has at most " +
-                     Twine(kMaxCopiedBytes));
+    return makeError(from + ": has " + Twine(status.getSize()) +
+                     " bytes, but a file that is copied into a package has at most " + Twine(kMaxCopiedBytes));
   }
   auto buffer = llvm::MemoryBuffer::getFile(from, /*IsText=*/false, /*RequiresNullTerminator=*/false);
   if (!buffer) {
@@ -197,7 +198,8 @@ Error PackageWriter::adopt(StringRef name) {
     return makeError(file + ": cannot be read: " + buffer.getError().message());
   }
   StringRef contents = (*buffer)->getBuffer();
-  entries.push_back({name.str(), moert::format::toHex(moert::format::sha256(contents.data(), contents.size())), contents.size()});
+  entries.push_back(
+      {name.str(), moert::format::toHex(moert::format::sha256(contents.data(), contents.size())), contents.size()});
   return Error::success();
 }
 

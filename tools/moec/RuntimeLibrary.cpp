@@ -30,8 +30,9 @@ Expected<RuntimeLibrary> RuntimeLibrary::open() {
   using AbiVersion = decltype(&moert_abi_version);
   auto abiVersion = reinterpret_cast<AbiVersion>(::dlsym(handle, "moert_abi_version"));
   if (!abiVersion || abiVersion() != MOERT_ABI_VERSION) {
-    return makeError(library.path + ": has ABI version " + llvm::Twine(abiVersion ? abiVersion() : 0) + ", but moec needs " +
-                     llvm::Twine(MOERT_ABI_VERSION) + "; install moec and the runtime of one release");
+    return makeError(library.path + ": has ABI version " + llvm::Twine(abiVersion ? abiVersion() : 0) +
+                     ", but moec needs " + llvm::Twine(MOERT_ABI_VERSION) +
+                     "; install moec and the runtime of one release");
   }
   library.version = reinterpret_cast<decltype(library.version)>(::dlsym(handle, "moert_version"));
   library.load = reinterpret_cast<decltype(library.load)>(::dlsym(handle, "moert_program_load"));

@@ -8,8 +8,8 @@
 #ifndef MOE_TOOLS_MOEC_RUNTIMELIBRARY_H
 #define MOE_TOOLS_MOEC_RUNTIMELIBRARY_H
 
-#include "llvm/Support/Error.h"
 #include "runtime/include/moert/moert.h"
+#include "llvm/Support/Error.h"
 
 namespace moec {
 

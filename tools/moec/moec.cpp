@@ -26,7 +26,8 @@ static void addDtype(CLI::App *app, std::string &dtype) {
 static const char *const kUnusedHelp = "import although the checkpoint has tensors that the model does not use";
 
 static void addImport(CLI::App &app, ImportCommand &command) {
-  CLI::App *sub = app.add_subcommand("import", "read a Hugging Face directory and write moe IR (weights stay where they are)");
+  CLI::App *sub =
+      app.add_subcommand("import", "read a Hugging Face directory and write moe IR (weights stay where they are)");
   sub->footer("Example:\n  moec import examples/models/tiny-mixtral -o model.mlir --dtype f32");
   sub->add_option("DIR", command.directory, "directory with config.json and *.safetensors")->required();
   sub->add_option("-o", command.output, "file to write; - is standard output")->required();
@@ -45,9 +46,14 @@ static void addCompile(CLI::App &app, CompileCommand &command) {
   sub->add_option("-o", command.output, "package directory (or, with --emit, file) to write")->required();
   sub->add_option("--target", command.target, "cpu (all variants), or cpu:NAME")->capture_default_str();
   addDtype(sub, command.dtype);
-  sub->add_option("--max-tokens", command.maxTokens, "most tokens in one step")->capture_default_str()->check(CLI::Range(1, 1 << 20));
-  sub->add_option("--emit", command.emit, "what to write")->capture_default_str()->check(CLI::IsMember({"moe", "linalg", "sched", "package"}));
-  sub->add_option("--weights", command.weights, "where the weights are, if MODEL is IR (default: where it was imported from)");
+  sub->add_option("--max-tokens", command.maxTokens, "most tokens in one step")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20));
+  sub->add_option("--emit", command.emit, "what to write")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"moe", "linalg", "sched", "package"}));
+  sub->add_option("--weights", command.weights,
+                  "where the weights are, if MODEL is IR (default: where it was imported from)");
   sub->add_flag("--allow-unused-tensors", command.allowUnusedTensors, kUnusedHelp);
   addCommon(sub, command);
 }
