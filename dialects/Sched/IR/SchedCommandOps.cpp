@@ -73,3 +73,15 @@ LogicalResult FillOp::verify() {
   }
   return verifyRange(*this, args, 0, Access::Write); // fill_c2
 }
+
+LogicalResult CollectiveOp::verify() {
+  ArrayRef<Attribute> args = getOperandAttrs();
+  if (args.size() == 1) {
+    return verifyRange(*this, args, 0, Access::ReadWrite); // collective_c1
+  }
+  if (args.size() != 2) { // collective_c2
+    return emitOpError("must have 2 operands, destination and source, or 1 in place, got ") << args.size();
+  }
+  return success(succeeded(verifyRange(*this, args, 0, Access::Write)) &&
+                 succeeded(verifyRange(*this, args, 1, Access::Read))); // collective_c3
+}

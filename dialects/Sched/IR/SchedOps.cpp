@@ -102,10 +102,6 @@ bool sched::isSha256(StringRef text) {
 /// Adds a one-block region, ready to be filled.
 static Block &addBody(OperationState &state) { return state.addRegion()->emplaceBlock(); }
 
-static StringAttr optionalString(OpBuilder &builder, StringRef text) {
-  return text.empty() ? StringAttr() : builder.getStringAttr(text);
-}
-
 /// `text`, when there is one, must be a SHA-256.
 static LogicalResult verifySha256(Operation *op, StringRef name, std::optional<StringRef> text) {
   if (text && !isSha256(*text)) {
@@ -216,20 +212,16 @@ LogicalResult TableOp::verify() {
 //===----------------------------------------------------------------------===//
 
 void KernelOp::build(OpBuilder &builder, OperationState &state, StringRef name, StringRef description) {
-  build(builder, state, builder.getStringAttr(name), optionalString(builder, description));
+  Properties &properties = state.getOrAddProperties<Properties>();
+  properties.sym_name = builder.getStringAttr(name);
+  properties.description = description.empty() ? StringAttr() : builder.getStringAttr(description);
 }
 
-static LogicalResult verifyAlignment(Operation *op, int64_t alignment) {
-  if (!llvm::isPowerOf2_64(alignment) || alignment > 64) { // buffer_c1, constant_c1
-    return op->emitOpError("alignment ") << alignment << " must be a power of two up to 64";
+static LogicalResult verifyAlignment(Operation *op, int64_t alignment, int64_t limit) {
+  if (!llvm::isPowerOf2_64(alignment) || alignment > limit) { // buffer_c1, constant_c1
+    return op->emitOpError("alignment ") << alignment << " must be a power of two up to " << limit;
   }
   return success();
-}
-
-void BufferOp::build(OpBuilder &builder, OperationState &state, StringRef name, BufferKind kind, ExtentAttr size,
-                     int64_t alignment) {
-  build(builder, state, builder.getStringAttr(name), BufferKindAttr::get(builder.getContext(), kind), size,
-        builder.getI64IntegerAttr(alignment));
 }
 
 LogicalResult BufferOp::verify() {
@@ -238,13 +230,15 @@ LogicalResult BufferOp::verify() {
     return emitOpError("scratch of an initializer must be an arena of fixed size, got ")
            << stringifyBufferKind(getKind()) << " of size " << getSize();
   }
-  return verifyAlignment(*this, getAlignment());
+  return verifyAlignment(*this, getAlignment(), 2 << 20);
 }
 
 void ConstantOp::build(OpBuilder &builder, OperationState &state, StringRef name, ArrayRef<char> bytes,
                        int64_t alignment) {
-  build(builder, state, builder.getStringAttr(name), builder.getStringAttr(StringRef(bytes.data(), bytes.size())),
-        builder.getI64IntegerAttr(alignment));
+  Properties &properties = state.getOrAddProperties<Properties>();
+  properties.sym_name = builder.getStringAttr(name);
+  properties.bytes = builder.getStringAttr(StringRef(bytes.data(), bytes.size()));
+  properties.alignment = builder.getI64IntegerAttr(alignment);
 }
 
 LogicalResult ConstantOp::verify() {
@@ -252,7 +246,7 @@ LogicalResult ConstantOp::verify() {
     return emitOpError("must hold 1 to 1048576 bytes, got ")
            << getBytes().size() << ": larger data belongs in the checkpoint or an initializer";
   }
-  return verifyAlignment(*this, getAlignment());
+  return verifyAlignment(*this, getAlignment(), 64);
 }
 
 //===----------------------------------------------------------------------===//

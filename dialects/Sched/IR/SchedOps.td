@@ -175,6 +175,7 @@ def Sched_KernelOp : Sched_Op<"kernel", [Symbol, HasParent<"VariantOp">]> {
   let arguments = (ins SymbolNameAttr:$sym_name, OptionalAttr<StrAttr>:$description);
   let assemblyFormat = "$sym_name ($description^)? attr-dict";
   let builders = [OpBuilder<(ins "::llvm::StringRef":$name, CArg<"::llvm::StringRef", "{}">:$description)>];
+  let skipDefaultBuilders = 1;
 }
 
 def Sched_BufferOp : Sched_Op<"buffer", [Symbol, ParentOneOf<["VariantOp", "InitializerOp"]>]> {
@@ -194,12 +195,10 @@ def Sched_BufferOp : Sched_Op<"buffer", [Symbol, ParentOneOf<["VariantOp", "Init
   let arguments = (ins SymbolNameAttr:$sym_name, Sched_BufferKind:$kind, Sched_ExtentAttr:$size,
                        DefaultValuedAttr<Sched_Positive, "64">:$alignment);
   let assemblyFormat = "$sym_name $kind `size` custom<Extent>($size) (`align` $alignment^)? attr-dict";
-  let builders = [OpBuilder<(ins "::llvm::StringRef":$name, "BufferKind":$kind, "ExtentAttr":$size,
-                                 CArg<"int64_t", "64">:$alignment)>];
   let hasVerifier = 1;
 }
 
-def Sched_ConstantOp : Sched_Op<"constant", [Symbol, ParentOneOf<["VariantOp", "InitializerOp"]>]> {
+def Sched_ConstantOp : Sched_Op<"constant", [Symbol, HasParent<"VariantOp">]> {
   let summary = "read-only bytes of the program file, as a buffer";
   let description = [{
     The bytes are written as hexadecimal digits. Equal constants are stored once in the program file.
@@ -213,6 +212,7 @@ def Sched_ConstantOp : Sched_Op<"constant", [Symbol, ParentOneOf<["VariantOp", "
   let assemblyFormat = "$sym_name custom<HexBytes>($bytes) (`align` $alignment^)? attr-dict";
   let builders = [OpBuilder<(ins "::llvm::StringRef":$name, "::llvm::ArrayRef<char>":$bytes,
                                  CArg<"int64_t", "64">:$alignment)>];
+  let skipDefaultBuilders = 1;
   let hasVerifier = 1;
 }
 
@@ -339,6 +339,8 @@ def Sched_FillOp : Sched_CommandWithArgs<"fill"> {
 def Sched_CollectiveOp : Sched_CommandWithArgs<"collective"> {
   let summary = "an operation of all ranks together";
   let description = [{
+    Operand 0 is written and operand 1 is read, or one operand is both.
+
     Example:
     ```mlir
     sched.collective all_reduce_sum (readwrite @arena[0, 512*T])
@@ -346,6 +348,7 @@ def Sched_CollectiveOp : Sched_CommandWithArgs<"collective"> {
   }];
   let arguments = (ins Sched_CollectiveKind:$kind, ArrayAttr:$args, Sched_Label:$label, Sched_Stream:$stream);
   let assemblyFormat = "$kind custom<Args>($args) (`label` $label^)? (`stream` $stream^)? attr-dict";
+  let hasVerifier = 1;
 }
 
 def Sched_GroupBeginOp : Sched_Command<"group_begin"> {

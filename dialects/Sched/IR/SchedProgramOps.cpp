@@ -159,8 +159,10 @@ LogicalResult ProgramVerifier::verifyInterface(BufferOp buffer) {
     if (!expected) { // buffer_c3
       return buffer.emitOpError("input must be named tokens, seq, pos, runs or rows, got ") << buffer.getSymNameAttr();
     }
-    if (buffer.getSize() != expected) { // buffer_c4
-      return buffer.emitOpError("size of input ") << name << " must be " << expected << ", got " << buffer.getSize();
+    ExtentAttr size = buffer.getSize();
+    if (size.getFixed() < expected.getFixed() || size.getPerToken() < expected.getPerToken() ||
+        size.getPerRow() < expected.getPerRow() || size.getPerSequence() < expected.getPerSequence()) { // buffer_c4
+      return buffer.emitOpError("size of input ") << name << " must hold " << expected << ", got " << size;
     }
   }
   if (buffer.getKind() == BufferKind::Output) {
@@ -224,7 +226,7 @@ LogicalResult ProgramVerifier::verifyCommands(Block &block, SymbolTable &names, 
   llvm::SmallDenseSet<uint64_t> recorded;
   GroupBeginOp group;
   for (Operation &op : block) {
-    if (scope.initializer && isa<BufferOp, ConstantOp>(op)) {
+    if (scope.initializer && isa<BufferOp>(op)) {
       continue;
     }
     auto command = dyn_cast<CommandOpInterface>(op);
@@ -326,6 +328,9 @@ LogicalResult ProgramVerifier::verifyInitialized(Operation *op, FlatSymbolRefAtt
 LogicalResult ProgramVerifier::verifySlice(Operation *op, SliceAttr slice, Scope &scope) {
   Operation *target = scope.buffers.lookup(slice.getBuffer().getAttr());
   if (auto buffer = dyn_cast_or_null<BufferOp>(target)) {
+    if (writes(slice.getAccess()) && buffer.getKind() == BufferKind::Input) { // slice_c4
+      return op->emitOpError() << slice << " must not write an input";
+    }
     return verifyInside(op, slice, slice.getOffset(), slice.getExtent(), buffer.getSize(), scope,
                         buffer.getKind() == BufferKind::Output);
   }

@@ -1,4 +1,5 @@
-// Round trip of a whole program: every declaration, command, operand kind and extent.
+// Round trip of a whole program: every declaration, command, operand kind and extent, through text, the generic form,
+// bytecode and the program file (two of which are byte-identical).
 // RUN: moe-opt %s | moe-opt | FileCheck %s
 // RUN: moe-opt %s --mlir-print-op-generic | moe-opt | FileCheck %s
 // RUN: moe-opt %s --emit-bytecode | moe-opt --allow-bytecode | FileCheck %s
@@ -7,16 +8,16 @@
 sched.program vocab 8192 max_tokens 512 max_context 4096 dtype bf16 compiler "0.1.0" model "{}" checkpoint "/models/tiny" metadata {family = "mixtral"} {
   // CHECK-NEXT: sched.file @model.safetensors size 1048576 mtime_ns -5 header "{{[0-9a-f]+}}"
   sched.file @model.safetensors size 1048576 mtime_ns -5 header "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
-  // CHECK-NEXT: sched.file @other.safetensors size 0 mtime_ns 7 header "{{[0-9a-f]+}}" sha256 "{{[0-9a-f]+}}"
-  sched.file @other.safetensors size 0 mtime_ns 7 header "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" sha256 "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+  // CHECK-NEXT: sched.file @other.safetensors size 4 mtime_ns 7 header "{{[0-9a-f]+}}" sha256 "{{[0-9a-f]+}}"
+  sched.file @other.safetensors size 4 mtime_ns 7 header "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" sha256 "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
   // CHECK-NEXT: sched.package_file "tokenizer.json" size 1234 sha256 "{{[0-9a-f]+}}"
   sched.package_file "tokenizer.json" size 1234 sha256 "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
   // CHECK-NEXT: sched.tensor @w : tensor<128x128xbf16> in @model.safetensors[4096]
   sched.tensor @w : tensor<128x128xbf16> in @model.safetensors[4096]
-  // CHECK-NEXT: sched.tensor @"with space" : tensor<f32>
-  sched.tensor @"with space" : tensor<f32>
-  // CHECK-NEXT: sched.tensor @experts : tensor<4x64x128xf8E4M3FN>
-  sched.tensor @experts : tensor<4x64x128xf8E4M3FN>
+  // CHECK-NEXT: sched.tensor @"with space" : tensor<f32> in @other.safetensors[0]
+  sched.tensor @"with space" : tensor<f32> in @other.safetensors[0]
+  // CHECK-NEXT: sched.tensor @experts : tensor<4x64x128xf8E4M3FN> in @model.safetensors[65536]
+  sched.tensor @experts : tensor<4x64x128xf8E4M3FN> in @model.safetensors[65536]
   // CHECK-NEXT: sched.tensor @qkv computed : tensor<256x128xbf16>
   sched.tensor @qkv computed : tensor<256x128xbf16>
   // CHECK-NEXT: sched.table @w1 [@w, @experts, @experts[8192], @qkv]
