@@ -1,0 +1,43 @@
+//===- Npy.h - Arrays of f32 in NumPy's file format -------------*- C++ -*-===//
+//
+// Version 1.0 of the .npy format for C-ordered little-endian f32, which is what
+// logits are. Written row by row, so that 10 GB of logits need no 10 GB of
+// memory; appears whole or not at all.
+//
+//===----------------------------------------------------------------------===//
+#ifndef MOERT_READERS_NPY_H
+#define MOERT_READERS_NPY_H
+
+#include "runtime/readers/OutputFile.h"
+
+#include <cstdint>
+#include <vector>
+
+namespace moert::readers {
+
+/// Writes an array whose shape is known beforehand.
+class NpyWriter {
+public:
+  static Result<NpyWriter> create(const std::string &path, const std::vector<int64_t> &shape);
+
+  /// The next `count` elements in C order.
+  Status append(const float *values, int64_t count);
+  /// Ends the file; fails unless exactly the shape's elements were appended.
+  Status finish();
+
+private:
+  NpyWriter(OutputFile file, int64_t elements) : file(std::move(file)), missing(elements) {}
+  OutputFile file;
+  int64_t missing;
+};
+
+/// An array in memory.
+struct NpyArray {
+  std::vector<int64_t> shape;
+  std::vector<float> values;
+};
+Result<NpyArray> readNpy(const std::string &path);
+
+} // namespace moert::readers
+
+#endif // MOERT_READERS_NPY_H
