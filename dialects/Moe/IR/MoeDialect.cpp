@@ -14,6 +14,34 @@ using namespace mlir::moe;
 #include "dialects/Moe/IR/MoeAttrs.cpp.inc"
 #define GET_TYPEDEF_CLASSES
 #include "dialects/Moe/IR/MoeTypes.cpp.inc"
+/// `, gate_bias TYPE , up_bias TYPE , down_bias TYPE`, each part optional: an optional group cannot begin with a comma
+/// that the next group begins with too.
+static ParseResult parseBiasTypes(OpAsmParser &parser, Type &gate, Type &up, Type &down) {
+  while (succeeded(parser.parseOptionalComma())) {
+    StringRef name;
+    SMLoc loc = parser.getCurrentLocation();
+    if (failed(parser.parseKeyword(&name))) {
+      return failure();
+    }
+    Type *type = name == "gate_bias" ? &gate : name == "up_bias" ? &up : name == "down_bias" ? &down : nullptr;
+    if (!type || *type) {
+      return parser.emitError(loc) << "expected gate_bias, up_bias or down_bias, each at most once, but got '" << name << "'";
+    }
+    if (failed(parser.parseType(*type))) {
+      return failure();
+    }
+  }
+  return success();
+}
+
+static void printBiasTypes(OpAsmPrinter &printer, Operation *, Type gate, Type up, Type down) {
+  for (auto [name, type] : {std::pair("gate_bias", gate), std::pair("up_bias", up), std::pair("down_bias", down)}) {
+    if (type) {
+      printer << ", " << name << ' ' << type;
+    }
+  }
+}
+
 #define GET_OP_CLASSES
 #include "dialects/Moe/IR/MoeOps.cpp.inc"
 

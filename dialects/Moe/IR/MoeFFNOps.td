@@ -34,7 +34,7 @@ def Moe_FFNOp : Moe_Op<"ffn", [Pure, AttrSizedOperandSegments]> {
     $x (`gate` $gate^)? `up` $up `down` $down (`gate_bias` $gate_bias^)? (`up_bias` $up_bias^)? (`down_bias` $down_bias^)?
     `activation` $activation attr-dict
     `:` type($x) `,` (`gate` type($gate)^ `,`)? `up` type($up) `,` `down` type($down)
-    (`,` `gate_bias` type($gate_bias)^)? (`,` `up_bias` type($up_bias)^)? (`,` `down_bias` type($down_bias)^)? `->` type($result)
+    custom<BiasTypes>(type($gate_bias), type($up_bias), type($down_bias)) `->` type($result)
   }];
   let hasVerifier = 1;
 }
