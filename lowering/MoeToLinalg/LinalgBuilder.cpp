@@ -18,9 +18,7 @@ Value LinalgBuilder::constantInt(Type type, int64_t value) {
   return arith::ConstantOp::create(*this, getIntegerAttr(type, value));
 }
 
-Value LinalgBuilder::negativeInfinity(Type type) {
-  return constant(type, -std::numeric_limits<double>::infinity());
-}
+Value LinalgBuilder::negativeInfinity(Type type) { return constant(type, -std::numeric_limits<double>::infinity()); }
 
 Value LinalgBuilder::asIndex(Value integer) { return arith::IndexCastOp::create(*this, getIndexType(), integer); }
 
@@ -35,7 +33,8 @@ Value LinalgBuilder::convert(Value value, Type type) {
     // bf16 and f16 do not convert into each other directly; f32 holds both exactly.
     return convert(convert(value, getF32Type()), type);
   }
-  return from < to ? Value(arith::ExtFOp::create(*this, type, value)) : Value(arith::TruncFOp::create(*this, type, value));
+  return from < to ? Value(arith::ExtFOp::create(*this, type, value))
+                   : Value(arith::TruncFOp::create(*this, type, value));
 }
 
 Value LinalgBuilder::add(Value a, Value b) { return arith::AddFOp::create(*this, a, b); }
@@ -95,10 +94,13 @@ Value LinalgBuilder::fill(ArrayRef<OpFoldResult> sizes, Value scalar) {
   return linalg::FillOp::create(*this, scalar, init).getResult(0);
 }
 
-Value LinalgBuilder::loops(ArrayRef<Operand> operands, Value init, ArrayRef<unsigned> resultDims, unsigned numLoops, Body body) {
+Value LinalgBuilder::loops(ArrayRef<Operand> operands, Value init, ArrayRef<unsigned> resultDims, unsigned numLoops,
+                           Body body) {
   SmallVector<AffineMap> maps;
   SmallVector<Value> inputs;
-  auto addMap = [&](ArrayRef<unsigned> dims) { maps.push_back(AffineMap::getMultiDimMapWithTargets(numLoops, dims, getContext())); };
+  auto addMap = [&](ArrayRef<unsigned> dims) {
+    maps.push_back(AffineMap::getMultiDimMapWithTargets(numLoops, dims, getContext()));
+  };
   for (const Operand &operand : operands) {
     inputs.push_back(operand.tensor);
     addMap(operand.dims);
@@ -135,7 +137,8 @@ Value LinalgBuilder::convertTensor(Value tensor, Type element) {
   return elementwise(tensor, element, [&](LinalgBuilder &b, ValueRange args) { return b.convert(args[0], element); });
 }
 
-Value LinalgBuilder::slice(Value tensor, ArrayRef<OpFoldResult> offsets, ArrayRef<OpFoldResult> sizes, ArrayRef<unsigned> dropped) {
+Value LinalgBuilder::slice(Value tensor, ArrayRef<OpFoldResult> offsets, ArrayRef<OpFoldResult> sizes,
+                           ArrayRef<unsigned> dropped) {
   auto type = llvm::cast<RankedTensorType>(tensor.getType());
   Sizes strides(type.getRank(), getIndexAttr(1));
   SmallVector<int64_t> shape;
@@ -190,7 +193,9 @@ Value LinalgBuilder::castTo(Value tensor, Type type) {
   return tensor.getType() == type ? tensor : Value(tensor::CastOp::create(*this, type, tensor));
 }
 
-Value LinalgBuilder::extract(Value tensor, ValueRange indices) { return tensor::ExtractOp::create(*this, tensor, indices); }
+Value LinalgBuilder::extract(Value tensor, ValueRange indices) {
+  return tensor::ExtractOp::create(*this, tensor, indices);
+}
 
 Value LinalgBuilder::project(Value x, Value weight, Value bias, Type acc) {
   OpFoldResult tokens = size(x, 0), width = size(weight, 0);
@@ -208,10 +213,9 @@ Value LinalgBuilder::project(Value x, Value weight, Value bias, Type acc) {
                [&](LinalgBuilder &b, ValueRange args) { return b.add(args[0], b.convert(args[1], acc)); });
 }
 
-Type moe::accumulatorType(Type element) {
-  return element.isF64() ? element : Float32Type::get(element.getContext());
-}
+Type moe::accumulatorType(Type element) { return element.isF64() ? element : Float32Type::get(element.getContext()); }
 
 bool moe::hasStaticDimsFrom(Value tensor, int64_t first) {
-  return llvm::none_of(llvm::cast<RankedTensorType>(tensor.getType()).getShape().drop_front(first), ShapedType::isDynamic);
+  return llvm::none_of(llvm::cast<RankedTensorType>(tensor.getType()).getShape().drop_front(first),
+                       ShapedType::isDynamic);
 }

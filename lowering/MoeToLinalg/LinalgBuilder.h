@@ -76,13 +76,15 @@ public:
   Value empty(llvm::ArrayRef<OpFoldResult> sizes, Type element);
   Value fill(llvm::ArrayRef<OpFoldResult> sizes, Value scalar);
   /// One linalg.generic over `numLoops` loops; `resultDims` index `init` and the result.
-  Value loops(llvm::ArrayRef<Operand> operands, Value init, llvm::ArrayRef<unsigned> resultDims, unsigned numLoops, Body body);
+  Value loops(llvm::ArrayRef<Operand> operands, Value init, llvm::ArrayRef<unsigned> resultDims, unsigned numLoops,
+              Body body);
   /// Element by element: every operand has the shape of the first.
   Value elementwise(ValueRange operands, Type element, Body body);
   /// `tensor` with elements of type `element`; itself if they already are.
   Value convertTensor(Value tensor, Type element);
   /// The slice [offsets, offsets + sizes) with the dims `dropped` (of size 1) left out.
-  Value slice(Value tensor, llvm::ArrayRef<OpFoldResult> offsets, llvm::ArrayRef<OpFoldResult> sizes, llvm::ArrayRef<unsigned> dropped = {});
+  Value slice(Value tensor, llvm::ArrayRef<OpFoldResult> offsets, llvm::ArrayRef<OpFoldResult> sizes,
+              llvm::ArrayRef<unsigned> dropped = {});
   /// `into` with `part` written at `offsets`, over `sizes` (which may have size-1 dims that `part` lacks).
   Value insert(Value part, Value into, llvm::ArrayRef<OpFoldResult> offsets, llvm::ArrayRef<OpFoldResult> sizes);
   /// [a, b * c * ...] as [a, b, c, ...]: the last dim of `tensor` cut into static `parts`.

@@ -22,15 +22,17 @@ static Value writeCache(LinalgBuilder &b, Value rows, Value seq, Value pos, Valu
   int64_t heads = type.getDimSize(2), width = type.getDimSize(3);
   Value split = b.splitLast(b.convertTensor(rows, type.getElementType()), {heads, width}); // [T, G, D]
   Value first = b.index(0), last = b.asValue(b.size(rows, 0)), step = b.index(1);
-  auto loop = scf::ForOp::create(b, first, last, step, ValueRange(cache), [&](OpBuilder &nested, Location loc, Value t, ValueRange carried) {
-    LinalgBuilder b(loc, nested);
-    OpFoldResult zero = b.getIndexAttr(0), one = b.getIndexAttr(1), g = b.getIndexAttr(heads), d = b.getIndexAttr(width);
-    Value slot = b.asIndex(b.extract(seq, t));
-    Value row = b.asIndex(b.extract(pos, t));
-    Value part = b.slice(split, {t, zero, zero}, {one, g, d}, 0);
-    Value next = b.insert(part, carried.front(), {slot, row, zero, zero}, {one, one, g, d});
-    scf::YieldOp::create(b, next);
-  });
+  auto loop = scf::ForOp::create(
+      b, first, last, step, ValueRange(cache), [&](OpBuilder &nested, Location loc, Value t, ValueRange carried) {
+        LinalgBuilder b(loc, nested);
+        OpFoldResult zero = b.getIndexAttr(0), one = b.getIndexAttr(1), g = b.getIndexAttr(heads),
+                     d = b.getIndexAttr(width);
+        Value slot = b.asIndex(b.extract(seq, t));
+        Value row = b.asIndex(b.extract(pos, t));
+        Value part = b.slice(split, {t, zero, zero}, {one, g, d}, 0);
+        Value next = b.insert(part, carried.front(), {slot, row, zero, zero}, {one, one, g, d});
+        scf::YieldOp::create(b, next);
+      });
   return loop.getResult(0);
 }
 
@@ -70,14 +72,18 @@ struct TokenAttention {
       Value term = b.mul(left, right);
       return b.add(args[2], term);
     });
-    Value scaled = b.elementwise(scores, acc, [&](LinalgBuilder &b, ValueRange args) { return b.mul(args[0], b.constant(acc, scale)); });
+    Value scaled = b.elementwise(
+        scores, acc, [&](LinalgBuilder &b, ValueRange args) { return b.mul(args[0], b.constant(acc, scale)); });
     Value start = sinks ? sinks : b.fill({groups, ratio}, b.negativeInfinity(acc));
-    Value largest = b.loops({{scaled, {0, 1, 2}}}, start, {0, 1}, 3, [&](LinalgBuilder &b, ValueRange args) { return b.max(args[0], args[1]); });
+    Value largest = b.loops({{scaled, {0, 1, 2}}}, start, {0, 1}, 3,
+                            [&](LinalgBuilder &b, ValueRange args) { return b.max(args[0], args[1]); });
     Value powers = b.loops({{scaled, {0, 1, 2}}, {largest, {0, 1}}}, b.empty({groups, ratio, count}, acc), {0, 1, 2}, 3,
                            [&](LinalgBuilder &b, ValueRange args) { return b.exp(b.sub(args[0], args[1])); });
-    Value sum = sinks ? b.elementwise({sinks, largest}, acc, [&](LinalgBuilder &b, ValueRange args) { return b.exp(b.sub(args[0], args[1])); })
+    Value sum = sinks ? b.elementwise({sinks, largest}, acc,
+                                      [&](LinalgBuilder &b, ValueRange args) { return b.exp(b.sub(args[0], args[1])); })
                       : b.fill({groups, ratio}, b.constant(acc, 0.0));
-    sum = b.loops({{powers, {0, 1, 2}}}, sum, {0, 1}, 3, [&](LinalgBuilder &b, ValueRange args) { return b.add(args[1], args[0]); });
+    sum = b.loops({{powers, {0, 1, 2}}}, sum, {0, 1}, 3,
+                  [&](LinalgBuilder &b, ValueRange args) { return b.add(args[1], args[0]); });
 
     // Loops (g, r, d, p).
     Value mixed = b.fill({groups, ratio, width}, b.constant(acc, 0.0));
@@ -95,13 +101,15 @@ struct TokenAttention {
 
 FailureOr<AttentionValues> moe::buildAttention(RewriterBase &rewriter, AttentionOp op, Value keys, Value values) {
   auto fail = [&](const Twine &reason) { return rewriter.notifyMatchFailure(op, reason); };
-  auto keyType = llvm::cast<RankedTensorType>(keys.getType()), valueType = llvm::cast<RankedTensorType>(values.getType());
+  auto keyType = llvm::cast<RankedTensorType>(keys.getType()),
+       valueType = llvm::cast<RankedTensorType>(values.getType());
   int64_t heads = static_cast<int64_t>(op.getHeads()), kvHeads = static_cast<int64_t>(op.getKvHeads());
   int64_t keyWidth = keyType.getDimSize(3), valueWidth = valueType.getDimSize(3);
   if (heads % kvHeads != 0) {
     return fail("heads (" + Twine(heads) + ") must be a multiple of kv_heads (" + Twine(kvHeads) + ")");
   }
-  if (op.getQ().getType().getDimSize(1) != heads * keyWidth || op.getK().getType().getDimSize(1) != kvHeads * keyWidth ||
+  if (op.getQ().getType().getDimSize(1) != heads * keyWidth ||
+      op.getK().getType().getDimSize(1) != kvHeads * keyWidth ||
       op.getV().getType().getDimSize(1) != kvHeads * valueWidth || keyType.getDimSize(2) != kvHeads) {
     return fail("the static widths of q, k and v must be those of the cache");
   }
@@ -125,18 +133,20 @@ FailureOr<AttentionValues> moe::buildAttention(RewriterBase &rewriter, Attention
 
   Value q = b.splitLast(op.getQ(), {kvHeads, ratio, keyWidth}); // [T, G, Q / G, D]
   OpFoldResult tokens = b.size(op.getQ(), 0), zero = b.getIndexAttr(0), one = b.getIndexAttr(1);
-  OpFoldResult groups = b.getIndexAttr(kvHeads), ratioAttr = b.getIndexAttr(ratio), valueAttr = b.getIndexAttr(valueWidth);
+  OpFoldResult groups = b.getIndexAttr(kvHeads), ratioAttr = b.getIndexAttr(ratio),
+               valueAttr = b.getIndexAttr(valueWidth);
   Value init = b.empty({tokens, groups, ratioAttr, valueAttr}, out);
   Value first = b.index(0), last = b.asValue(tokens), step = b.index(1);
-  auto loop = scf::ForOp::create(b, first, last, step, ValueRange(init), [&](OpBuilder &nested, Location loc, Value t, ValueRange carried) {
-    LinalgBuilder b(loc, nested);
-    Value slot = b.asIndex(b.extract(op.getSeq(), t));
-    Value position = b.asIndex(b.extract(op.getPos(), t));
-    Value query = b.slice(q, {t, zero, zero, zero}, {one, groups, ratioAttr, b.getIndexAttr(keyWidth)}, 0);
-    Value result = b.convertTensor(token.build(b, query, slot, position), out);
-    Value next = b.insert(result, carried.front(), {t, zero, zero, zero}, {one, groups, ratioAttr, valueAttr});
-    scf::YieldOp::create(b, next);
-  });
+  auto loop = scf::ForOp::create(
+      b, first, last, step, ValueRange(init), [&](OpBuilder &nested, Location loc, Value t, ValueRange carried) {
+        LinalgBuilder b(loc, nested);
+        Value slot = b.asIndex(b.extract(op.getSeq(), t));
+        Value position = b.asIndex(b.extract(op.getPos(), t));
+        Value query = b.slice(q, {t, zero, zero, zero}, {one, groups, ratioAttr, b.getIndexAttr(keyWidth)}, 0);
+        Value result = b.convertTensor(token.build(b, query, slot, position), out);
+        Value next = b.insert(result, carried.front(), {t, zero, zero, zero}, {one, groups, ratioAttr, valueAttr});
+        scf::YieldOp::create(b, next);
+      });
   after.result = b.castTo(b.joinFrom(loop.getResult(0), 1), op.getType());
   return after;
 }

@@ -57,7 +57,8 @@ static Value activateGated(LinalgBuilder &b, Value gate, Value up, Activation ac
   return b.mul(gated, b.add(u, b.constant(type, 1.0)));
 }
 
-Value moe::buildFFN(LinalgBuilder &b, Value x, const FFNWeights &weights, Activation activation, double alpha, double limit) {
+Value moe::buildFFN(LinalgBuilder &b, Value x, const FFNWeights &weights, Activation activation, double alpha,
+                    double limit) {
   Type element = elementOf(x), acc = accumulatorType(element);
   Value up = b.project(x, weights.up, weights.upBias, acc);
   Value hidden;
@@ -67,7 +68,9 @@ Value moe::buildFFN(LinalgBuilder &b, Value x, const FFNWeights &weights, Activa
       return b.convert(activateGated(b, args[0], args[1], activation, alpha, limit), element);
     });
   } else {
-    hidden = b.elementwise(up, element, [&](LinalgBuilder &b, ValueRange args) { return b.convert(activate(b, args[0], activation), element); });
+    hidden = b.elementwise(up, element, [&](LinalgBuilder &b, ValueRange args) {
+      return b.convert(activate(b, args[0], activation), element);
+    });
   }
   return b.project(hidden, weights.down, weights.downBias, acc);
 }
@@ -79,11 +82,13 @@ struct LowerFFN : OpRewritePattern<FFNOp> {
 
   LogicalResult matchAndRewrite(FFNOp op, PatternRewriter &rewriter) const override {
     if (op.getActivation() == Activation::OssSwiglu && !op.getGate()) {
-      return rewriter.notifyMatchFailure(op, "activation oss_swiglu needs a gate; add `gate`, or choose another activation");
+      return rewriter.notifyMatchFailure(
+          op, "activation oss_swiglu needs a gate; add `gate`, or choose another activation");
     }
     LinalgBuilder b(op.getLoc(), rewriter);
     FFNWeights weights{op.getGate(), op.getUp(), op.getDown(), op.getGateBias(), op.getUpBias(), op.getDownBias()};
-    Value sum = buildFFN(b, op.getX(), weights, op.getActivation(), op.getAlpha().convertToDouble(), op.getLimit().convertToDouble());
+    Value sum = buildFFN(b, op.getX(), weights, op.getActivation(), op.getAlpha().convertToDouble(),
+                         op.getLimit().convertToDouble());
     Value result = b.convertTensor(sum, elementOf(op.getResult()));
     rewriter.replaceOp(op, b.castTo(result, op.getType()));
     return success();

@@ -33,8 +33,8 @@ struct LowerRMSNorm : OpRewritePattern<RMSNormOp> {
       Value shifted = b.add(mean, b.constant(acc, op.getEps().convertToDouble()));
       return math::SqrtOp::create(b, shifted);
     });
-    Value result = b.loops({{x, {0, 1, 2}}, {root, {0, 1}}, {op.getWeight(), {2}}}, b.empty(b.sizes(x), out), {0, 1, 2}, 3,
-                           [&](LinalgBuilder &b, ValueRange args) {
+    Value result = b.loops({{x, {0, 1, 2}}, {root, {0, 1}}, {op.getWeight(), {2}}}, b.empty(b.sizes(x), out), {0, 1, 2},
+                           3, [&](LinalgBuilder &b, ValueRange args) {
                              Value normed = b.div(b.convert(args[0], acc), args[1]);
                              if (roundFirst) {
                                normed = b.convert(b.convert(normed, out), acc);

@@ -73,9 +73,10 @@ struct LowerRope : OpRewritePattern<RopeOp> {
 
     // One member of the turned pair: p * cos -+ q * sin.
     auto turn = [&](Value p, Value q, bool minus) {
-      return b.loops({{p, {0, 1, 2}}, {q, {0, 1, 2}}, {cos, {0, 2}}, {sin, {0, 2}}}, b.empty(b.sizes(p), out), {0, 1, 2}, 3,
-                     [&](LinalgBuilder &b, ValueRange args) {
-                       SmallVector<Value> v = llvm::map_to_vector(args.take_front(4), [&](Value arg) { return b.convert(arg, acc); });
+      return b.loops({{p, {0, 1, 2}}, {q, {0, 1, 2}}, {cos, {0, 2}}, {sin, {0, 2}}}, b.empty(b.sizes(p), out),
+                     {0, 1, 2}, 3, [&](LinalgBuilder &b, ValueRange args) {
+                       SmallVector<Value> v =
+                           llvm::map_to_vector(args.take_front(4), [&](Value arg) { return b.convert(arg, acc); });
                        Value kept = b.mul(v[0], v[2]), moved = b.mul(v[1], v[3]);
                        Value turned = minus ? b.sub(kept, moved) : b.add(kept, moved);
                        return b.convert(turned, out);

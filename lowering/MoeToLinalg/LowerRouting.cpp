@@ -40,9 +40,9 @@ static Value reduceLast(LinalgBuilder &b, Value values, bool maximum) {
   shape.pop_back();
   Type type = elementOf(values);
   Value start = maximum ? b.negativeInfinity(type) : b.constant(type, 0.0);
-  return b.loops({{values, all}}, b.fill(shape, start), ArrayRef(all).drop_back(), rank, [&](LinalgBuilder &b, ValueRange args) {
-    return maximum ? b.max(args[0], args[1]) : b.add(args[1], args[0]);
-  });
+  return b.loops(
+      {{values, all}}, b.fill(shape, start), ArrayRef(all).drop_back(), rank,
+      [&](LinalgBuilder &b, ValueRange args) { return maximum ? b.max(args[0], args[1]) : b.add(args[1], args[0]); });
 }
 
 /// softmax over the last dim of [T, N].
@@ -69,11 +69,12 @@ static Value maskGroups(LinalgBuilder &b, Value choices, int64_t groups, int64_t
     Sizes shape = b.sizes(grouped);
     shape.pop_back();
     Value zeros = b.fill(shape, b.constant(type, 0.0));
-    scores = b.loops({{grouped, {0, 1, 2}}, {ranks, {0, 1, 2}}}, zeros, {0, 1}, 3, [&](LinalgBuilder &b, ValueRange args) {
-      Value best = b.compare(arith::CmpIPredicate::slt, args[1], b.constantInt(i32, 2));
-      Value more = b.add(args[2], args[0]);
-      return b.select(best, more, args[2]);
-    });
+    scores =
+        b.loops({{grouped, {0, 1, 2}}, {ranks, {0, 1, 2}}}, zeros, {0, 1}, 3, [&](LinalgBuilder &b, ValueRange args) {
+          Value best = b.compare(arith::CmpIPredicate::slt, args[1], b.constantInt(i32, 2));
+          Value more = b.add(args[2], args[0]);
+          return b.select(best, more, args[2]);
+        });
   }
   Value groupRanks = rankRows(b, scores);
   Value masked = b.loops({{grouped, {0, 1, 2}}, {groupRanks, {0, 1}}}, b.empty(b.sizes(grouped), type), {0, 1, 2}, 3,
@@ -107,7 +108,8 @@ struct LowerRoute : OpRewritePattern<RouteOp> {
     }
     Value choices = buildChoices(b, scores, op.getBias());
     if (op.getGroups() > 1) {
-      choices = maskGroups(b, choices, static_cast<int64_t>(op.getGroups()), static_cast<int64_t>(op.getKeepGroups()), op.getGroupScore());
+      choices = maskGroups(b, choices, static_cast<int64_t>(op.getGroups()), static_cast<int64_t>(op.getKeepGroups()),
+                           op.getGroupScore());
     }
     Value ranks = rankRows(b, choices);
 
@@ -134,7 +136,8 @@ struct LowerRoute : OpRewritePattern<RouteOp> {
       Value scaled = scale == 1.0 ? args[0] : b.mul(args[0], b.constant(acc, scale));
       return b.convert(scaled, out);
     });
-    Value idsResult = b.castTo(ids, op.getExperts().getType()), weightsResult = b.castTo(weights, op.getWeights().getType());
+    Value idsResult = b.castTo(ids, op.getExperts().getType()),
+          weightsResult = b.castTo(weights, op.getWeights().getType());
     rewriter.replaceOp(op, {idsResult, weightsResult});
     return success();
   }
@@ -164,10 +167,11 @@ private:
       Type acc = elementOf(weights);
       double epsilon = op.getEpsilon().convertToDouble();
       Value sum = reduceLast(b, weights, /*maximum=*/false);
-      return b.loops({{weights, {0, 1}}, {sum, {0}}}, b.empty(b.sizes(weights), acc), {0, 1}, 2, [&](LinalgBuilder &b, ValueRange args) {
-        Value divisor = epsilon == 0.0 ? args[1] : b.add(args[1], b.constant(acc, epsilon));
-        return b.div(args[0], divisor);
-      });
+      return b.loops({{weights, {0, 1}}, {sum, {0}}}, b.empty(b.sizes(weights), acc), {0, 1}, 2,
+                     [&](LinalgBuilder &b, ValueRange args) {
+                       Value divisor = epsilon == 0.0 ? args[1] : b.add(args[1], b.constant(acc, epsilon));
+                       return b.div(args[0], divisor);
+                     });
     }
     }
     return weights;

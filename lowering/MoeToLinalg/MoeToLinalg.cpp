@@ -56,8 +56,9 @@ public:
 
   LogicalResult rewrite(func::FuncOp function) {
     if (!function.getBody().hasOneBlock()) {
-      return function.emitError() << "function @" << function.getSymName() << " has " << function.getBody().getBlocks().size()
-                                  << " blocks, but states can be returned from one block only; use scf ops for control flow";
+      return function.emitError()
+             << "function @" << function.getSymName() << " has " << function.getBody().getBlocks().size()
+             << " blocks, but states can be returned from one block only; use scf ops for control flow";
     }
     llvm::MapVector<StringRef, CacheValues> caches;
     for (StateOp state : states) {
@@ -65,7 +66,8 @@ public:
     }
     llvm::StringMap<Value> values;
     for (WeightOp weight : weights) {
-      values[weight.getSymName()] = addArgument(function, weight.getTensorType(), "moe.weight", weight.getTensorName(), weight.getLoc());
+      values[weight.getSymName()] =
+          addArgument(function, weight.getTensorType(), "moe.weight", weight.getTensorName(), weight.getLoc());
     }
     IRRewriter rewriter(function.getContext(), &collector);
     function.walk([&](GetWeightOp op) { rewriter.replaceOp(op, values.lookup(op.getWeight())); });
@@ -101,10 +103,13 @@ private:
   static CacheValues addState(func::FuncOp function, StateOp state) {
     auto type = llvm::cast<KVCacheType>(state.getType());
     auto tensorType = [&](int64_t width) {
-      return RankedTensorType::get({ShapedType::kDynamic, ShapedType::kDynamic, type.getHeads(), width}, type.getElement());
+      return RankedTensorType::get({ShapedType::kDynamic, ShapedType::kDynamic, type.getHeads(), width},
+                                   type.getElement());
     };
-    Value keys = addArgument(function, tensorType(type.getKeyDim()), "moe.state", state.getSymName() + ".keys", state.getLoc());
-    Value values = addArgument(function, tensorType(type.getValueDim()), "moe.state", state.getSymName() + ".values", state.getLoc());
+    Value keys =
+        addArgument(function, tensorType(type.getKeyDim()), "moe.state", state.getSymName() + ".keys", state.getLoc());
+    Value values = addArgument(function, tensorType(type.getValueDim()), "moe.state", state.getSymName() + ".values",
+                               state.getLoc());
     return {keys, values};
   }
 
@@ -191,8 +196,9 @@ private:
       if (!callee || callee.isDeclaration()) {
         return WalkResult::advance();
       }
-      call.emitOpError() << "calls @" << call.getCallee()
-                         << ", whose signature changes when weights and states become arguments; inline the call first (--inline)";
+      call.emitOpError()
+          << "calls @" << call.getCallee()
+          << ", whose signature changes when weights and states become arguments; inline the call first (--inline)";
       return WalkResult::interrupt();
     });
     return failure(result.wasInterrupted());
@@ -216,8 +222,8 @@ private:
 
 /// The linalg ops that other compilers have kept taking.
 bool isStableLinalg(Operation *op) {
-  return isa<linalg::GenericOp, linalg::MatmulOp, linalg::BatchMatmulOp, linalg::FillOp, linalg::ReduceOp, linalg::TransposeOp,
-             linalg::IndexOp, linalg::YieldOp>(op);
+  return isa<linalg::GenericOp, linalg::MatmulOp, linalg::BatchMatmulOp, linalg::FillOp, linalg::ReduceOp,
+             linalg::TransposeOp, linalg::IndexOp, linalg::YieldOp>(op);
 }
 
 struct VerifyLinalgPass : moe::impl::MoeVerifyLinalgBase<VerifyLinalgPass> {
@@ -228,8 +234,9 @@ struct VerifyLinalgPass : moe::impl::MoeVerifyLinalgBase<VerifyLinalgPass> {
           isStableLinalg(op)) {
         return WalkResult::advance();
       }
-      op->emitOpError("is not in the linalg hand-off (func, arith, math, scf, tensor and linalg.generic, matmul, batch_matmul, "
-                      "fill, reduce, transpose); run moe-lower-to-linalg first");
+      op->emitOpError(
+          "is not in the linalg hand-off (func, arith, math, scf, tensor and linalg.generic, matmul, batch_matmul, "
+          "fill, reduce, transpose); run moe-lower-to-linalg first");
       return WalkResult::interrupt();
     });
     if (result.wasInterrupted()) {
@@ -249,5 +256,6 @@ void moe::buildLinalgPipeline(OpPassManager &pm) {
 
 void moe::registerMoeToLinalg() {
   registerMoeToLinalgPasses();
-  PassPipelineRegistration<>("moe-to-linalg", "lower moe to linalg, clean up, and check the result", buildLinalgPipeline);
+  PassPipelineRegistration<>("moe-to-linalg", "lower moe to linalg, clean up, and check the result",
+                             buildLinalgPipeline);
 }

@@ -99,8 +99,8 @@ LogicalResult sched::attachKernels(ProgramOp program, ArrayRef<KernelBlob> blobs
 }
 
 /// Appends what identifies a tensor's bytes: the file's identity and the place in it, or the key of its initializer.
-static LogicalResult describeTensor(StringAttr name, SymbolTable &symbols,
-                                    const DenseMap<StringAttr, StringAttr> &keys, Operation *op, std::string &text) {
+static LogicalResult describeTensor(StringAttr name, SymbolTable &symbols, const DenseMap<StringAttr, StringAttr> &keys,
+                                    Operation *op, std::string &text) {
   auto tensor = symbols.lookup<TensorOp>(name);
   llvm::raw_string_ostream stream(text);
   stream << name << " " << tensor.getType() << " ";

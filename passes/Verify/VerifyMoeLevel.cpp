@@ -44,8 +44,8 @@ static LogicalResult checkStep(ModuleOp module) {
   FunctionType type = step.getFunctionType();
   auto input = RankedTensorType::get({ShapedType::kDynamic}, IntegerType::get(module.getContext(), 32));
   if (type.getNumInputs() != std::size(kStepInputs)) {
-    return step.emitError() << "@step has " << type.getNumInputs() << " arguments, but takes "
-                            << std::size(kStepInputs) << ": tokens, seq, pos, runs, rows";
+    return step.emitError() << "@step has " << type.getNumInputs() << " arguments, but takes " << std::size(kStepInputs)
+                            << ": tokens, seq, pos, runs, rows";
   }
   for (auto [name, actual] : llvm::zip_equal(kStepInputs, type.getInputs())) {
     if (actual != input) {
@@ -55,7 +55,8 @@ static LogicalResult checkStep(ModuleOp module) {
   auto logits = type.getNumResults() == 1 ? dyn_cast<RankedTensorType>(type.getResult(0)) : RankedTensorType();
   if (!logits || logits.getRank() != 2 || !logits.isDynamicDim(0) || logits.isDynamicDim(1) ||
       !logits.getElementType().isF32()) {
-    return step.emitError() << "@step returns " << type.getResults() << ", but must return the logits as tensor<?xVxf32>";
+    return step.emitError() << "@step returns " << type.getResults()
+                            << ", but must return the logits as tensor<?xVxf32>";
   }
   if (!step.isPublic()) {
     return step.emitError("@step is private, but is the entry point and must be public");
@@ -65,7 +66,8 @@ static LogicalResult checkStep(ModuleOp module) {
 
 /// moe_level_c2: only moe ops, functions and constants stand at this level.
 static LogicalResult checkDialect(Operation *op) {
-  if (isa<ModuleOp, func::FuncOp, func::ReturnOp, arith::ConstantOp>(op) || isa_and_nonnull<MoeDialect>(op->getDialect())) {
+  if (isa<ModuleOp, func::FuncOp, func::ReturnOp, arith::ConstantOp>(op) ||
+      isa_and_nonnull<MoeDialect>(op->getDialect())) {
     return success();
   }
   return op->emitOpError("is not of the moe level, which has moe ops, func.func, func.return and arith.constant only");
@@ -173,7 +175,8 @@ static LogicalResult checkStateWriters(func::FuncOp func) {
 
 void VerifyMoeLevelPass::runOnOperation() {
   WalkResult result = getOperation()->walk([](Operation *op) {
-    bool bad = failed(checkDialect(op)) || failed(checkShapes(op)) || failed(checkConstants(op)) || failed(checkNoTarget(op));
+    bool bad =
+        failed(checkDialect(op)) || failed(checkShapes(op)) || failed(checkConstants(op)) || failed(checkNoTarget(op));
     if (auto func = dyn_cast<func::FuncOp>(op); func && !bad) {
       bad = failed(checkStateWriters(func));
     }

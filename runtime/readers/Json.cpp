@@ -27,9 +27,10 @@ Result<json> moert::readers::parseJson(const std::string &file, std::string_view
         keys.emplace_back();
       } else if (event == json::parse_event_t::object_end || event == json::parse_event_t::array_end) {
         keys.pop_back();
-      } else if (event == json::parse_event_t::key && !keys.back().insert(parsed.get_ref<const std::string &>()).second) {
-        throw JsonFailure(
-            error(Code::Corrupt, file, ": key \"", parsed.get_ref<const std::string &>(), "\" appears twice in an object"));
+      } else if (event == json::parse_event_t::key &&
+                 !keys.back().insert(parsed.get_ref<const std::string &>()).second) {
+        throw JsonFailure(error(Code::Corrupt, file, ": key \"", parsed.get_ref<const std::string &>(),
+                                "\" appears twice in an object"));
       }
       return true;
     };
@@ -46,7 +47,9 @@ Result<json> moert::readers::parseJson(const std::string &file, std::string_view
   });
 }
 
-void JsonView::wrongType(const char *wanted) const { fail(Code::Corrupt, "must be ", wanted, ", not ", value->type_name()); }
+void JsonView::wrongType(const char *wanted) const {
+  fail(Code::Corrupt, "must be ", wanted, ", not ", value->type_name());
+}
 
 JsonView JsonView::at(const std::string &key) const {
   if (!value->is_object()) {

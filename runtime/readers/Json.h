@@ -27,7 +27,8 @@ struct JsonFailure : std::exception {
   Status status;
 };
 
-/// Parses `text`; `file` is for messages. Errors: no JSON, invalid UTF-8, a key twice in an object, more than 64 levels.
+/// Parses `text`; `file` is for messages. Errors: no JSON, invalid UTF-8, a key twice in an object, more than 64
+/// levels.
 Result<nlohmann::json> parseJson(const std::string &file, std::string_view text);
 
 /// A value in a file, and where it was found. Refers to the tree, which must outlive it.

@@ -26,7 +26,8 @@ Result<NpyWriter> NpyWriter::create(const std::string &path, const std::vector<i
   for (size_t i = 0; i < shape.size(); ++i) {
     header += concat(i == 0 ? "" : " ", shape[i], i + 1 < shape.size() || i == 0 ? "," : "");
     if (shape[i] < 0 || __builtin_mul_overflow(elements, shape[i], &elements)) {
-      return error(Code::InvalidArgument, path, ": an array of ", shape[i], " rows and its other dimensions is too large");
+      return error(Code::InvalidArgument, path, ": an array of ", shape[i],
+                   " rows and its other dimensions is too large");
     }
   }
   header += "), }";
@@ -64,12 +65,14 @@ Result<NpyArray> moert::readers::readNpy(const std::string &path) {
   if (std::string_view(prefix, 8) != magic) {
     return error(Code::Unsupported, path, ": not a .npy file of version 1.0");
   }
-  size_t length = static_cast<unsigned char>(prefix[8]) | static_cast<size_t>(static_cast<unsigned char>(prefix[9])) << 8;
+  size_t length = static_cast<unsigned char>(prefix[8]) | static_cast<size_t>(static_cast<unsigned char>(prefix[9]))
+                                                              << 8;
   std::string header(length, '\0');
   MOERT_TRY(file.read(sizeof(prefix), header.data(), length));
   size_t at = header.find(types);
   if (at == std::string::npos) {
-    return error(Code::Unsupported, path, ": holds ", header.substr(0, header.find('\n')), ", only C-ordered f32 is read");
+    return error(Code::Unsupported, path, ": holds ", header.substr(0, header.find('\n')),
+                 ", only C-ordered f32 is read");
   }
   NpyArray array;
   uint64_t elements = 1;

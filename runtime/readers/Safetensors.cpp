@@ -33,11 +33,11 @@ struct TypeRow {
   unsigned bits;
 };
 /// In the order of ElementType.
-constexpr TypeRow typeRows[] = {
-    {"BOOL", 8},    {"F4", 4},      {"F6_E2M3", 6},     {"F6_E3M2", 6},     {"U8", 8},   {"I8", 8},
-    {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8},     {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16},
-    {"U16", 16},    {"F16", 16},    {"BF16", 16},       {"I32", 32},        {"U32", 32}, {"F32", 32},
-    {"C64", 64},    {"F64", 64},    {"I64", 64},        {"U64", 64}};
+constexpr TypeRow typeRows[] = {{"BOOL", 8},        {"F4", 4},      {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U8", 8},
+                                {"I8", 8},          {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8},
+                                {"F8_E5M2FNUZ", 8}, {"I16", 16},    {"U16", 16},    {"F16", 16},    {"BF16", 16},
+                                {"I32", 32},        {"U32", 32},    {"F32", 32},    {"C64", 64},    {"F64", 64},
+                                {"I64", 64},        {"U64", 64}};
 
 const TypeRow &rowOf(ElementType type) { return typeRows[static_cast<size_t>(type)]; }
 
@@ -50,8 +50,12 @@ public:
   bool null() override { return scalar("null"); }
   bool boolean(bool) override { return scalar("a boolean"); }
   bool number_integer(number_integer_t) override { return scalar("a negative number"); }
-  bool number_unsigned(number_unsigned_t value) override { return skipping != 0 || isSkippedScalar() || onNumber(value); }
-  bool number_float(number_float_t, const string_t &) override { return scalar("a number with a fraction or beyond 64 bits"); }
+  bool number_unsigned(number_unsigned_t value) override {
+    return skipping != 0 || isSkippedScalar() || onNumber(value);
+  }
+  bool number_float(number_float_t, const string_t &) override {
+    return scalar("a number with a fraction or beyond 64 bits");
+  }
   bool string(string_t &value) override { return skipping != 0 || isSkippedScalar() || onString(value); }
   bool binary(binary_t &) override { return scalar("binary data"); }
 
@@ -197,7 +201,8 @@ private:
     if (tensor == nullptr || depth() != 2 || field != Field::Type) {
       return fail("unexpected string \"", value, "\"", place());
     }
-    auto row = std::find_if(std::begin(typeRows), std::end(typeRows), [&](const TypeRow &r) { return r.name == value; });
+    auto row =
+        std::find_if(std::begin(typeRows), std::end(typeRows), [&](const TypeRow &r) { return r.name == value; });
     if (row == std::end(typeRows)) {
       return fail("tensor '", tensor->name, "': dtype \"", value, "\" is not a safetensors dtype");
     }
@@ -233,12 +238,14 @@ private:
     }
     if (seen != (SawType | SawShape | SawOffsets)) {
       return fail("tensor '", tensor->name, "': has no ",
-                  (seen & SawType) == 0 ? "\"dtype\"" : (seen & SawShape) == 0 ? "\"shape\"" : "\"data_offsets\"");
+                  (seen & SawType) == 0    ? "\"dtype\""
+                  : (seen & SawShape) == 0 ? "\"shape\""
+                                           : "\"data_offsets\"");
     }
     if (offsets.size() != 2 || offsets[0] > offsets[1]) {
       return fail("tensor '", tensor->name, "': \"data_offsets\" must be [begin, end] with begin <= end, not [",
-                  offsets.empty() ? "" : std::to_string(offsets[0]),
-                  offsets.size() < 2 ? "" : concat(", ", offsets[1]), "]");
+                  offsets.empty() ? "" : std::to_string(offsets[0]), offsets.size() < 2 ? "" : concat(", ", offsets[1]),
+                  "]");
     }
     tensor->offset = offsets[0];
     tensor->bytes = offsets[1] - offsets[0];
@@ -338,8 +345,7 @@ Status checkLayout(const std::string &path, const std::vector<TensorInfo> &tenso
     if (tensor.offset != end) {
       std::string before = previous == nullptr ? "the data begins" : "tensor '" + previous->name + "' ends";
       return error(Code::Corrupt, path, ": tensor '", tensor.name, "' begins at ", tensor.offset, ", but ", before,
-                   " at ", end, ": tensors must follow each other without ",
-                   tensor.offset < end ? "overlap" : "holes");
+                   " at ", end, ": tensors must follow each other without ", tensor.offset < end ? "overlap" : "holes");
     }
     end = tensor.offset + tensor.bytes;
     previous = &tensor;
@@ -487,7 +493,8 @@ Result<Checkpoint> Checkpoint::openIndex(const std::string &directory, const std
     }
   }
   if (missingCount != 0) {
-    return error(Code::NotFound, directory, ": missing ", missing, ", named by ", index, "; fetch the whole checkpoint");
+    return error(Code::NotFound, directory, ": missing ", missing, ", named by ", index,
+                 "; fetch the whole checkpoint");
   }
 
   Checkpoint checkpoint;

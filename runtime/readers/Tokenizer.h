@@ -31,8 +31,8 @@ public:
   /// `file` is for messages.
   static Result<Tokenizer> parse(const std::string &file, std::string_view json);
 
-  /// The ids of `text`; invalid UTF-8 is read as U+FFFD. `addSpecial`: with what the file's post-processor adds, such as
-  /// the token that begins a sequence.
+  /// The ids of `text`; invalid UTF-8 is read as U+FFFD. `addSpecial`: with what the file's post-processor adds, such
+  /// as the token that begins a sequence.
   Result<std::vector<int32_t>> encode(std::string_view text, bool addSpecial = true) const;
 
   /// The text of `ids`; ids without a token (padding of the vocabulary) are left out.

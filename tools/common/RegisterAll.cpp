@@ -4,7 +4,6 @@
 #include "dialects/Moe/IR/MoeOps.h"
 #include "dialects/Sched/IR/SchedOps.h"
 #include "lowering/MoeToLinalg/MoeToLinalg.h"
-#include "passes/Passes.h"
 #include "mlir/Dialect/AMX/AMXDialect.h"
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -36,12 +35,11 @@
 #include "mlir/Dialect/X86Vector/X86VectorDialect.h"
 #include "mlir/IR/DialectRegistry.h"
 #include "mlir/Transforms/Passes.h"
+#include "passes/Passes.h"
 
 using namespace mlir;
 
-void moe::registerMoeDialects(DialectRegistry &registry) {
-  registry.insert<moe::MoeDialect, sched::SchedDialect>();
-}
+void moe::registerMoeDialects(DialectRegistry &registry) { registry.insert<moe::MoeDialect, sched::SchedDialect>(); }
 
 void moe::registerAllDialects(DialectRegistry &registry) {
   registerMoeDialects(registry);

@@ -5,11 +5,11 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "tools/common/GuardedParse.h"
-#include "tools/common/RegisterAll.h"
 #include "mlir/IR/DialectRegistry.h"
 #include "mlir/Support/FileUtilities.h"
 #include "mlir/Tools/mlir-opt/MlirOptMain.h"
+#include "tools/common/GuardedParse.h"
+#include "tools/common/RegisterAll.h"
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/InitLLVM.h"
 #include "llvm/Support/ToolOutputFile.h"
@@ -29,12 +29,12 @@ int main(int argc, char **argv) {
   moe::registerAllDialects(registry);
   moe::registerAllPasses();
 
-  llvm::cl::opt<bool> allowBytecode("allow-bytecode", llvm::cl::desc("Accept MLIR bytecode (only from a source that you trust)"));
-  auto [input, output] = registerAndParseCLIOptions(
-      argc, argv,
-      "moe-opt: passes and pipelines of the MoE graph compiler\n\n"
-      "Example: moe-opt --moe-verify-moe-level model.mlir\n",
-      registry);
+  llvm::cl::opt<bool> allowBytecode("allow-bytecode",
+                                    llvm::cl::desc("Accept MLIR bytecode (only from a source that you trust)"));
+  auto [input, output] = registerAndParseCLIOptions(argc, argv,
+                                                    "moe-opt: passes and pipelines of the MoE graph compiler\n\n"
+                                                    "Example: moe-opt --moe-verify-moe-level model.mlir\n",
+                                                    registry);
   MlirOptMainConfig config = MlirOptMainConfig::createFromCLOptions();
   if (config.shouldShowDialects() || config.shouldListPasses()) {
     return asMainReturnCode(MlirOptMain(argc, argv, input, output, registry));

@@ -60,20 +60,20 @@ typedef struct {
 MOERT_API moert_status *moert_program_get_info(const moert_program *program, moert_program_info *out);
 
 typedef struct {
-  size_t struct_size;          /* sizeof(moert_session_options) */
-  const char *weights;         /* checkpoint directory; NULL: the recorded hint */
-  const char *cache;           /* folder for initializer results; NULL: <package>/cache */
-  const char *variant;         /* force a variant by target name; NULL: the best that this CPU runs */
-  int64_t sequences;           /* B, >= 1 */
-  int64_t context;             /* C, tokens per sequence, >= 1 */
-  int64_t max_tokens;          /* 0: the program's; else less or equal */
-  int threads;                 /* 0: one per available core */
-  int verify_weights;          /* also hash whole files */
-  double deadline_seconds;     /* of every wait inside a step; 0: 30 */
+  size_t struct_size;      /* sizeof(moert_session_options) */
+  const char *weights;     /* checkpoint directory; NULL: the recorded hint */
+  const char *cache;       /* folder for initializer results; NULL: <package>/cache */
+  const char *variant;     /* force a variant by target name; NULL: the best that this CPU runs */
+  int64_t sequences;       /* B, >= 1 */
+  int64_t context;         /* C, tokens per sequence, >= 1 */
+  int64_t max_tokens;      /* 0: the program's; else less or equal */
+  int threads;             /* 0: one per available core */
+  int verify_weights;      /* also hash whole files */
+  double deadline_seconds; /* of every wait inside a step; 0: 30 */
   /* Progress of long stages (may be NULL): stage name, done, total (bytes or items). */
   void (*progress)(void *user, const char *stage, uint64_t done, uint64_t total);
   void *progress_user;
-  int pin;                     /* bind workers to cores (the caller's thread stays free) */
+  int pin; /* bind workers to cores (the caller's thread stays free) */
 } moert_session_options;
 
 MOERT_API moert_status *moert_session_create(moert_program *program, const moert_session_options *options,
@@ -99,8 +99,8 @@ MOERT_API moert_status *moert_session_reset(moert_session *session);
 /* Per-command timing: enable, run steps, then write Perfetto (Chrome trace) JSON, or read totals as JSON. */
 MOERT_API moert_status *moert_session_trace(moert_session *session, int enable);
 MOERT_API moert_status *moert_session_write_trace(moert_session *session, const char *path);
-/* A JSON object {"variant":..., "threads":..., "weight_bytes":..., "arena_bytes":..., "state_bytes":..., "commands":[...]};
- * owned by the session, valid until the next call. */
+/* A JSON object {"variant":..., "threads":..., "weight_bytes":..., "arena_bytes":..., "state_bytes":...,
+ * "commands":[...]}; owned by the session, valid until the next call. */
 MOERT_API moert_status *moert_session_report(moert_session *session, const char **json);
 
 #ifdef __cplusplus

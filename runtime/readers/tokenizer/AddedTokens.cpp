@@ -74,7 +74,8 @@ AddedTokens AddedTokens::parse(const JsonView &json, const BytePair &model, cons
     if (int32_t known = model.idOf(content); known >= 0) {
       id = known;
     }
-    Token token{id, entry.boolean("single_word", false), entry.boolean("lstrip", false), entry.boolean("rstrip", false)};
+    Token token{id, entry.boolean("single_word", false), entry.boolean("lstrip", false),
+                entry.boolean("rstrip", false)};
     bool special = entry.boolean("special", false);
     std::string &shown = result.contentById[id] = content;
     result.idByContent[content] = id;

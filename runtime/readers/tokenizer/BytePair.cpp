@@ -66,7 +66,10 @@ void BytePair::parseMerges(const JsonView &json) {
     int32_t leftId = idOf(left), rightId = idOf(right), merged = idOf(left + right);
     if (leftId < 0 || rightId < 0 || merged < 0) {
       json.fail(Code::Corrupt, "merge ", rank, " of \"", left, "\" and \"", right, "\": \"",
-                leftId < 0 ? left : rightId < 0 ? right : left + right, "\" is not in the vocabulary");
+                leftId < 0    ? left
+                : rightId < 0 ? right
+                              : left + right,
+                "\" is not in the vocabulary");
     }
     merges[pairKey(leftId, rightId)] = {rank++, merged};
   }
@@ -76,11 +79,13 @@ BytePair BytePair::parse(const JsonView &json) {
   // Files written before types were recorded are BPE when they have merges.
   std::string type = json.text("type", json.has("merges") ? "BPE" : "unknown");
   if (type != "BPE") {
-    json.fail(Code::Unsupported, "model type \"", type, "\" is not supported (only BPE is); give token ids instead of text");
+    json.fail(Code::Unsupported, "model type \"", type,
+              "\" is not supported (only BPE is); give token ids instead of text");
   }
   for (const char *key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     if (!json.text(key, "").empty()) {
-      json.fail(Code::Unsupported, key, " \"", json.at(key).text(), "\" is not supported; give token ids instead of text");
+      json.fail(Code::Unsupported, key, " \"", json.at(key).text(),
+                "\" is not supported; give token ids instead of text");
     }
   }
   if (json.has("dropout") && json.at("dropout").number() != 0) {

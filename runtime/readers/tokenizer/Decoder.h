@@ -22,10 +22,10 @@ class Decoder {
 public:
   /// What decoding so far leaves behind.
   struct State {
-    std::string bytes;        ///< Bytes of what may become a character.
-    size_t stripped = 0;      ///< Characters that were stripped at the start.
-    bool first = true;        ///< No token was seen.
-    bool atStart = true;      ///< Nothing was emitted.
+    std::string bytes;   ///< Bytes of what may become a character.
+    size_t stripped = 0; ///< Characters that were stripped at the start.
+    bool first = true;   ///< No token was seen.
+    bool atStart = true; ///< Nothing was emitted.
   };
 
   /// No decoder: tokens joined by spaces.

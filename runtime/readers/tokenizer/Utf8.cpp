@@ -133,10 +133,31 @@ bool moert::readers::alphabetToBytes(std::string_view text, std::string &out) {
 }
 
 size_t moert::readers::spaceLength(std::string_view text) {
-  static const std::string_view spaces[] = {" ", "\t", "\n", "\v", "\f", "\r", "\xC2\x85", "\xC2\xA0", "\xE1\x9A\x80",
-      "\xE2\x80\x80", "\xE2\x80\x81", "\xE2\x80\x82", "\xE2\x80\x83", "\xE2\x80\x84", "\xE2\x80\x85", "\xE2\x80\x86",
-      "\xE2\x80\x87", "\xE2\x80\x88", "\xE2\x80\x89", "\xE2\x80\x8A", "\xE2\x80\xA8", "\xE2\x80\xA9", "\xE2\x80\xAF",
-      "\xE2\x81\x9F", "\xE3\x80\x80"};
+  static const std::string_view spaces[] = {" ",
+                                            "\t",
+                                            "\n",
+                                            "\v",
+                                            "\f",
+                                            "\r",
+                                            "\xC2\x85",
+                                            "\xC2\xA0",
+                                            "\xE1\x9A\x80",
+                                            "\xE2\x80\x80",
+                                            "\xE2\x80\x81",
+                                            "\xE2\x80\x82",
+                                            "\xE2\x80\x83",
+                                            "\xE2\x80\x84",
+                                            "\xE2\x80\x85",
+                                            "\xE2\x80\x86",
+                                            "\xE2\x80\x87",
+                                            "\xE2\x80\x88",
+                                            "\xE2\x80\x89",
+                                            "\xE2\x80\x8A",
+                                            "\xE2\x80\xA8",
+                                            "\xE2\x80\xA9",
+                                            "\xE2\x80\xAF",
+                                            "\xE2\x81\x9F",
+                                            "\xE3\x80\x80"};
   for (std::string_view space : spaces) {
     if (text.substr(0, space.size()) == space) {
       return space.size();

@@ -66,9 +66,10 @@ TEST(Safetensors, ReadsTensorsByName) {
 
 TEST(Safetensors, EveryElementType) {
   const std::pair<const char *, int> types[] = {
-      {"BOOL", 8}, {"F4", 4}, {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U8", 8}, {"I8", 8}, {"F8_E5M2", 8}, {"F8_E4M3", 8},
-      {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16}, {"U16", 16}, {"F16", 16}, {"BF16", 16},
-      {"I32", 32}, {"U32", 32}, {"F32", 32}, {"C64", 64}, {"F64", 64}, {"I64", 64}, {"U64", 64}};
+      {"BOOL", 8},    {"F4", 4},      {"F6_E2M3", 6}, {"F6_E3M2", 6},     {"U8", 8},          {"I8", 8},
+      {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16},
+      {"U16", 16},    {"F16", 16},    {"BF16", 16},   {"I32", 32},        {"U32", 32},        {"F32", 32},
+      {"C64", 64},    {"F64", 64},    {"I64", 64},    {"U64", 64}};
   for (auto [name, bits] : types) {
     uint64_t bytes = 8 * bits / 8;
     std::string header = concat(R"({"t":{"dtype":")", name, R"(","shape":[4,2],"data_offsets":[0,)", bytes, "]}}");
@@ -79,7 +80,8 @@ TEST(Safetensors, EveryElementType) {
   }
   EXPECT_SAYS(verdict(R"({"t":{"dtype":"F7","shape":[1],"data_offsets":[0,1]}})", 1),
               "tensor 't': dtype \"F7\" is not a safetensors dtype");
-  EXPECT_SAYS(verdict(R"({"t":{"dtype":"F4","shape":[3],"data_offsets":[0,2]}})", 2), "[3] F4 is not a number of bytes");
+  EXPECT_SAYS(verdict(R"({"t":{"dtype":"F4","shape":[3],"data_offsets":[0,2]}})", 2),
+              "[3] F4 is not a number of bytes");
 }
 
 TEST(Safetensors, LayoutErrorsNameBothValues) {
@@ -88,13 +90,15 @@ TEST(Safetensors, LayoutErrorsNameBothValues) {
                   R"(},"b":{"dtype":"U8","shape":[4],"data_offsets":)", second, "}}");
   };
   EXPECT_EQ(verdict(two("[0,4]", "[4,8]"), 8), "ok");
-  EXPECT_EQ(verdict(two("[0,4]", "[3,7]"), 7),
-            "m.safetensors: tensor 'b' begins at 3, but tensor 'a' ends at 4: tensors must follow each other without overlap");
+  EXPECT_EQ(verdict(two("[0,4]", "[3,7]"), 7), "m.safetensors: tensor 'b' begins at 3, but tensor 'a' ends at 4: "
+                                               "tensors must follow each other without overlap");
   EXPECT_SAYS(verdict(two("[0,4]", "[5,9]"), 9), "tensor 'b' begins at 5, but tensor 'a' ends at 4");
   EXPECT_SAYS(verdict(two("[1,5]", "[5,9]"), 9), "tensor 'a' begins at 1, but the data begins at 0");
-  EXPECT_SAYS(verdict(two("[0,4]", "[4,8]"), 7), "describes 8 bytes of data, but the file holds 7; the download was cut short");
+  EXPECT_SAYS(verdict(two("[0,4]", "[4,8]"), 7),
+              "describes 8 bytes of data, but the file holds 7; the download was cut short");
   EXPECT_SAYS(verdict(two("[0,4]", "[4,8]"), 9), "describes 8 bytes of data, but the file holds 9");
-  EXPECT_SAYS(verdict(two("[0,4]", "[4,9]"), 9), "tensor 'b': [4] U8 needs 4 bytes, but its data_offsets [4, 9] hold 5");
+  EXPECT_SAYS(verdict(two("[0,4]", "[4,9]"), 9),
+              "tensor 'b': [4] U8 needs 4 bytes, but its data_offsets [4, 9] hold 5");
   EXPECT_SAYS(verdict(two("[0,4]", "[8,4]"), 8), "begin <= end, not [8, 4]");
   EXPECT_SAYS(verdict(two("[0,4]", "[4]"), 8), "not [4]");
   EXPECT_SAYS(verdict(two("[0,4]", "[4,8,9]"), 8), "more than 2 numbers");
@@ -110,19 +114,25 @@ TEST(Safetensors, ArithmeticIsChecked) {
   EXPECT_SAYS(verdict(shape("[18446744073709551616]"), 4), "beyond 64 bits");
   EXPECT_SAYS(verdict(shape("[-1]"), 4), "negative");
   EXPECT_SAYS(verdict(shape("[1.0]"), 4), "fraction");
-  EXPECT_SAYS(verdict(R"({"t":{"dtype":"U8","shape":[2],"data_offsets":[18446744073709551614,18446744073709551615]}})", 1),
-              "needs 2 bytes");
+  EXPECT_SAYS(
+      verdict(R"({"t":{"dtype":"U8","shape":[2],"data_offsets":[18446744073709551614,18446744073709551615]}})", 1),
+      "needs 2 bytes");
 }
 
 TEST(Safetensors, HeaderText) {
   const char *good = R"("a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]})";
   EXPECT_EQ(verdict(concat("{", good, "}"), 1), "ok");
   EXPECT_EQ(verdict("{}", 0), "ok");
-  EXPECT_EQ(verdict(R"({"a":{"dtype":"U8","note":{"x":[1,null,{"y":"z"}]},"shape":[1],"data_offsets":[0,1]}})", 1), "ok");
+  EXPECT_EQ(verdict(R"({"a":{"dtype":"U8","note":{"x":[1,null,{"y":"z"}]},"shape":[1],"data_offsets":[0,1]}})", 1),
+            "ok");
   EXPECT_SAYS(verdict(concat("{", good, ",", good, "}"), 1), "tensor 'a'");
-  EXPECT_SAYS(verdict(R"({"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})", 0),
-              "tensor 'a' appears twice in the header");
-  EXPECT_SAYS(verdict(R"({"a":{"dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[0,1]}})", 1), "\"dtype\" appears twice");
+  EXPECT_SAYS(
+      verdict(
+          R"({"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})",
+          0),
+      "tensor 'a' appears twice in the header");
+  EXPECT_SAYS(verdict(R"({"a":{"dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[0,1]}})", 1),
+              "\"dtype\" appears twice");
   EXPECT_SAYS(verdict(R"({"a":{"dtype":"U8","data_offsets":[0,1]}})", 1), "tensor 'a': has no \"shape\"");
   EXPECT_SAYS(verdict(R"({"__metadata__":{"k":1}})", 0), "unexpected number 1 in \"__metadata__\"");
   EXPECT_SAYS(verdict(R"({"__metadata__":{},"__metadata__":{}})", 0), "\"__metadata__\" appears twice");
@@ -147,7 +157,8 @@ TEST(Safetensors, LengthOfTheHeader) {
     return result.ok() ? std::string("ok") : result.status().message();
   };
   EXPECT_SAYS(open("short"), "5 bytes is too short");
-  EXPECT_SAYS(open(std::string("\0\0\0\0\0\0\0\x80", 8) + "{}"), "a header of 9223372036854775808 bytes is more than the 100000000");
+  EXPECT_SAYS(open(std::string("\0\0\0\0\0\0\0\x80", 8) + "{}"),
+              "a header of 9223372036854775808 bytes is more than the 100000000");
   EXPECT_SAYS(open(std::string("\xff\xff\xff\xff\xff\xff\xff\xff", 8) + "{}"), "18446744073709551615");
   EXPECT_SAYS(open(std::string("\x03\0\0\0\0\0\0\0", 8) + "{}"), "the header needs 3 bytes, but only 2 follow");
   EXPECT_EQ(open(std::string("\x02\0\0\0\0\0\0\0", 8) + "{}"), "ok");
@@ -183,7 +194,8 @@ TEST(Safetensors, ShardsByIndex) {
               "tensor 'a' is not in two.safetensors, where model.safetensors.index.json places it");
   EXPECT_SAYS(index(R"({"weight_map":{"a":"two.safetensors","b":"one.safetensors"}})"),
               "tensor 'a' is in one.safetensors, but model.safetensors.index.json places it in two.safetensors");
-  EXPECT_SAYS(index(R"({"weight_map":{"a":"../one.safetensors"}})"), "\"../one.safetensors\", which is not a plain file name");
+  EXPECT_SAYS(index(R"({"weight_map":{"a":"../one.safetensors"}})"),
+              "\"../one.safetensors\", which is not a plain file name");
   EXPECT_SAYS(index(R"({"weight_map":{"a":".."}})"), "not a plain file name");
   EXPECT_SAYS(index(R"({"weight_map":{"a":"one.safetensors","a":"two.safetensors"}})"), "tensor 'a' appears twice");
   EXPECT_SAYS(index(R"({"weight_map":{"a":{}}})"), "something else than file names");

@@ -175,7 +175,8 @@ TEST(Npy, WhatIsNoF32Array) {
   std::string shape = "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999, 99999999999), }";
   EXPECT_SAYS(verdict(start + char(shape.size()) + '\0' + shape), "overflows");
   shape = "{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }";
-  EXPECT_SAYS(verdict(start + char(shape.size()) + '\0' + shape + "12345678"), "3 elements of 4 bytes, but the file holds 8 bytes");
+  EXPECT_SAYS(verdict(start + char(shape.size()) + '\0' + shape + "12345678"),
+              "3 elements of 4 bytes, but the file holds 8 bytes");
 }
 
 //===----------------------------------------------------------------------===//

@@ -78,7 +78,8 @@ TEST_P(Kinds, AgreesWithThePackage) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Tokenizer, Kinds,
-                         testing::Values("gpt2", "llama3", "qwen2", "deepseek", "smollm", "llama2", "mistral", "oddities"),
+                         testing::Values("gpt2", "llama3", "qwen2", "deepseek", "smollm", "llama2", "mistral",
+                                         "oddities"),
                          [](const auto &kind) { return std::string(kind.param); });
 
 TEST(Tokenizer, NamesAndSpecialTokens) {
@@ -98,7 +99,8 @@ TEST(Tokenizer, InvalidTextIsReadAsReplacement) {
   Result<Tokenizer> tokenizer = Tokenizer::open(fixture("llama3.json"));
   ASSERT_TRUE(tokenizer.ok());
   for (const char *bytes : {"\xff", "a\xc3", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe6\x97", "ok \xc0\xaf ok"}) {
-    Result<std::vector<int32_t>> ids = tokenizer->encode(bytes, false), valid = tokenizer->encode(toValidUtf8(bytes), false);
+    Result<std::vector<int32_t>> ids = tokenizer->encode(bytes, false),
+                                 valid = tokenizer->encode(toValidUtf8(bytes), false);
     ASSERT_TRUE(ids.ok() && valid.ok());
     EXPECT_EQ(show(*ids), show(*valid));
     EXPECT_EQ(tokenizer->decode(*ids), toValidUtf8(bytes));
@@ -130,7 +132,8 @@ TEST(Tokenizer, LongTextInLinearTime) {
   for (const char *kind : {"llama3", "llama2", "deepseek"}) {
     Result<Tokenizer> tokenizer = Tokenizer::open(fixture(concat(kind, ".json")));
     ASSERT_TRUE(tokenizer.ok());
-    for (const std::string &unit : {std::string("a"), std::string(" "), std::string("the router "), std::string("\n")}) {
+    for (const std::string &unit :
+         {std::string("a"), std::string(" "), std::string("the router "), std::string("\n")}) {
       std::string text;
       while (text.size() < 300000) {
         text += unit;
@@ -160,8 +163,10 @@ TEST(Tokenizer, WhatAFileMayNotHold) {
   };
   EXPECT_SAYS(with("/model/type", "Unigram"), "tokenizer.json: model: model type \"Unigram\" is not supported");
   EXPECT_SAYS(with("/version", "2.0"), "version \"2.0\" is not 1.0");
-  EXPECT_SAYS(with("/normalizer", {{"type", "Precompiled"}}), "normalizer: normalizer \"Precompiled\" is not supported");
-  EXPECT_SAYS(with("/pre_tokenizer/pretokenizers/0", {{"type", "BertPreTokenizer"}}), "pre-tokenizer \"BertPreTokenizer\"");
+  EXPECT_SAYS(with("/normalizer", {{"type", "Precompiled"}}),
+              "normalizer: normalizer \"Precompiled\" is not supported");
+  EXPECT_SAYS(with("/pre_tokenizer/pretokenizers/0", {{"type", "BertPreTokenizer"}}),
+              "pre-tokenizer \"BertPreTokenizer\"");
   EXPECT_SAYS(with("/post_processor", {{"type", "Other"}}), "post-processor \"Other\"");
   EXPECT_SAYS(with("/decoder", {{"type", "WordPiece"}}), "decoder \"WordPiece\"");
   EXPECT_SAYS(with("/model/dropout", 0.1), "dropout");
@@ -188,7 +193,8 @@ TEST(TokenizerPattern, TranslationOfRegularExpressions) {
     Result<std::string> out = translateRegex(expression);
     return out.ok() ? *out : out.status().message();
   };
-  EXPECT_EQ(translate(R"(a[^]b]\p{L}\p{Han}\p{^Han}\P{Lu}[[:alpha:]])"), R"(a[^\]b]\p{L}\p{sc:Han}\p{^sc:Han}\P{Lu}[[:alpha:]])");
+  EXPECT_EQ(translate(R"(a[^]b]\p{L}\p{Han}\p{^Han}\P{Lu}[[:alpha:]])"),
+            R"(a[^\]b]\p{L}\p{sc:Han}\p{^sc:Han}\P{Lu}[[:alpha:]])");
   EXPECT_EQ(translate(R"([\u3040-\u{ff}])"), R"([\x{3040}-\x{ff}])");
   EXPECT_SAYS(translate("\\u12"), "without its digits");
   EXPECT_SAYS(translate("[a[bc]]"), "a class inside a class is not supported");

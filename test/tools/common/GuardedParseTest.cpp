@@ -28,7 +28,8 @@ TEST(GuardedParse, EveryKindOfBracketCounts) {
   for (const char *bracket : {"()", "[]", "{}", "<>"}) {
     std::string open(1, bracket[0]), close(1, bracket[1]);
     EXPECT_EQ(check(repeat(open, 1000) + repeat(close, 1000)), "") << bracket;
-    EXPECT_EQ(check("\n " + repeat(open, 1001)), "in.mlir:2:1002: error: nested 1001 levels deep; at most 1000 are accepted");
+    EXPECT_EQ(check("\n " + repeat(open, 1001)),
+              "in.mlir:2:1002: error: nested 1001 levels deep; at most 1000 are accepted");
   }
   EXPECT_NE(check(repeat("([", 501)), "");
 }
@@ -77,7 +78,8 @@ TEST(GuardedParse, SizeIsLimited) {
   ParseLimits limits;
   limits.bytes = 100;
   EXPECT_EQ(check(std::string(100, ' '), limits), "");
-  EXPECT_NE(check(std::string(101, ' '), limits).find("101 bytes of MLIR, but at most 100 are accepted"), std::string::npos);
+  EXPECT_NE(check(std::string(101, ' '), limits).find("101 bytes of MLIR, but at most 100 are accepted"),
+            std::string::npos);
   EXPECT_EQ(ParseLimits().bytes, 64u * 1024 * 1024);
 }
 
