@@ -24,9 +24,8 @@ using namespace mlir::moe;
 using namespace mlir::moe::cpu;
 
 std::string AttentionKernel::name() const {
-  std::string name = std::string("attention_") + (many ? "many_" : "few_") +
-                     typeName(x) + "_" + typeName(cache) + "_d" +
-                     std::to_string(keyDim);
+  std::string name = std::string("attention_") + (many ? "many_" : "few_") + typeName(x) + "_" + typeName(cache) +
+                     "_d" + std::to_string(keyDim);
   if (valueDim != keyDim) {
     name += "_v" + std::to_string(valueDim);
   }
@@ -41,8 +40,7 @@ namespace {
 class AttentionEmitter {
 public:
   AttentionEmitter(const AttentionKernel &kernel, KernelBuilder &b)
-      : kernel(kernel), b(b), lanes(b.lanes),
-        keyVectors((kernel.keyDim + lanes - 1) / lanes),
+      : kernel(kernel), b(b), lanes(b.lanes), keyVectors((kernel.keyDim + lanes - 1) / lanes),
         valueVectors((kernel.valueDim + lanes - 1) / lanes) {}
   void emit();
 
@@ -51,21 +49,16 @@ private:
   // and sum of the scores (f32), then the weighted sum of values as vectors.
 
   std::optional<Int> tail(int64_t dim, int64_t v);
-  Value keyRow(Int seq, Int p) {
-    return b.at(keys, ((seq * context + p) * g + head) * kernel.keyDim,
-                kernel.cache);
-  }
+  Value keyRow(Int seq, Int p) { return b.at(keys, ((seq * context + p) * g + head) * kernel.keyDim, kernel.cache); }
   Value valueRow(Int seq, Int p) {
-    return b.at(values, ((seq * context + p) * g + head) * kernel.valueDim,
-                kernel.cache);
+    return b.at(values, ((seq * context + p) * g + head) * kernel.valueDim, kernel.cache);
   }
   Int queryHead(Int r) { return head * perHead + r; }
   Int firstKey(Int pos);
   SmallVector<Value> initialState(Int queryHead);
   /// One block of `lanes` scores (of which `count` are real) into the state;
   /// masked scores are -inf.
-  SmallVector<Value> update(ValueRange state, Num scores, Int seq, Int p0,
-                            Int count);
+  SmallVector<Value> update(ValueRange state, Num scores, Int seq, Int p0, Int count);
   void writeResult(ValueRange state, Int token, Int queryHead);
   Num maskScores(Num scores, Int p0, Int first, Int last);
   void few();
@@ -111,29 +104,22 @@ Num AttentionEmitter::maskScores(Num scores, Int p0, Int first, Int last) {
   for (int i = 0; i < lanes; ++i) {
     lane[i] = i;
   }
-  Value laneIds = arith::ConstantOp::create(
-      b, (TypedAttr)DenseElementsAttr::get(ints, ArrayRef<int32_t>(lane)));
-  auto splat = [&](Int v) -> Value {
-    return vector::BroadcastOp::create(b, ints, b.toI32(v));
-  };
-  Value below = arith::CmpIOp::create(b, arith::CmpIPredicate::slt, laneIds,
-                                      splat(first - p0));
-  Value above = arith::CmpIOp::create(b, arith::CmpIPredicate::sgt, laneIds,
-                                      splat(last - p0));
+  Value laneIds = arith::ConstantOp::create(b, (TypedAttr)DenseElementsAttr::get(ints, ArrayRef<int32_t>(lane)));
+  auto splat = [&](Int v) -> Value { return vector::BroadcastOp::create(b, ints, b.toI32(v)); };
+  Value below = arith::CmpIOp::create(b, arith::CmpIPredicate::slt, laneIds, splat(first - p0));
+  Value above = arith::CmpIOp::create(b, arith::CmpIPredicate::sgt, laneIds, splat(last - p0));
   Value masked = arith::OrIOp::create(b, below, above);
   return b.select(masked, b.number(-INFINITY), scores);
 }
 
-SmallVector<Value> AttentionEmitter::update(ValueRange state, Num scores,
-                                            Int seq, Int p0, Int count) {
+SmallVector<Value> AttentionEmitter::update(ValueRange state, Num scores, Int seq, Int p0, Int count) {
   Num oldMax{&b, state[0]}, oldSum{&b, state[1]};
   // A block whose scores are all masked leaves the maximum as it is: exp(-inf -
   // max) = 0.
   Num newMax = b.max(oldMax, b.reduceMax(scores));
   Num factorVector = b.exp(b.splat(oldMax - newMax));
   Num p = b.exp(scores - b.splat(newMax));
-  Num factor{&b, vector::ExtractOp::create(b, factorVector.value,
-                                           ArrayRef<int64_t>{0})};
+  Num factor{&b, vector::ExtractOp::create(b, factorVector.value, ArrayRef<int64_t>{0})};
   Num newSum = oldSum * factor + b.reduceAdd(p);
   SmallVector<Value> acc;
   for (int64_t v = 0; v < valueVectors; ++v) {
@@ -148,8 +134,7 @@ SmallVector<Value> AttentionEmitter::update(ValueRange state, Num scores,
     Value row = valueRow(seq, p0 + j);
     SmallVector<Value> next;
     for (int64_t v = 0; v < valueVectors; ++v) {
-      Num value = b.loadVec(b.at(row, b.i64(v * lanes), kernel.cache),
-                            kernel.cache, lanes, tail(kernel.valueDim, v));
+      Num value = b.loadVec(b.at(row, b.i64(v * lanes), kernel.cache), kernel.cache, lanes, tail(kernel.valueDim, v));
       next.push_back(b.fma(weight, value, {&b, carried[v]}));
     }
     return next;
@@ -161,11 +146,9 @@ SmallVector<Value> AttentionEmitter::update(ValueRange state, Num scores,
 
 void AttentionEmitter::writeResult(ValueRange state, Int token, Int queryHead) {
   Num inverse = b.splat(b.number(1.0, b.f32()) / Num{&b, state[1]});
-  Value row = b.at(out, (token * (g * perHead) + queryHead) * kernel.valueDim,
-                   kernel.x);
+  Value row = b.at(out, (token * (g * perHead) + queryHead) * kernel.valueDim, kernel.x);
   for (int64_t v = 0; v < valueVectors; ++v) {
-    b.storeVec(Num{&b, state[2 + v]} * inverse,
-               b.at(row, b.i64(v * lanes), kernel.x), kernel.x,
+    b.storeVec(Num{&b, state[2 + v]} * inverse, b.at(row, b.i64(v * lanes), kernel.x), kernel.x,
                tail(kernel.valueDim, v));
   }
 }
@@ -175,35 +158,28 @@ void AttentionEmitter::few() {
   Int seq = b.loadI32(seqs, token), pos = b.loadI32(positions, token);
   Int first = firstKey(pos), start = first / lanes * lanes;
   b.loop(b.i64(0), perHead, 1, [&](Int r) {
-    Value query = b.at(
-        q, (token * (g * perHead) + queryHead(r)) * kernel.keyDim, kernel.x);
+    Value query = b.at(q, (token * (g * perHead) + queryHead(r)) * kernel.keyDim, kernel.x);
     SmallVector<Num> qv;
     for (int64_t v = 0; v < keyVectors; ++v) {
-      qv.push_back(b.loadVec(b.at(query, b.i64(v * lanes), kernel.x), kernel.x,
-                             lanes, tail(kernel.keyDim, v)) *
+      qv.push_back(b.loadVec(b.at(query, b.i64(v * lanes), kernel.x), kernel.x, lanes, tail(kernel.keyDim, v)) *
                    b.splat(scale));
     }
-    SmallVector<Value> state = b.loop(
-        start, pos + 1, lanes, initialState(queryHead(r)),
-        [&](Int p0, ValueRange carried) {
+    SmallVector<Value> state =
+        b.loop(start, pos + 1, lanes, initialState(queryHead(r)), [&](Int p0, ValueRange carried) {
           SmallVector<Value> sums;
           for (int j = 0; j < lanes; ++j) {
-            Value row = keyRow(
-                seq,
-                b.min(
-                    p0 + j,
-                    pos)); // lanes beyond the last key repeat it and are masked
+            Value row = keyRow(seq, b.min(p0 + j,
+                                          pos)); // lanes beyond the last key repeat it and are masked
             Num sum = b.number(0.0);
             for (int64_t v = 0; v < keyVectors; ++v) {
-              Num key = b.loadVec(b.at(row, b.i64(v * lanes), kernel.cache),
-                                  kernel.cache, lanes, tail(kernel.keyDim, v));
+              Num key =
+                  b.loadVec(b.at(row, b.i64(v * lanes), kernel.cache), kernel.cache, lanes, tail(kernel.keyDim, v));
               sum = b.fma(qv[v], key, sum);
             }
             sums.push_back(sum);
           }
           Num scores = maskScores(b.reduceTransposed(sums), p0, first, pos);
-          return update(carried, scores, seq, p0,
-                        b.min(pos + 1 - p0, b.i64(lanes)));
+          return update(carried, scores, seq, p0, b.min(pos + 1 - p0, b.i64(lanes)));
         });
     writeResult(state, token, queryHead(r));
   });
@@ -217,10 +193,8 @@ void AttentionEmitter::many() {
     Int begin{&b, carried[0]}, next = t + 1;
     Int seq = b.loadI32(seqs, t);
     Int following = b.loadI32(seqs, b.min(next, to - 1));
-    Value atEnd =
-        arith::OrIOp::create(b, next == to,
-                             arith::CmpIOp::create(b, arith::CmpIPredicate::ne,
-                                                   seq.value, following.value));
+    Value atEnd = arith::OrIOp::create(b, next == to,
+                                       arith::CmpIOp::create(b, arith::CmpIPredicate::ne, seq.value, following.value));
     b.ifThen(atEnd, [&] { run(begin, next, seq); });
     return SmallVector<Value>{b.select(atEnd, next, begin)};
   });
@@ -233,11 +207,8 @@ void AttentionEmitter::run(Int from, Int to, Int seq) {
   const int64_t paddedKey = keyVectors * lanes;
   Value transposed = b.at(b.scratch, b.i64(lanes), b.f32());
   Value states = b.at(transposed, b.i64(paddedKey * lanes), b.f32());
-  const int64_t stateSize =
-      (valueVectors + 1) * lanes; // maximum and sum take the first vector
-  auto stateAt = [&](Int t, Int r) {
-    return b.at(states, ((t - from) * perHead + r) * stateSize, b.f32());
-  };
+  const int64_t stateSize = (valueVectors + 1) * lanes; // maximum and sum take the first vector
+  auto stateAt = [&](Int t, Int r) { return b.at(states, ((t - from) * perHead + r) * stateSize, b.f32()); };
   auto saveState = [&](ValueRange state, Value at) {
     b.store(state[0], at);
     b.store(state[1], b.at(at, b.i64(1), b.f32()));
@@ -246,22 +217,16 @@ void AttentionEmitter::run(Int from, Int to, Int seq) {
     }
   };
   auto loadState = [&](Value at) {
-    SmallVector<Value> state{b.load(at, b.f32()),
-                             b.load(b.at(at, b.i64(1), b.f32()), b.f32())};
+    SmallVector<Value> state{b.load(at, b.f32()), b.load(b.at(at, b.i64(1), b.f32()), b.f32())};
     for (int64_t v = 0; v < valueVectors; ++v) {
-      state.push_back(
-          b.load(b.at(at, b.i64((v + 1) * lanes), b.f32()), b.vecF32()));
+      state.push_back(b.load(b.at(at, b.i64((v + 1) * lanes), b.f32()), b.vecF32()));
     }
     return state;
   };
   auto overQueries = [&](llvm::function_ref<void(Int, Int)> body) {
-    b.loop(from, to, 1, [&](Int t) {
-      b.loop(b.i64(0), perHead, 1, [&](Int r) { body(t, r); });
-    });
+    b.loop(from, to, 1, [&](Int t) { b.loop(b.i64(0), perHead, 1, [&](Int r) { body(t, r); }); });
   };
-  overQueries([&](Int t, Int r) {
-    saveState(initialState(queryHead(r)), stateAt(t, r));
-  });
+  overQueries([&](Int t, Int r) { saveState(initialState(queryHead(r)), stateAt(t, r)); });
 
   Int lastPos = b.loadI32(positions, to - 1);
   Int start = firstKey(b.loadI32(positions, from)) / lanes * lanes;
@@ -270,54 +235,43 @@ void AttentionEmitter::run(Int from, Int to, Int seq) {
       SmallVector<Value> block;
       for (int j = 0; j < lanes; ++j) {
         Value row = keyRow(seq, b.min(p0 + j, lastPos));
-        block.push_back(b.loadVec(b.at(row, b.i64(v * lanes), kernel.cache),
-                                  kernel.cache, lanes, tail(kernel.keyDim, v)));
+        block.push_back(
+            b.loadVec(b.at(row, b.i64(v * lanes), kernel.cache), kernel.cache, lanes, tail(kernel.keyDim, v)));
       }
       b.transpose(block);
       for (int j = 0; j < lanes; ++j) {
-        b.store(block[j],
-                b.at(transposed, b.i64((v * lanes + j) * lanes), b.f32()));
+        b.store(block[j], b.at(transposed, b.i64((v * lanes + j) * lanes), b.f32()));
       }
     }
     overQueries([&](Int t, Int r) {
       Int pos = b.loadI32(positions, t);
       b.ifThen(p0 < pos + 1, [&] {
-        Value query = b.at(
-            q, (t * (g * perHead) + queryHead(r)) * kernel.keyDim, kernel.x);
+        Value query = b.at(q, (t * (g * perHead) + queryHead(r)) * kernel.keyDim, kernel.x);
         // Two sums in turn hide half of the latency of a chain.
         SmallVector<Value> sums(2, b.number(0.0));
         const int64_t pairs = kernel.keyDim / 2 * 2;
-        sums = b.loop(
-            b.i64(0), b.i64(pairs), 2, sums, [&](Int d, ValueRange carried) {
-              SmallVector<Value> next;
-              for (int64_t i = 0; i < 2; ++i) {
-                Num element = b.splat(
-                    b.loadScalar(b.at(query, d + i, kernel.x), kernel.x));
-                Num key{&b, b.load(b.at(transposed, (d + i) * lanes, b.f32()),
-                                   b.vecF32())};
-                next.push_back(b.fma(element, key, {&b, carried[i]}));
-              }
-              return next;
-            });
+        sums = b.loop(b.i64(0), b.i64(pairs), 2, sums, [&](Int d, ValueRange carried) {
+          SmallVector<Value> next;
+          for (int64_t i = 0; i < 2; ++i) {
+            Num element = b.splat(b.loadScalar(b.at(query, d + i, kernel.x), kernel.x));
+            Num key{&b, b.load(b.at(transposed, (d + i) * lanes, b.f32()), b.vecF32())};
+            next.push_back(b.fma(element, key, {&b, carried[i]}));
+          }
+          return next;
+        });
         Num scores = Num{&b, sums[0]} + Num{&b, sums[1]};
         if (pairs < kernel.keyDim) {
-          Num element = b.splat(
-              b.loadScalar(b.at(query, b.i64(pairs), kernel.x), kernel.x));
-          Num key{&b, b.load(b.at(transposed, b.i64(pairs * lanes), b.f32()),
-                             b.vecF32())};
+          Num element = b.splat(b.loadScalar(b.at(query, b.i64(pairs), kernel.x), kernel.x));
+          Num key{&b, b.load(b.at(transposed, b.i64(pairs * lanes), b.f32()), b.vecF32())};
           scores = b.fma(element, key, scores);
         }
         scores = maskScores(scores * b.splat(scale), p0, firstKey(pos), pos);
         Value at = stateAt(t, r);
-        saveState(update(loadState(at), scores, seq, p0,
-                         b.min(pos + 1 - p0, b.i64(lanes))),
-                  at);
+        saveState(update(loadState(at), scores, seq, p0, b.min(pos + 1 - p0, b.i64(lanes))), at);
       });
     });
   });
-  overQueries([&](Int t, Int r) {
-    writeResult(loadState(stateAt(t, r)), t, queryHead(r));
-  });
+  overQueries([&](Int t, Int r) { writeResult(loadState(stateAt(t, r)), t, queryHead(r)); });
 }
 
 void AttentionEmitter::emit() {
@@ -344,6 +298,4 @@ void AttentionEmitter::emit() {
   }
 }
 
-void AttentionKernel::emit(KernelBuilder &b) const {
-  AttentionEmitter(*this, b).emit();
-}
+void AttentionKernel::emit(KernelBuilder &b) const { AttentionEmitter(*this, b).emit(); }

@@ -16,8 +16,8 @@
 namespace mlir::moe::cpu {
 
 struct CpuTarget {
-  llvm::StringRef name;    ///< as in `--target cpu:NAME` and in the package
-  llvm::StringRef llvmCpu; ///< -mcpu
+  llvm::StringRef name;                  ///< as in `--target cpu:NAME` and in the package
+  llvm::StringRef llvmCpu;               ///< -mcpu
   llvm::StringRef llvmFeatures;          ///< -mattr
   llvm::ArrayRef<llvm::StringRef> cpuid; ///< what the loader checks
   int lanes;                             ///< f32 lanes of a vector register

@@ -20,61 +20,37 @@ template <typename Op, typename T> static T binary(T a, T c) {
   return {a.b, Op::create(*a.b, a.b->getLoc(), a.value, c.value)};
 }
 
-Int mlir::moe::cpu::operator+(Int a, Int c) {
-  return binary<arith::AddIOp>(a, c);
-}
-Int mlir::moe::cpu::operator-(Int a, Int c) {
-  return binary<arith::SubIOp>(a, c);
-}
-Int mlir::moe::cpu::operator*(Int a, Int c) {
-  return binary<arith::MulIOp>(a, c);
-}
-Int mlir::moe::cpu::operator/(Int a, Int c) {
-  return binary<arith::DivUIOp>(a, c);
-}
-Int mlir::moe::cpu::operator%(Int a, Int c) {
-  return binary<arith::RemUIOp>(a, c);
-}
+Int mlir::moe::cpu::operator+(Int a, Int c) { return binary<arith::AddIOp>(a, c); }
+Int mlir::moe::cpu::operator-(Int a, Int c) { return binary<arith::SubIOp>(a, c); }
+Int mlir::moe::cpu::operator*(Int a, Int c) { return binary<arith::MulIOp>(a, c); }
+Int mlir::moe::cpu::operator/(Int a, Int c) { return binary<arith::DivUIOp>(a, c); }
+Int mlir::moe::cpu::operator%(Int a, Int c) { return binary<arith::RemUIOp>(a, c); }
 Int mlir::moe::cpu::operator+(Int a, int64_t c) { return a + a.b->i64(c); }
 Int mlir::moe::cpu::operator-(Int a, int64_t c) { return a - a.b->i64(c); }
 Int mlir::moe::cpu::operator*(Int a, int64_t c) { return a * a.b->i64(c); }
 Int mlir::moe::cpu::operator/(Int a, int64_t c) { return a / a.b->i64(c); }
 Int mlir::moe::cpu::operator%(Int a, int64_t c) { return a % a.b->i64(c); }
 Value mlir::moe::cpu::operator<(Int a, Int c) {
-  return arith::CmpIOp::create(*a.b, a.b->getLoc(), arith::CmpIPredicate::slt,
-                               a.value, c.value);
+  return arith::CmpIOp::create(*a.b, a.b->getLoc(), arith::CmpIPredicate::slt, a.value, c.value);
 }
 Value mlir::moe::cpu::operator==(Int a, Int c) {
-  return arith::CmpIOp::create(*a.b, a.b->getLoc(), arith::CmpIPredicate::eq,
-                               a.value, c.value);
+  return arith::CmpIOp::create(*a.b, a.b->getLoc(), arith::CmpIPredicate::eq, a.value, c.value);
 }
 
-Num mlir::moe::cpu::operator+(Num a, Num c) {
-  return binary<arith::AddFOp>(a, c);
-}
-Num mlir::moe::cpu::operator-(Num a, Num c) {
-  return binary<arith::SubFOp>(a, c);
-}
-Num mlir::moe::cpu::operator*(Num a, Num c) {
-  return binary<arith::MulFOp>(a, c);
-}
-Num mlir::moe::cpu::operator/(Num a, Num c) {
-  return binary<arith::DivFOp>(a, c);
-}
+Num mlir::moe::cpu::operator+(Num a, Num c) { return binary<arith::AddFOp>(a, c); }
+Num mlir::moe::cpu::operator-(Num a, Num c) { return binary<arith::SubFOp>(a, c); }
+Num mlir::moe::cpu::operator*(Num a, Num c) { return binary<arith::MulFOp>(a, c); }
+Num mlir::moe::cpu::operator/(Num a, Num c) { return binary<arith::DivFOp>(a, c); }
 
 //===----------------------------------------------------------------------===//
 // Function and operands
 //===----------------------------------------------------------------------===//
 
-KernelBuilder::KernelBuilder(ModuleOp module, StringRef name,
-                             const CpuTarget &target)
-    : ImplicitLocOpBuilder(
-          NameLoc::get(StringAttr::get(module.getContext(), name)),
-          module.getContext()),
+KernelBuilder::KernelBuilder(ModuleOp module, StringRef name, const CpuTarget &target)
+    : ImplicitLocOpBuilder(NameLoc::get(StringAttr::get(module.getContext(), name)), module.getContext()),
       target(target), lanes(target.lanes) {
   setInsertionPointToEnd(module.getBody());
-  auto function = func::FuncOp::create(
-      *this, name, getFunctionType({ptr(), getI64Type(), ptr()}, {}));
+  auto function = func::FuncOp::create(*this, name, getFunctionType({ptr(), getI64Type(), ptr()}, {}));
   setInsertionPointToStart(function.addEntryBlock());
   arguments = function.getArgument(0);
   workgroup = {this, function.getArgument(1)};
@@ -84,9 +60,8 @@ KernelBuilder::KernelBuilder(ModuleOp module, StringRef name,
 void KernelBuilder::finish() { func::ReturnOp::create(*this); }
 
 Value KernelBuilder::nextWord() {
-  return LLVM::GEPOp::create(
-      *this, ptr(), getI64Type(), arguments,
-      ArrayRef<LLVM::GEPArg>{static_cast<int32_t>(nextArgument++)});
+  return LLVM::GEPOp::create(*this, ptr(), getI64Type(), arguments,
+                             ArrayRef<LLVM::GEPArg>{static_cast<int32_t>(nextArgument++)});
 }
 
 Value KernelBuilder::nextPointer() { return load(nextWord(), ptr()); }
@@ -99,16 +74,12 @@ Num KernelBuilder::nextFloat() { return {this, load(nextWord(), f32())}; }
 // Constants, conversions, selection
 //===----------------------------------------------------------------------===//
 
-Int KernelBuilder::i64(int64_t value) {
-  return {this, arith::ConstantOp::create(*this, getI64IntegerAttr(value))};
-}
+Int KernelBuilder::i64(int64_t value) { return {this, arith::ConstantOp::create(*this, getI64IntegerAttr(value))}; }
 
 Num KernelBuilder::number(double value, Type type) {
   FloatAttr scalar = FloatAttr::get(getElementTypeOrSelf(type), value);
   if (auto vector = dyn_cast<VectorType>(type)) {
-    return {this, arith::ConstantOp::create(
-                      *this, cast<TypedAttr>(DenseElementsAttr::get(
-                                 vector, Attribute(scalar))))};
+    return {this, arith::ConstantOp::create(*this, cast<TypedAttr>(DenseElementsAttr::get(vector, Attribute(scalar))))};
   }
   return {this, arith::ConstantOp::create(*this, cast<TypedAttr>(scalar))};
 }
@@ -116,27 +87,18 @@ Num KernelBuilder::number(double value, Type type) {
 Value KernelBuilder::integer(int64_t value, Type type) {
   IntegerAttr scalar = IntegerAttr::get(getElementTypeOrSelf(type), value);
   if (auto vector = dyn_cast<VectorType>(type)) {
-    return arith::ConstantOp::create(
-        *this,
-        cast<TypedAttr>(DenseElementsAttr::get(vector, Attribute(scalar))));
+    return arith::ConstantOp::create(*this, cast<TypedAttr>(DenseElementsAttr::get(vector, Attribute(scalar))));
   }
   return arith::ConstantOp::create(*this, cast<TypedAttr>(scalar));
 }
 
 Num KernelBuilder::splat(Num scalar, int64_t n) {
-  return {this, vector::BroadcastOp::create(
-                    *this, vec(scalar.value.getType(), n), scalar.value)};
+  return {this, vector::BroadcastOp::create(*this, vec(scalar.value.getType(), n), scalar.value)};
 }
 
-Num KernelBuilder::toFloat(Int value) {
-  return {this, arith::SIToFPOp::create(*this, f32(), value)};
-}
-Value KernelBuilder::toI32(Int value) {
-  return arith::TruncIOp::create(*this, getI32Type(), value);
-}
-Int KernelBuilder::fromI32(Value value) {
-  return {this, arith::ExtSIOp::create(*this, getI64Type(), value)};
-}
+Num KernelBuilder::toFloat(Int value) { return {this, arith::SIToFPOp::create(*this, f32(), value)}; }
+Value KernelBuilder::toI32(Int value) { return arith::TruncIOp::create(*this, getI32Type(), value); }
+Int KernelBuilder::fromI32(Value value) { return {this, arith::ExtSIOp::create(*this, getI64Type(), value)}; }
 
 Int KernelBuilder::min(Int a, Int c) { return binary<arith::MinSIOp>(a, c); }
 Int KernelBuilder::max(Int a, Int c) { return binary<arith::MaxSIOp>(a, c); }
@@ -157,53 +119,35 @@ Value KernelBuilder::selectPointer(Value condition, Value a, Value c) {
 //===----------------------------------------------------------------------===//
 
 static unsigned bytesOf(Type element) {
-  return isa<LLVM::LLVMPointerType>(element)
-             ? 8
-             : element.getIntOrFloatBitWidth() / 8;
+  return isa<LLVM::LLVMPointerType>(element) ? 8 : element.getIntOrFloatBitWidth() / 8;
 }
 
 Value KernelBuilder::at(Value base, Int offset, Type element) {
-  return LLVM::GEPOp::create(*this, ptr(), element, base,
-                             ArrayRef<LLVM::GEPArg>{offset.value});
+  return LLVM::GEPOp::create(*this, ptr(), element, base, ArrayRef<LLVM::GEPArg>{offset.value});
 }
-Value KernelBuilder::atBytes(Value base, Int bytes) {
-  return at(base, bytes, getI8Type());
-}
+Value KernelBuilder::atBytes(Value base, Int bytes) { return at(base, bytes, getI8Type()); }
 
 Value KernelBuilder::load(Value pointer, Type type) {
-  return LLVM::LoadOp::create(*this, type, pointer,
-                              bytesOf(getElementTypeOrSelf(type)));
+  return LLVM::LoadOp::create(*this, type, pointer, bytesOf(getElementTypeOrSelf(type)));
 }
 
 void KernelBuilder::store(Value value, Value pointer) {
-  LLVM::StoreOp::create(*this, value, pointer,
-                        bytesOf(getElementTypeOrSelf(value.getType())));
+  LLVM::StoreOp::create(*this, value, pointer, bytesOf(getElementTypeOrSelf(value.getType())));
 }
 
-Int KernelBuilder::loadI32(Value base, Int index) {
-  return fromI32(load(at(base, index, getI32Type()), getI32Type()));
-}
-void KernelBuilder::storeI32(Int value, Value base, Int index) {
-  store(toI32(value), at(base, index, getI32Type()));
-}
-Value KernelBuilder::loadPointer(Value table, Int index) {
-  return load(at(table, index, ptr()), ptr());
-}
+Int KernelBuilder::loadI32(Value base, Int index) { return fromI32(load(at(base, index, getI32Type()), getI32Type())); }
+void KernelBuilder::storeI32(Int value, Value base, Int index) { store(toI32(value), at(base, index, getI32Type())); }
+Value KernelBuilder::loadPointer(Value table, Int index) { return load(at(table, index, ptr()), ptr()); }
 
-Value KernelBuilder::loadRaw(Value pointer, Type element, int64_t n,
-                             std::optional<Int> count) {
+Value KernelBuilder::loadRaw(Value pointer, Type element, int64_t n, std::optional<Int> count) {
   VectorType type = vec(element, n);
   if (!count) {
     return load(pointer, type);
   }
-  Value elements =
-      arith::IndexCastOp::create(*this, getIndexType(), count->value);
-  Value mask =
-      vector::CreateMaskOp::create(*this, vec(getI1Type(), n), elements);
-  Value zero =
-      arith::ConstantOp::create(*this, cast<TypedAttr>(getZeroAttr(type)));
-  return LLVM::MaskedLoadOp::create(*this, type, pointer, mask, zero,
-                                    bytesOf(element));
+  Value elements = arith::IndexCastOp::create(*this, getIndexType(), count->value);
+  Value mask = vector::CreateMaskOp::create(*this, vec(getI1Type(), n), elements);
+  Value zero = arith::ConstantOp::create(*this, cast<TypedAttr>(getZeroAttr(type)));
+  return LLVM::MaskedLoadOp::create(*this, type, pointer, mask, zero, bytesOf(element));
 }
 
 /// `like` with another element type; a scalar type for a scalar.
@@ -224,9 +168,7 @@ Num KernelBuilder::widen(Value raw, Type element) {
     return {this, arith::ExtFOp::create(*this, wide, raw)};
   }
   Type words = withElement(raw.getType(), getI32Type());
-  Value bits = arith::ShLIOp::create(
-      *this, Value(arith::ExtUIOp::create(*this, words, raw)),
-      integer(16, words));
+  Value bits = arith::ShLIOp::create(*this, Value(arith::ExtUIOp::create(*this, words, raw)), integer(16, words));
   return {this, arith::BitcastOp::create(*this, wide, bits)};
 }
 
@@ -236,13 +178,11 @@ Value KernelBuilder::narrow(Num value, Type element) {
   }
   Type wide = value.value.getType();
   if (!element.isBF16()) {
-    return arith::TruncFOp::create(*this, withElement(wide, element),
-                                   value.value);
+    return arith::TruncFOp::create(*this, withElement(wide, element), value.value);
   }
   Type halves = withElement(wide, getI16Type());
   if (target.bf16Dot) {
-    Value rounded =
-        arith::TruncFOp::create(*this, withElement(wide, element), value.value);
+    Value rounded = arith::TruncFOp::create(*this, withElement(wide, element), value.value);
     return arith::BitcastOp::create(*this, halves, rounded);
   }
   // Round to nearest, ties to even; a NaN keeps its upper half with the quiet
@@ -251,42 +191,32 @@ Value KernelBuilder::narrow(Num value, Type element) {
   Value bits = arith::BitcastOp::create(*this, words, value.value);
   Value high = arith::ShRUIOp::create(*this, bits, integer(16, words));
   Value odd = arith::AndIOp::create(*this, high, integer(1, words));
-  Value up = arith::AddIOp::create(
-      *this, Value(arith::AddIOp::create(*this, bits, integer(0x7fff, words))),
-      odd);
+  Value up = arith::AddIOp::create(*this, Value(arith::AddIOp::create(*this, bits, integer(0x7fff, words))), odd);
   Value rounded = arith::ShRUIOp::create(*this, up, integer(16, words));
-  Value isNaN = arith::CmpFOp::create(*this, arith::CmpFPredicate::UNO,
-                                      value.value, value.value);
+  Value isNaN = arith::CmpFOp::create(*this, arith::CmpFPredicate::UNO, value.value, value.value);
   Value quiet = arith::OrIOp::create(*this, high, integer(0x40, words));
-  return arith::TruncIOp::create(
-      *this, halves,
-      Value(arith::SelectOp::create(*this, isNaN, quiet, rounded)));
+  return arith::TruncIOp::create(*this, halves, Value(arith::SelectOp::create(*this, isNaN, quiet, rounded)));
 }
 
 /// The type that `element` has in memory: bf16 travels as integers (see
 /// `widen`).
 static Type memoryType(Type element) {
-  return element.isBF16() ? Type(IntegerType::get(element.getContext(), 16))
-                          : element;
+  return element.isBF16() ? Type(IntegerType::get(element.getContext(), 16)) : element;
 }
 
-Num KernelBuilder::loadVec(Value pointer, Type element, int64_t n,
-                           std::optional<Int> count) {
+Num KernelBuilder::loadVec(Value pointer, Type element, int64_t n, std::optional<Int> count) {
   return widen(loadRaw(pointer, memoryType(element), n, count), element);
 }
 
-void KernelBuilder::storeVec(Num value, Value pointer, Type element,
-                             std::optional<Int> count) {
+void KernelBuilder::storeVec(Num value, Value pointer, Type element, std::optional<Int> count) {
   int64_t n = cast<VectorType>(value.value.getType()).getDimSize(0);
   Value raw = narrow(value, element);
   if (!count) {
     store(raw, pointer);
     return;
   }
-  Value elements =
-      arith::IndexCastOp::create(*this, getIndexType(), count->value);
-  Value mask =
-      vector::CreateMaskOp::create(*this, vec(getI1Type(), n), elements);
+  Value elements = arith::IndexCastOp::create(*this, getIndexType(), count->value);
+  Value mask = vector::CreateMaskOp::create(*this, vec(getI1Type(), n), elements);
   LLVM::MaskedStoreOp::create(*this, raw, pointer, mask, bytesOf(element));
 }
 
@@ -294,13 +224,9 @@ Num KernelBuilder::loadScalar(Value pointer, Type element) {
   return widen(load(pointer, memoryType(element)), element);
 }
 
-void KernelBuilder::storeScalar(Num value, Value pointer, Type element) {
-  store(narrow(value, element), pointer);
-}
+void KernelBuilder::storeScalar(Num value, Value pointer, Type element) { store(narrow(value, element), pointer); }
 
-Num KernelBuilder::round(Num value, Type element) {
-  return widen(narrow(value, element), element);
-}
+Num KernelBuilder::round(Num value, Type element) { return widen(narrow(value, element), element); }
 
 //===----------------------------------------------------------------------===//
 // Vector arithmetic
@@ -311,24 +237,19 @@ Num KernelBuilder::fma(Num a, Num c, Num sum) {
 }
 
 Num KernelBuilder::dotBf16(Value a, Value c, Num sum) {
-  return {this, x86vector::DotBF16Op::create(*this, sum.value.getType(),
-                                             sum.value, a, c)};
+  return {this, x86vector::DotBF16Op::create(*this, sum.value.getType(), sum.value, a, c)};
 }
 
 Num KernelBuilder::reduceAdd(Num value) {
-  return {this, vector::ReductionOp::create(*this, vector::CombiningKind::ADD,
-                                            value.value,
-                                            arith::FastMathFlags::reassoc)};
+  return {this,
+          vector::ReductionOp::create(*this, vector::CombiningKind::ADD, value.value, arith::FastMathFlags::reassoc)};
 }
 
 Num KernelBuilder::reduceMax(Num value) {
-  return {this, vector::ReductionOp::create(
-                    *this, vector::CombiningKind::MAXNUMF, value.value)};
+  return {this, vector::ReductionOp::create(*this, vector::CombiningKind::MAXNUMF, value.value)};
 }
 
-Num KernelBuilder::exp(Num value) {
-  return {this, math::ExpOp::create(*this, value.value)};
-}
+Num KernelBuilder::exp(Num value) { return {this, math::ExpOp::create(*this, value.value)}; }
 
 Num KernelBuilder::sigmoid(Num value) {
   Num one = number(1.0, value.value.getType());
@@ -386,24 +307,20 @@ void KernelBuilder::transpose(MutableArrayRef<Value> vectors) {
 // Control flow
 //===----------------------------------------------------------------------===//
 
-void KernelBuilder::loop(Int from, Int to, int64_t step,
-                         llvm::function_ref<void(Int)> body) {
+void KernelBuilder::loop(Int from, Int to, int64_t step, llvm::function_ref<void(Int)> body) {
   loop(from, to, step, ValueRange{}, [&](Int i, ValueRange) {
     body(i);
     return SmallVector<Value>{};
   });
 }
 
-SmallVector<Value> KernelBuilder::loop(
-    Int from, Int to, int64_t step, ValueRange inits,
-    llvm::function_ref<SmallVector<Value>(Int, ValueRange)> body) {
-  auto op =
-      scf::ForOp::create(*this, from.value, to.value, i64(step).value, inits);
+SmallVector<Value> KernelBuilder::loop(Int from, Int to, int64_t step, ValueRange inits,
+                                       llvm::function_ref<SmallVector<Value>(Int, ValueRange)> body) {
+  auto op = scf::ForOp::create(*this, from.value, to.value, i64(step).value, inits);
   {
     OpBuilder::InsertionGuard guard(*this);
     setInsertionPointToStart(op.getBody());
-    SmallVector<Value> results =
-        body({this, op.getInductionVar()}, op.getRegionIterArgs());
+    SmallVector<Value> results = body({this, op.getInductionVar()}, op.getRegionIterArgs());
     // Without carried values the op comes with its terminator.
     if (!inits.empty()) {
       scf::YieldOp::create(*this, results);
@@ -412,12 +329,9 @@ SmallVector<Value> KernelBuilder::loop(
   return SmallVector<Value>(op.getResults());
 }
 
-void KernelBuilder::ifThen(Value condition, llvm::function_ref<void()> then) {
-  ifElse(condition, then, nullptr);
-}
+void KernelBuilder::ifThen(Value condition, llvm::function_ref<void()> then) { ifElse(condition, then, nullptr); }
 
-void KernelBuilder::ifElse(Value condition, llvm::function_ref<void()> then,
-                           llvm::function_ref<void()> otherwise) {
+void KernelBuilder::ifElse(Value condition, llvm::function_ref<void()> then, llvm::function_ref<void()> otherwise) {
   auto op = scf::IfOp::create(*this, condition,
                               /*withElseRegion=*/static_cast<bool>(otherwise));
   OpBuilder::InsertionGuard guard(*this);
@@ -429,29 +343,22 @@ void KernelBuilder::ifElse(Value condition, llvm::function_ref<void()> then,
   }
 }
 
-void KernelBuilder::overVectors(
-    Int size, int64_t n, bool divisible,
-    llvm::function_ref<void(Int, std::optional<Int>)> body) {
-  overVectors(size, n, divisible, ValueRange{},
-              [&](Int i, std::optional<Int> count, ValueRange) {
-                body(i, count);
-                return SmallVector<Value>{};
-              });
+void KernelBuilder::overVectors(Int size, int64_t n, bool divisible,
+                                llvm::function_ref<void(Int, std::optional<Int>)> body) {
+  overVectors(size, n, divisible, ValueRange{}, [&](Int i, std::optional<Int> count, ValueRange) {
+    body(i, count);
+    return SmallVector<Value>{};
+  });
 }
 
-SmallVector<Value> KernelBuilder::overVectors(
-    Int size, int64_t n, bool divisible, ValueRange inits,
-    llvm::function_ref<SmallVector<Value>(Int, std::optional<Int>, ValueRange)>
-        body) {
+SmallVector<Value>
+KernelBuilder::overVectors(Int size, int64_t n, bool divisible, ValueRange inits,
+                           llvm::function_ref<SmallVector<Value>(Int, std::optional<Int>, ValueRange)> body) {
   Int full = divisible ? size : size - size % n;
   SmallVector<Value> values =
-      loop(i64(0), full, n, inits, [&](Int i, ValueRange carried) {
-        return body(i, std::nullopt, carried);
-      });
+      loop(i64(0), full, n, inits, [&](Int i, ValueRange carried) { return body(i, std::nullopt, carried); });
   if (divisible) {
     return values;
   }
-  return loop(full, size, n, values, [&](Int i, ValueRange carried) {
-    return body(i, size - i, carried);
-  });
+  return loop(full, size, n, values, [&](Int i, ValueRange carried) { return body(i, size - i, carried); });
 }

@@ -70,9 +70,7 @@ public:
 
   // Types.
   Type f32() { return getF32Type(); }
-  VectorType vec(Type element, int64_t n) {
-    return VectorType::get({n}, element);
-  }
+  VectorType vec(Type element, int64_t n) { return VectorType::get({n}, element); }
   VectorType vecF32() { return vec(f32(), lanes); }
   Type ptr() { return LLVM::LLVMPointerType::get(getContext()); }
 
@@ -107,13 +105,10 @@ public:
   Value loadPointer(Value table, Int index);
   /// `n` elements of storage type `element` as an f32 vector; with `count`,
   /// elements from there on are 0 and not read.
-  Num loadVec(Value pointer, Type element, int64_t n,
-              std::optional<Int> count = std::nullopt);
+  Num loadVec(Value pointer, Type element, int64_t n, std::optional<Int> count = std::nullopt);
   /// Raw vector of `element`, masked likewise.
-  Value loadRaw(Value pointer, Type element, int64_t n,
-                std::optional<Int> count = std::nullopt);
-  void storeVec(Num value, Value pointer, Type element,
-                std::optional<Int> count = std::nullopt);
+  Value loadRaw(Value pointer, Type element, int64_t n, std::optional<Int> count = std::nullopt);
+  void storeVec(Num value, Value pointer, Type element, std::optional<Int> count = std::nullopt);
   Num loadScalar(Value pointer, Type element);
   void storeScalar(Num value, Value pointer, Type element);
   /// Rounds to `element` and back, as a store and a load would.
@@ -135,22 +130,16 @@ public:
 
   // Control flow.
   void loop(Int from, Int to, int64_t step, llvm::function_ref<void(Int)> body);
-  SmallVector<Value>
-  loop(Int from, Int to, int64_t step, ValueRange inits,
-       llvm::function_ref<SmallVector<Value>(Int, ValueRange)> body);
+  SmallVector<Value> loop(Int from, Int to, int64_t step, ValueRange inits,
+                          llvm::function_ref<SmallVector<Value>(Int, ValueRange)> body);
   void ifThen(Value condition, llvm::function_ref<void()> then);
-  void ifElse(Value condition, llvm::function_ref<void()> then,
-              llvm::function_ref<void()> otherwise);
+  void ifElse(Value condition, llvm::function_ref<void()> then, llvm::function_ref<void()> otherwise);
   /// body(i, count) for i = 0, n, 2n, ... below `size`, count elements each:
   /// full vectors without a mask, then one masked remainder unless `divisible`.
-  void overVectors(Int size, int64_t n, bool divisible,
-                   llvm::function_ref<void(Int, std::optional<Int>)> body);
+  void overVectors(Int size, int64_t n, bool divisible, llvm::function_ref<void(Int, std::optional<Int>)> body);
   /// The same with carried values.
-  SmallVector<Value>
-  overVectors(Int size, int64_t n, bool divisible, ValueRange inits,
-              llvm::function_ref<SmallVector<Value>(Int, std::optional<Int>,
-                                                    ValueRange)>
-                  body);
+  SmallVector<Value> overVectors(Int size, int64_t n, bool divisible, ValueRange inits,
+                                 llvm::function_ref<SmallVector<Value>(Int, std::optional<Int>, ValueRange)> body);
 
 private:
   /// Between a value as it lies in memory and f32.

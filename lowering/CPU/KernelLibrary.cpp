@@ -31,10 +31,8 @@
 using namespace mlir;
 using namespace mlir::moe::cpu;
 
-KernelLibrary::KernelLibrary(MLIRContext *context, const CpuTarget &target)
-    : target(target) {
-  context->loadDialect<arith::ArithDialect, func::FuncDialect,
-                       LLVM::LLVMDialect, math::MathDialect, scf::SCFDialect,
+KernelLibrary::KernelLibrary(MLIRContext *context, const CpuTarget &target) : target(target) {
+  context->loadDialect<arith::ArithDialect, func::FuncDialect, LLVM::LLVMDialect, math::MathDialect, scf::SCFDialect,
                        vector::VectorDialect, x86vector::X86VectorDialect>();
   module = ModuleOp::create(UnknownLoc::get(context));
 }
@@ -45,8 +43,7 @@ static LogicalResult lowerToLLVMDialect(ModuleOp module) {
   RewritePatternSet patterns(module.getContext());
   populateMathPolynomialApproximationPatterns(patterns);
   if (failed(applyPatternsGreedily(module, std::move(patterns)))) {
-    return module.emitError(
-        "internal error: math approximation did not converge");
+    return module.emitError("internal error: math approximation did not converge");
   }
   PassManager passes(module.getContext());
   passes.addPass(createCanonicalizerPass());
@@ -65,8 +62,7 @@ static LogicalResult lowerToLLVMDialect(ModuleOp module) {
   return passes.run(module);
 }
 
-static std::unique_ptr<llvm::TargetMachine>
-createTargetMachine(const CpuTarget &target, std::string &error) {
+static std::unique_ptr<llvm::TargetMachine> createTargetMachine(const CpuTarget &target, std::string &error) {
   static std::once_flag once;
   std::call_once(once, [] {
     LLVMInitializeX86TargetInfo();
@@ -75,14 +71,13 @@ createTargetMachine(const CpuTarget &target, std::string &error) {
     LLVMInitializeX86AsmPrinter();
   });
   llvm::Triple triple("x86_64-unknown-linux-gnu");
-  const llvm::Target *backend =
-      llvm::TargetRegistry::lookupTarget(triple, error);
+  const llvm::Target *backend = llvm::TargetRegistry::lookupTarget(triple, error);
   if (!backend) {
     return nullptr;
   }
-  return std::unique_ptr<llvm::TargetMachine>(backend->createTargetMachine(
-      triple, target.llvmCpu, target.llvmFeatures, llvm::TargetOptions(),
-      llvm::Reloc::PIC_, std::nullopt, llvm::CodeGenOptLevel::Default));
+  return std::unique_ptr<llvm::TargetMachine>(
+      backend->createTargetMachine(triple, target.llvmCpu, target.llvmFeatures, llvm::TargetOptions(),
+                                   llvm::Reloc::PIC_, std::nullopt, llvm::CodeGenOptLevel::Default));
 }
 
 /// Scalar and loop clean-up. The emitters chose vectors and tiles already, so
@@ -105,8 +100,7 @@ static void optimize(llvm::Module &module, llvm::TargetMachine &machine) {
   builder.registerFunctionAnalyses(functions);
   builder.registerLoopAnalyses(loops);
   builder.crossRegisterProxies(loops, functions, graph, modules);
-  builder.buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O2)
-      .run(module, modules);
+  builder.buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O2).run(module, modules);
 }
 
 /// A file that goes away with its scope.
@@ -127,8 +121,7 @@ struct TemporaryFile {
 static std::string findLinker() {
   for (llvm::StringRef name : {"ld.lld-22", "ld.lld"}) {
     llvm::StringRef packaged[] = {"/usr/lib/llvm-22/bin"};
-    for (llvm::ArrayRef<llvm::StringRef> where :
-         {llvm::ArrayRef<llvm::StringRef>(), llvm::ArrayRef(packaged)}) {
+    for (llvm::ArrayRef<llvm::StringRef> where : {llvm::ArrayRef<llvm::StringRef>(), llvm::ArrayRef(packaged)}) {
       if (auto path = llvm::sys::findProgramByName(name, where)) {
         return *path;
       }
@@ -144,11 +137,9 @@ static FailureOr<std::string> link(ModuleOp module, llvm::StringRef object) {
                             "PATH: install lld-22");
   }
   TemporaryFile in, out, messages;
-  for (auto [file, suffix] : {std::pair(&in, "o"), std::pair(&out, "so"),
-                              std::pair(&messages, "txt")}) {
+  for (auto [file, suffix] : {std::pair(&in, "o"), std::pair(&out, "so"), std::pair(&messages, "txt")}) {
     if (std::error_code error = file->create(suffix)) {
-      return module.emitError("cannot create a temporary file: ")
-             << error.message();
+      return module.emitError("cannot create a temporary file: ") << error.message();
     }
   }
   {
@@ -157,29 +148,22 @@ static FailureOr<std::string> link(ModuleOp module, llvm::StringRef object) {
     stream << object;
     stream.close();
     if (stream.has_error()) {
-      return module.emitError("cannot write ")
-             << in.path << ": " << stream.error().message();
+      return module.emitError("cannot write ") << in.path << ": " << stream.error().message();
     }
   }
-  llvm::StringRef arguments[] = {
-      linker,   "-shared",     "--no-undefined",   "--build-id=none",
-      "-z",     "noexecstack", "--hash-style=gnu", "-o",
-      out.path, in.path};
-  std::optional<llvm::StringRef> redirects[] = {std::nullopt,
-                                                llvm::StringRef(messages.path),
+  llvm::StringRef arguments[] = {linker,   "-shared",     "--no-undefined",   "--build-id=none",
+                                 "-z",     "noexecstack", "--hash-style=gnu", "-o",
+                                 out.path, in.path};
+  std::optional<llvm::StringRef> redirects[] = {std::nullopt, llvm::StringRef(messages.path),
                                                 llvm::StringRef(messages.path)};
   std::string error;
-  if (llvm::sys::ExecuteAndWait(linker, arguments, std::nullopt, redirects, 0,
-                                0, &error) != 0) {
+  if (llvm::sys::ExecuteAndWait(linker, arguments, std::nullopt, redirects, 0, 0, &error) != 0) {
     auto text = llvm::MemoryBuffer::getFile(messages.path);
-    return module.emitError("internal error: ")
-           << linker << " failed: " << error
-           << (text ? (*text)->getBuffer() : "");
+    return module.emitError("internal error: ") << linker << " failed: " << error << (text ? (*text)->getBuffer() : "");
   }
   auto blob = llvm::MemoryBuffer::getFile(out.path);
   if (!blob) {
-    return module.emitError("cannot read the linked kernels: ")
-           << blob.getError().message();
+    return module.emitError("cannot read the linked kernels: ") << blob.getError().message();
   }
   return (*blob)->getBuffer().str();
 }
@@ -192,17 +176,14 @@ FailureOr<std::string> KernelLibrary::compile() {
     return failure();
   }
   std::string error;
-  std::unique_ptr<llvm::TargetMachine> machine =
-      createTargetMachine(target, error);
+  std::unique_ptr<llvm::TargetMachine> machine = createTargetMachine(target, error);
   if (!machine) {
     return module->emitError("this LLVM has no x86-64 back end: ") << error;
   }
   llvm::LLVMContext context;
-  std::unique_ptr<llvm::Module> code =
-      translateModuleToLLVMIR(*module, context, "kernels");
+  std::unique_ptr<llvm::Module> code = translateModuleToLLVMIR(*module, context, "kernels");
   if (!code) {
-    return module->emitError(
-        "internal error: translation of kernels to LLVM IR failed");
+    return module->emitError("internal error: translation of kernels to LLVM IR failed");
   }
   code->setTargetTriple(machine->getTargetTriple());
   code->setDataLayout(machine->createDataLayout());
@@ -215,19 +196,15 @@ FailureOr<std::string> KernelLibrary::compile() {
     }
   }
   llvm::Type *word = llvm::Type::getInt32Ty(context);
-  new llvm::GlobalVariable(
-      *code, word, /*isConstant=*/true, llvm::GlobalValue::ExternalLinkage,
-      llvm::ConstantInt::get(word, MOERT_KERNEL_ABI_VERSION),
-      "moert_kernel_abi");
+  new llvm::GlobalVariable(*code, word, /*isConstant=*/true, llvm::GlobalValue::ExternalLinkage,
+                           llvm::ConstantInt::get(word, MOERT_KERNEL_ABI_VERSION), "moert_kernel_abi");
   optimize(*code, *machine);
 
   llvm::SmallString<0> object;
   llvm::raw_svector_ostream stream(object);
   llvm::legacy::PassManager emission;
-  if (machine->addPassesToEmitFile(emission, stream, nullptr,
-                                   llvm::CodeGenFileType::ObjectFile)) {
-    return module->emitError(
-        "internal error: the x86-64 back end cannot write objects");
+  if (machine->addPassesToEmitFile(emission, stream, nullptr, llvm::CodeGenFileType::ObjectFile)) {
+    return module->emitError("internal error: the x86-64 back end cannot write objects");
   }
   emission.run(*code);
   return link(*module, object);

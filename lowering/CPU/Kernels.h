@@ -40,8 +40,7 @@ struct MatmulKernel {
   Type bias = nullptr;   ///< null: none
   bool residual = false; ///< out = residual + y, f32
   bool experts = false;
-  bool tokenRows =
-      false; ///< experts: x rows are tokens (gate/up), else sorted slots (down)
+  bool tokenRows = false; ///< experts: x rows are tokens (gate/up), else sorted slots (down)
   bool kDivisible = false,
        nDivisible = false; ///< K by kStep; every N by the vector length
   bool kOdd = false;       ///< pairs of bf16 would read past the row
@@ -166,8 +165,7 @@ struct CopyRowsKernel {
 /// "f32", "bf16", ... for kernel names.
 std::string typeName(Type type);
 /// The activation of an FFN on f32 vectors; `up` only for gated forms.
-Num emitActivation(KernelBuilder &b, Activation activation, Num gate,
-                   std::optional<Num> up, Num alpha, Num limit);
+Num emitActivation(KernelBuilder &b, Activation activation, Num gate, std::optional<Num> up, Num alpha, Num limit);
 
 } // namespace mlir::moe::cpu
 

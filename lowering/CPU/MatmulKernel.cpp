@@ -32,17 +32,13 @@ static constexpr int64_t fewRows = 4;
 /// typical L2.
 static constexpr int64_t panelBytes = 256 << 10;
 
-int64_t MatmulKernel::tile(const CpuTarget &target, bool many) {
-  return many ? target.lanes * target.tileVectors : 32;
-}
+int64_t MatmulKernel::tile(const CpuTarget &target, bool many) { return many ? target.lanes * target.tileVectors : 32; }
 
 bool MatmulKernel::dots(const CpuTarget &target) const {
   return target.bf16Dot && x.isBF16() && weight.isBF16() && !kOdd;
 }
 
-int64_t MatmulKernel::kStep(const CpuTarget &target) const {
-  return dots(target) ? 2 * target.lanes : target.lanes;
-}
+int64_t MatmulKernel::kStep(const CpuTarget &target) const { return dots(target) ? 2 * target.lanes : target.lanes; }
 
 std::string MatmulKernel::name() const {
   std::string name = experts ? "experts" : "linear";
@@ -86,12 +82,9 @@ struct Segment {
 class MatmulEmitter {
 public:
   MatmulEmitter(const MatmulKernel &kernel, KernelBuilder &b)
-      : kernel(kernel), b(b), lanes(b.lanes), dots(kernel.dots(b.target)),
-        kStep(kernel.kStep(b.target)),
-        tile(MatmulKernel::tile(b.target, kernel.many)), vectors(tile / lanes),
-        tokens(b.target.tileTokens),
-        panelType(dots ? Type(b.getBF16Type()) : b.f32()),
-        panelK(panelBytes / (tile * (dots ? 2 : 4))) {}
+      : kernel(kernel), b(b), lanes(b.lanes), dots(kernel.dots(b.target)), kStep(kernel.kStep(b.target)),
+        tile(MatmulKernel::tile(b.target, kernel.many)), vectors(tile / lanes), tokens(b.target.tileTokens),
+        panelType(dots ? Type(b.getBF16Type()) : b.f32()), panelK(panelBytes / (tile * (dots ? 2 : 4))) {}
 
   void emit();
 
@@ -166,8 +159,7 @@ void MatmulEmitter::emitDense() {
     alpha = b.splat(b.nextFloat());
     limit = b.splat(b.nextFloat());
   }
-  Int chunks =
-      kernel.many ? b.ceilDiv(rows, b.i64(MatmulKernel::chunkRows)) : b.i64(1);
+  Int chunks = kernel.many ? b.ceilDiv(rows, b.i64(MatmulKernel::chunkRows)) : b.i64(1);
   Int index = b.workgroup / chunks, chunk = b.workgroup % chunks;
   // Which segment this tile falls into.
   segment = all.front();
@@ -210,8 +202,7 @@ void MatmulEmitter::emitExperts() {
   b.ifThen(index < b.loadI32(active, b.i64(0)), [&] {
     Int expert = b.loadI32(active, index + 1);
     Int from = b.loadI32(offsets, expert), to = b.loadI32(offsets, expert + 1);
-    for (Value *table :
-         {&segment.weight, &segment.up, &segment.bias, &segment.upBias}) {
+    for (Value *table : {&segment.weight, &segment.up, &segment.bias, &segment.upBias}) {
       if (*table) {
         *table = b.loadPointer(*table, expert);
       }
@@ -223,9 +214,8 @@ void MatmulEmitter::emitExperts() {
     b.ifElse(
         to - from < b.i64(fewRows), [&] { few(from, to, n0); },
         [&] {
-          b.loop(from, to, MatmulKernel::chunkRows, [&](Int r) {
-            many(r, b.min(r + MatmulKernel::chunkRows, to), n0);
-          });
+          b.loop(from, to, MatmulKernel::chunkRows,
+                 [&](Int r) { many(r, b.min(r + MatmulKernel::chunkRows, to), n0); });
         });
   });
 }
@@ -235,9 +225,7 @@ Value MatmulEmitter::inputRow(Int r) {
   return b.at(x, row * k, kernel.x);
 }
 
-Int MatmulEmitter::outputRow(Int r) {
-  return kernel.experts && !kernel.tokenRows ? b.loadI32(slots, r) : r;
-}
+Int MatmulEmitter::outputRow(Int r) { return kernel.experts && !kernel.tokenRows ? b.loadI32(slots, r) : r; }
 
 /// Bias, activation, residual and the store of `lanes` outputs from column `n`
 /// on.
@@ -247,11 +235,9 @@ void MatmulEmitter::finish(Num value, std::optional<Num> up, Int r, Int n) {
     count = segment.n - n;
   }
   if (kernel.bias) {
-    value = value + b.loadVec(b.at(segment.bias, n, kernel.bias), kernel.bias,
-                              lanes, count);
+    value = value + b.loadVec(b.at(segment.bias, n, kernel.bias), kernel.bias, lanes, count);
     if (up) {
-      up = *up + b.loadVec(b.at(segment.upBias, n, kernel.bias), kernel.bias,
-                           lanes, count);
+      up = *up + b.loadVec(b.at(segment.upBias, n, kernel.bias), kernel.bias, lanes, count);
     }
   }
   if (kernel.activation) {
@@ -259,16 +245,14 @@ void MatmulEmitter::finish(Num value, std::optional<Num> up, Int r, Int n) {
   }
   Int offset = outputRow(r) * segment.n + n;
   if (kernel.residual) {
-    value = b.loadVec(b.at(residual, offset, b.f32()), b.f32(), lanes, count) +
-            value;
+    value = b.loadVec(b.at(residual, offset, b.f32()), b.f32(), lanes, count) + value;
   }
   b.storeVec(value, b.at(segment.out, offset, kernel.out), kernel.out, count);
 }
 
 /// The products of the `lanes` weight rows from `n` on with one row of x.
 Num MatmulEmitter::dotRows(Value weight, Int n, Value xRow) {
-  constexpr int group =
-      4; // rows in flight: enough to hide the latency of the sums
+  constexpr int group = 4; // rows in flight: enough to hide the latency of the sums
   SmallVector<Value> sums;
   for (int r = 0; r < lanes; r += group) {
     SmallVector<Value> rows;
@@ -285,22 +269,19 @@ Num MatmulEmitter::dotRows(Value weight, Int n, Value xRow) {
       if (dots) {
         Value xv = b.loadRaw(b.at(xRow, i, kernel.x), kernel.x, kStep, count);
         for (int j = 0; j < group; ++j) {
-          Value w = b.loadRaw(b.at(rows[j], i, kernel.weight), kernel.weight,
-                              kStep, count);
+          Value w = b.loadRaw(b.at(rows[j], i, kernel.weight), kernel.weight, kStep, count);
           next.push_back(b.dotBf16(xv, w, {&b, carried[j]}));
         }
         return next;
       }
       Num xv = b.loadVec(b.at(xRow, i, kernel.x), kernel.x, kStep, count);
       for (int j = 0; j < group; ++j) {
-        Num w = b.loadVec(b.at(rows[j], i, kernel.weight), kernel.weight, kStep,
-                          count);
+        Num w = b.loadVec(b.at(rows[j], i, kernel.weight), kernel.weight, kStep, count);
         next.push_back(b.fma(xv, w, {&b, carried[j]}));
       }
       return next;
     };
-    llvm::append_range(sums,
-                       b.overVectors(k, kStep, kernel.kDivisible, zeros, step));
+    llvm::append_range(sums, b.overVectors(k, kStep, kernel.kDivisible, zeros, step));
   }
   return b.reduceTransposed(sums);
 }
@@ -323,8 +304,7 @@ void MatmulEmitter::few(Int firstRow, Int lastRow, Int n0) {
 /// Transposes rows [n0, n0 + tile) x columns [k0, k0 + kc) into scratch:
 /// [k][tile] f32, or [k / 2][tile] pairs of bf16.
 void MatmulEmitter::pack(Value weight, Int n0, Int k0, Int kc) {
-  Type cell = dots ? Type(b.getI32Type())
-                   : b.f32(); // what a lane holds: a pair of bf16 or one f32
+  Type cell = dots ? Type(b.getI32Type()) : b.f32(); // what a lane holds: a pair of bf16 or one f32
   for (int64_t v = 0; v < vectors; ++v) {
     SmallVector<Value> rows;
     for (int r = 0; r < lanes; ++r) {
@@ -334,79 +314,64 @@ void MatmulEmitter::pack(Value weight, Int n0, Int k0, Int kc) {
       }
       rows.push_back(b.at(weight, row * k + k0, kernel.weight));
     }
-    b.overVectors(
-        kc, kStep, kernel.kDivisible, [&](Int i, std::optional<Int> count) {
-          SmallVector<Value> block;
-          for (Value row : rows) {
-            Value pointer = b.at(row, i, kernel.weight);
-            if (dots) {
-              Value raw = b.loadRaw(pointer, kernel.weight, kStep, count);
-              block.push_back(
-                  vector::BitCastOp::create(b, b.vec(cell, lanes), raw));
-            } else {
-              block.push_back(b.loadVec(pointer, kernel.weight, kStep, count));
-            }
-          }
-          b.transpose(block);
-          Int firstCell = dots ? i / 2 : i;
-          for (int64_t j = 0; j < lanes; ++j) {
-            b.store(block[j],
-                    b.at(b.scratch, (firstCell + j) * tile + v * lanes, cell));
-          }
-        });
+    b.overVectors(kc, kStep, kernel.kDivisible, [&](Int i, std::optional<Int> count) {
+      SmallVector<Value> block;
+      for (Value row : rows) {
+        Value pointer = b.at(row, i, kernel.weight);
+        if (dots) {
+          Value raw = b.loadRaw(pointer, kernel.weight, kStep, count);
+          block.push_back(vector::BitCastOp::create(b, b.vec(cell, lanes), raw));
+        } else {
+          block.push_back(b.loadVec(pointer, kernel.weight, kStep, count));
+        }
+      }
+      b.transpose(block);
+      Int firstCell = dots ? i / 2 : i;
+      for (int64_t j = 0; j < lanes; ++j) {
+        b.store(block[j], b.at(b.scratch, (firstCell + j) * tile + v * lanes, cell));
+      }
+    });
   }
 }
 
 /// sums[r - firstRow] += x[r, k0 .. k0 + kc) * panel, for every row r; rows
 /// beyond the last repeat it into padding.
-void MatmulEmitter::multiply(Value sums, Int firstRow, Int lastRow, Int k0,
-                             Int kc) {
+void MatmulEmitter::multiply(Value sums, Int firstRow, Int lastRow, Int k0, Int kc) {
   b.loop(firstRow, lastRow, tokens, [&](Int r) {
     SmallVector<Value> rows, initial;
     for (int64_t t = 0; t < tokens; ++t) {
       rows.push_back(b.at(inputRow(b.min(r + t, lastRow - 1)), k0, kernel.x));
     }
     Value sumsAt = b.at(sums, (r - firstRow) * tile, b.f32());
-    auto sumPointer = [&](int64_t t, int64_t v) {
-      return b.at(sumsAt, b.i64(t * tile + v * lanes), b.f32());
-    };
+    auto sumPointer = [&](int64_t t, int64_t v) { return b.at(sumsAt, b.i64(t * tile + v * lanes), b.f32()); };
     for (int64_t t = 0; t < tokens; ++t) {
       for (int64_t v = 0; v < vectors; ++v) {
         initial.push_back(b.load(sumPointer(t, v), b.vecF32()));
       }
     }
     Int steps = dots ? kc / 2 : kc;
-    SmallVector<Value> result =
-        b.loop(b.i64(0), steps, 1, initial, [&](Int i, ValueRange carried) {
-          SmallVector<Value> panel, next;
-          for (int64_t v = 0; v < vectors; ++v) {
-            Value pointer = b.at(b.scratch, i * tile + v * lanes,
-                                 dots ? Type(b.getI32Type()) : b.f32());
-            panel.push_back(
-                b.load(pointer, dots ? b.vec(panelType, kStep) : b.vecF32()));
-          }
-          for (int64_t t = 0; t < tokens; ++t) {
-            Value broadcast;
-            if (dots) {
-              Value pair =
-                  b.load(b.at(rows[t], i, b.getI32Type()), b.getI32Type());
-              Value pairs = vector::BroadcastOp::create(
-                  b, b.vec(b.getI32Type(), lanes), pair);
-              broadcast = vector::BitCastOp::create(
-                  b, b.vec(b.getBF16Type(), kStep), pairs);
-            } else {
-              broadcast =
-                  b.splat(b.loadScalar(b.at(rows[t], i, kernel.x), kernel.x));
-            }
-            for (int64_t v = 0; v < vectors; ++v) {
-              Num sum{&b, carried[t * vectors + v]};
-              next.push_back(dots
-                                 ? b.dotBf16(broadcast, panel[v], sum)
-                                 : b.fma({&b, broadcast}, {&b, panel[v]}, sum));
-            }
-          }
-          return next;
-        });
+    SmallVector<Value> result = b.loop(b.i64(0), steps, 1, initial, [&](Int i, ValueRange carried) {
+      SmallVector<Value> panel, next;
+      for (int64_t v = 0; v < vectors; ++v) {
+        Value pointer = b.at(b.scratch, i * tile + v * lanes, dots ? Type(b.getI32Type()) : b.f32());
+        panel.push_back(b.load(pointer, dots ? b.vec(panelType, kStep) : b.vecF32()));
+      }
+      for (int64_t t = 0; t < tokens; ++t) {
+        Value broadcast;
+        if (dots) {
+          Value pair = b.load(b.at(rows[t], i, b.getI32Type()), b.getI32Type());
+          Value pairs = vector::BroadcastOp::create(b, b.vec(b.getI32Type(), lanes), pair);
+          broadcast = vector::BitCastOp::create(b, b.vec(b.getBF16Type(), kStep), pairs);
+        } else {
+          broadcast = b.splat(b.loadScalar(b.at(rows[t], i, kernel.x), kernel.x));
+        }
+        for (int64_t v = 0; v < vectors; ++v) {
+          Num sum{&b, carried[t * vectors + v]};
+          next.push_back(dots ? b.dotBf16(broadcast, panel[v], sum) : b.fma({&b, broadcast}, {&b, panel[v]}, sum));
+        }
+      }
+      return next;
+    });
     for (int64_t t = 0; t < tokens; ++t) {
       for (int64_t v = 0; v < vectors; ++v) {
         b.store(result[t * vectors + v], sumPointer(t, v));
@@ -422,11 +387,9 @@ void MatmulEmitter::many(Int firstRow, Int lastRow, Int n0) {
   const int64_t sumRows = MatmulKernel::chunkRows + tokens;
   SmallVector<Value> sums;
   for (int64_t i = 0; i < (kernel.gated ? 2 : 1); ++i) {
-    sums.push_back(
-        b.atBytes(b.scratch, b.i64(panelSize + i * sumRows * tile * 4)));
+    sums.push_back(b.atBytes(b.scratch, b.i64(panelSize + i * sumRows * tile * 4)));
     Int cells = (lastRow - firstRow + tokens) * tile;
-    b.loop(b.i64(0), cells, lanes,
-           [&](Int c) { b.store(b.number(0.0), b.at(sums[i], c, b.f32())); });
+    b.loop(b.i64(0), cells, lanes, [&](Int c) { b.store(b.number(0.0), b.at(sums[i], c, b.f32())); });
   }
   b.loop(b.i64(0), k, panelK, [&](Int k0) {
     Int kc = b.min(b.i64(panelK), k - k0);
@@ -439,9 +402,7 @@ void MatmulEmitter::many(Int firstRow, Int lastRow, Int n0) {
   b.loop(firstRow, lastRow, 1, [&](Int r) {
     b.loop(n0, end, lanes, [&](Int n) {
       auto sumAt = [&](Value base) {
-        return Num{&b,
-                   b.load(b.at(base, (r - firstRow) * tile + (n - n0), b.f32()),
-                          b.vecF32())};
+        return Num{&b, b.load(b.at(base, (r - firstRow) * tile + (n - n0), b.f32()), b.vecF32())};
       };
       std::optional<Num> up;
       if (kernel.gated) {
@@ -452,6 +413,4 @@ void MatmulEmitter::many(Int firstRow, Int lastRow, Int n0) {
   });
 }
 
-void MatmulKernel::emit(KernelBuilder &b) const {
-  MatmulEmitter(*this, b).emit();
-}
+void MatmulKernel::emit(KernelBuilder &b) const { MatmulEmitter(*this, b).emit(); }

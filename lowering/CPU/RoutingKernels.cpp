@@ -21,8 +21,7 @@ namespace {
 
 class RouteEmitter {
 public:
-  RouteEmitter(const RouteKernel &kernel, KernelBuilder &b)
-      : kernel(kernel), b(b) {}
+  RouteEmitter(const RouteKernel &kernel, KernelBuilder &b) : kernel(kernel), b(b) {}
   void emit();
 
 private:
@@ -49,32 +48,23 @@ private:
 
 Num RouteEmitter::loadFilled(Value base, Int i, Int count, double fill) {
   Value n = arith::IndexCastOp::create(b, b.getIndexType(), (count - i).value);
-  Value mask =
-      vector::CreateMaskOp::create(b, b.vec(b.getI1Type(), b.lanes), n);
-  return b.select(mask, b.loadVec(b.at(base, i, b.f32()), b.f32(), b.lanes),
-                  b.number(fill));
+  Value mask = vector::CreateMaskOp::create(b, b.vec(b.getI1Type(), b.lanes), n);
+  return b.select(mask, b.loadVec(b.at(base, i, b.f32()), b.f32(), b.lanes), b.number(fill));
 }
 
 void RouteEmitter::softmax(Value base, Int count) {
-  SmallVector<Value> top =
-      b.loop(b.i64(0), count, b.lanes, ValueRange{b.number(-FLT_MAX)},
-             [&](Int i, ValueRange c) {
-               return SmallVector<Value>{
-                   b.max(loadFilled(base, i, count, -FLT_MAX), {&b, c[0]})};
-             });
-  Num largest = b.splat(b.reduceMax({&b, top[0]}));
-  SmallVector<Value> sum =
-      b.loop(b.i64(0), count, b.lanes, ValueRange{b.number(0.0)},
-             [&](Int i, ValueRange c) {
-               Num p = b.exp(loadFilled(base, i, count, -INFINITY) - largest);
-               b.store(p, b.at(base, i, b.f32()));
-               return SmallVector<Value>{Num{&b, c[0]} + p};
-             });
-  Num total = b.splat(b.reduceAdd({&b, sum[0]}));
-  b.loop(b.i64(0), count, b.lanes, [&](Int i) {
-    b.store(b.loadVec(b.at(base, i, b.f32()), b.f32(), b.lanes) / total,
-            b.at(base, i, b.f32()));
+  SmallVector<Value> top = b.loop(b.i64(0), count, b.lanes, ValueRange{b.number(-FLT_MAX)}, [&](Int i, ValueRange c) {
+    return SmallVector<Value>{b.max(loadFilled(base, i, count, -FLT_MAX), {&b, c[0]})};
   });
+  Num largest = b.splat(b.reduceMax({&b, top[0]}));
+  SmallVector<Value> sum = b.loop(b.i64(0), count, b.lanes, ValueRange{b.number(0.0)}, [&](Int i, ValueRange c) {
+    Num p = b.exp(loadFilled(base, i, count, -INFINITY) - largest);
+    b.store(p, b.at(base, i, b.f32()));
+    return SmallVector<Value>{Num{&b, c[0]} + p};
+  });
+  Num total = b.splat(b.reduceAdd({&b, sum[0]}));
+  b.loop(b.i64(0), count, b.lanes,
+         [&](Int i) { b.store(b.loadVec(b.at(base, i, b.f32()), b.f32(), b.lanes) / total, b.at(base, i, b.f32())); });
 }
 
 Int RouteEmitter::argmax(Value base, Int from, Int to) {
@@ -83,41 +73,30 @@ Int RouteEmitter::argmax(Value base, Int from, Int to) {
   for (int i = 0; i < b.lanes; ++i) {
     lane[i] = i;
   }
-  Value lanes = arith::ConstantOp::create(
-      b, (TypedAttr)DenseElementsAttr::get(ints, ArrayRef<int32_t>(lane)));
+  Value lanes = arith::ConstantOp::create(b, (TypedAttr)DenseElementsAttr::get(ints, ArrayRef<int32_t>(lane)));
   auto indices = [&](Int i) -> Value {
-    return arith::AddIOp::create(
-        b, lanes, vector::BroadcastOp::create(b, ints, b.toI32(i)));
+    return arith::AddIOp::create(b, lanes, vector::BroadcastOp::create(b, ints, b.toI32(i)));
   };
   Num first = loadFilled(base, from, to, -INFINITY);
   SmallVector<Value> best =
-      b.loop(from + b.lanes, to, b.lanes, ValueRange{first, indices(from)},
-             [&](Int i, ValueRange c) {
-               Num value = loadFilled(base, i, to, -INFINITY);
-               Value larger = arith::CmpFOp::create(
-                   b, arith::CmpFPredicate::OGT, value, c[0]);
-               return SmallVector<Value>{
-                   b.select(larger, value, {&b, c[0]}),
-                   arith::SelectOp::create(b, larger, indices(i), c[1])};
-             });
+      b.loop(from + b.lanes, to, b.lanes, ValueRange{first, indices(from)}, [&](Int i, ValueRange c) {
+        Num value = loadFilled(base, i, to, -INFINITY);
+        Value larger = arith::CmpFOp::create(b, arith::CmpFPredicate::OGT, value, c[0]);
+        return SmallVector<Value>{b.select(larger, value, {&b, c[0]}),
+                                  arith::SelectOp::create(b, larger, indices(i), c[1])};
+      });
   Num largest = b.splat(b.reduceMax({&b, best[0]}));
-  Value equal =
-      arith::CmpFOp::create(b, arith::CmpFPredicate::OEQ, best[0], largest);
-  Value none = arith::ConstantOp::create(
-      b, (TypedAttr)DenseElementsAttr::get(ints, int32_t(INT32_MAX)));
+  Value equal = arith::CmpFOp::create(b, arith::CmpFPredicate::OEQ, best[0], largest);
+  Value none = arith::ConstantOp::create(b, (TypedAttr)DenseElementsAttr::get(ints, int32_t(INT32_MAX)));
   Value candidates = arith::SelectOp::create(b, equal, best[1], none);
-  Value lowest =
-      vector::ReductionOp::create(b, vector::CombiningKind::MINSI, candidates);
+  Value lowest = vector::ReductionOp::create(b, vector::CombiningKind::MINSI, candidates);
   return b.fromI32(lowest);
 }
 
 Num RouteEmitter::sumOf(Value base, Int count) {
-  SmallVector<Value> sum =
-      b.loop(b.i64(0), count, b.lanes, ValueRange{b.number(0.0)},
-             [&](Int i, ValueRange c) {
-               return SmallVector<Value>{Num{&b, c[0]} +
-                                         loadFilled(base, i, count, 0.0)};
-             });
+  SmallVector<Value> sum = b.loop(b.i64(0), count, b.lanes, ValueRange{b.number(0.0)}, [&](Int i, ValueRange c) {
+    return SmallVector<Value>{Num{&b, c[0]} + loadFilled(base, i, count, 0.0)};
+  });
   return b.reduceAdd({&b, sum[0]});
 }
 
@@ -142,19 +121,14 @@ void RouteEmitter::limitGroups() {
   // A kept group is marked in a second array and hidden from the next pass.
   b.loop(b.i64(0), keep, 1, [&](Int) {
     Int g = argmax(groupScores, b.i64(0), groups);
-    b.storeScalar(b.number(-INFINITY, b.f32()), b.at(groupScores, g, b.f32()),
-                  b.f32());
-    b.storeScalar(b.number(1.0, b.f32()),
-                  b.at(groupScores, groups + g, b.f32()), b.f32());
+    b.storeScalar(b.number(-INFINITY, b.f32()), b.at(groupScores, g, b.f32()), b.f32());
+    b.storeScalar(b.number(1.0, b.f32()), b.at(groupScores, groups + g, b.f32()), b.f32());
   });
   b.loop(b.i64(0), e, 1, [&](Int i) {
-    Num mark =
-        b.loadScalar(b.at(groupScores, groups + i / size, b.f32()), b.f32());
-    Value out = arith::CmpFOp::create(b, arith::CmpFPredicate::OEQ, mark.value,
-                                      b.number(0.0, b.f32()).value);
+    Num mark = b.loadScalar(b.at(groupScores, groups + i / size, b.f32()), b.f32());
+    Value out = arith::CmpFOp::create(b, arith::CmpFPredicate::OEQ, mark.value, b.number(0.0, b.f32()).value);
     Num value = b.loadScalar(choiceAt(i), b.f32());
-    b.storeScalar(b.select(out, b.number(-INFINITY, b.f32()), value),
-                  choiceAt(i), b.f32());
+    b.storeScalar(b.select(out, b.number(-INFINITY, b.f32()), value), choiceAt(i), b.f32());
   });
 }
 
@@ -189,25 +163,21 @@ void RouteEmitter::emit() {
   b.overVectors(e, b.lanes, false, [&](Int i, std::optional<Int> count) {
     Num choice{&b, b.load(scoreAt(i), b.vecF32())};
     if (bias) {
-      choice = choice + b.loadVec(b.at(bias, i, kernel.bias), kernel.bias,
-                                  b.lanes, count);
+      choice = choice + b.loadVec(b.at(bias, i, kernel.bias), kernel.bias, b.lanes, count);
     }
     b.store(b.max(choice, b.number(-FLT_MAX)),
             choiceAt(i)); // NaN and -inf rank last, above what is taken
   });
   if (kernel.grouped) {
-    b.loop(b.i64(0), groups * 2, 1, [&](Int g) {
-      b.storeScalar(b.number(0.0, b.f32()), b.at(groupScores, g, b.f32()),
-                    b.f32());
-    });
+    b.loop(b.i64(0), groups * 2, 1,
+           [&](Int g) { b.storeScalar(b.number(0.0, b.f32()), b.at(groupScores, g, b.f32()), b.f32()); });
     limitGroups();
   }
   b.loop(b.i64(0), k, 1, [&](Int j) {
     Int best = argmax(choices, b.i64(0), e);
     b.storeScalar(b.number(-INFINITY, b.f32()), choiceAt(best), b.f32());
     b.storeI32(best, experts, b.workgroup * k + j);
-    b.storeScalar(b.loadScalar(scoreAt(best), b.f32()),
-                  b.at(chosen, j, b.f32()), b.f32());
+    b.storeScalar(b.loadScalar(scoreAt(best), b.f32()), b.at(chosen, j, b.f32()), b.f32());
   });
   if (kernel.renormalize == Renormalize::Softmax) {
     softmax(chosen, k);
@@ -217,15 +187,13 @@ void RouteEmitter::emit() {
     factor = factor / b.splat(sumOf(chosen, k) + epsilon);
   }
   b.overVectors(k, b.lanes, false, [&](Int i, std::optional<Int> count) {
-    Num w =
-        b.loadVec(b.at(chosen, i, b.f32()), b.f32(), b.lanes, count) * factor;
+    Num w = b.loadVec(b.at(chosen, i, b.f32()), b.f32(), b.lanes, count) * factor;
     b.storeVec(w, b.at(weights, b.workgroup * k + i, b.f32()), b.f32(), count);
   });
 }
 
 std::string RouteKernel::name() const {
-  std::string name = "route_" + stringifyScore(score).str() + "_" +
-                     stringifyRenormalize(renormalize).str();
+  std::string name = "route_" + stringifyScore(score).str() + "_" + stringifyRenormalize(renormalize).str();
   if (bias) {
     name += "_bias_" + typeName(bias);
   }
@@ -235,9 +203,7 @@ std::string RouteKernel::name() const {
   return name;
 }
 
-void RouteKernel::emit(KernelBuilder &b) const {
-  RouteEmitter(*this, b).emit();
-}
+void RouteKernel::emit(KernelBuilder &b) const { RouteEmitter(*this, b).emit(); }
 
 // Counts are taken in offsets[e + 1]; the prefix sum turns each into the start
 // of expert e; placing a slot moves it on, so that at the end it is the end of
@@ -245,8 +211,7 @@ void RouteKernel::emit(KernelBuilder &b) const {
 void SortByExpertKernel::emit(KernelBuilder &b) const {
   Value experts = b.nextPointer();
   Int rows = b.nextInt(), e = b.nextInt(), k = b.nextInt();
-  Value active = b.nextPointer(), offsets = b.nextPointer(),
-        slots = b.nextPointer(), counts = b.nextPointer();
+  Value active = b.nextPointer(), offsets = b.nextPointer(), slots = b.nextPointer(), counts = b.nextPointer();
   Int zero = b.i64(0), slotCount = rows * k;
   b.loop(zero, e + 1, 1, [&](Int i) { b.storeI32(zero, offsets, i); });
   auto whenRouted = [&](Int slot, llvm::function_ref<void(Int)> then) {
@@ -254,25 +219,20 @@ void SortByExpertKernel::emit(KernelBuilder &b) const {
     b.ifThen(b.i64(-1) < expert, [&] { then(expert); });
   };
   b.loop(zero, slotCount, 1, [&](Int slot) {
-    whenRouted(slot, [&](Int expert) {
-      b.storeI32(b.loadI32(offsets, expert + 1) + 1, offsets, expert + 1);
-    });
+    whenRouted(slot, [&](Int expert) { b.storeI32(b.loadI32(offsets, expert + 1) + 1, offsets, expert + 1); });
   });
-  SmallVector<Value> found = b.loop(
-      zero, e, 1, ValueRange{zero, zero}, [&](Int i, ValueRange carried) {
-        Int start{&b, carried[0]}, n{&b, carried[1]};
-        Int count = b.loadI32(offsets, i + 1);
-        Value total = b.at(counts, i, b.getI64Type());
-        b.store((Int{&b, b.load(total, b.getI64Type())} + count), total);
-        b.storeI32(
-            i, active,
-            n + 1); // overwritten by the next expert unless this one has work
-        // offsets[i + 1] becomes the start of expert i while slots are placed,
-        // and its end thereafter.
-        b.storeI32(start, offsets, i + 1);
-        return SmallVector<Value>{start + count,
-                                  n + b.select(zero < count, b.i64(1), zero)};
-      });
+  SmallVector<Value> found = b.loop(zero, e, 1, ValueRange{zero, zero}, [&](Int i, ValueRange carried) {
+    Int start{&b, carried[0]}, n{&b, carried[1]};
+    Int count = b.loadI32(offsets, i + 1);
+    Value total = b.at(counts, i, b.getI64Type());
+    b.store((Int{&b, b.load(total, b.getI64Type())} + count), total);
+    b.storeI32(i, active,
+               n + 1); // overwritten by the next expert unless this one has work
+    // offsets[i + 1] becomes the start of expert i while slots are placed,
+    // and its end thereafter.
+    b.storeI32(start, offsets, i + 1);
+    return SmallVector<Value>{start + count, n + b.select(zero < count, b.i64(1), zero)};
+  });
   b.storeI32({&b, found[1]}, active, zero);
   b.loop(zero, slotCount, 1, [&](Int slot) {
     whenRouted(slot, [&](Int expert) {

@@ -28,9 +28,7 @@ namespace mlir::moe::cpu::test {
 /// A tensor in one of the storage types; values are kept as the storage type
 /// rounds them.
 struct Tensor {
-  Tensor(Type type, int64_t size)
-      : type(type), bytes(type.getIntOrFloatBitWidth() / 8),
-        data(size * bytes) {}
+  Tensor(Type type, int64_t size) : type(type), bytes(type.getIntOrFloatBitWidth() / 8), data(size * bytes) {}
 
   static float widen(uint16_t bits) {
     uint32_t wide = uint32_t(bits) << 16;
@@ -84,9 +82,7 @@ inline uint64_t word(float value) {
   std::memcpy(&bits, &value, 4);
   return bits;
 }
-template <typename T> uint64_t word(const std::vector<T> &values) {
-  return reinterpret_cast<uint64_t>(values.data());
-}
+template <typename T> uint64_t word(const std::vector<T> &values) { return reinterpret_cast<uint64_t>(values.data()); }
 inline uint64_t word(int64_t value) { return static_cast<uint64_t>(value); }
 inline uint64_t word(const Tensor &tensor) { return tensor.word(); }
 
@@ -95,9 +91,7 @@ inline std::vector<const CpuTarget *> runnableTargets() {
   std::vector<const CpuTarget *> result;
   llvm::StringMap<bool> features = llvm::sys::getHostCPUFeatures();
   for (const CpuTarget &target : allTargets()) {
-    if (llvm::all_of(target.cpuid, [&](StringRef feature) {
-          return features.lookup(feature);
-        })) {
+    if (llvm::all_of(target.cpuid, [&](StringRef feature) { return features.lookup(feature); })) {
       result.push_back(&target);
     }
   }
@@ -122,28 +116,23 @@ protected:
   }
 
   /// Runs `kernel` for `workgroups` workgroups in a shuffled order.
-  template <typename Kernel>
-  void run(const Kernel &kernel, int64_t workgroups,
-           std::vector<uint64_t> arguments) {
+  template <typename Kernel> void run(const Kernel &kernel, int64_t workgroups, std::vector<uint64_t> arguments) {
     KernelLibrary library(&context, target);
     std::string name = library.use(kernel);
     FailureOr<std::string> blob = library.compile();
     ASSERT_TRUE(succeeded(blob)) << name;
     char path[] = "/tmp/moe-kernel-test-XXXXXX";
     int file = mkstemp(path);
-    ASSERT_EQ(write(file, blob->data(), blob->size()),
-              static_cast<ssize_t>(blob->size()));
+    ASSERT_EQ(write(file, blob->data(), blob->size()), static_cast<ssize_t>(blob->size()));
     close(file);
     void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     unlink(path);
     ASSERT_NE(handle, nullptr) << dlerror();
-    auto function =
-        reinterpret_cast<moert_cpu_kernel>(dlsym(handle, name.c_str()));
+    auto function = reinterpret_cast<moert_cpu_kernel>(dlsym(handle, name.c_str()));
     ASSERT_NE(function, nullptr) << name;
     // Nothing may rely on clean scratch, or on any order.
     scratch.assign(MOERT_KERNEL_SCRATCH / sizeof(float) + 16, std::nanf(""));
-    void *aligned = reinterpret_cast<void *>(
-        (reinterpret_cast<uintptr_t>(scratch.data()) + 63) / 64 * 64);
+    void *aligned = reinterpret_cast<void *>((reinterpret_cast<uintptr_t>(scratch.data()) + 63) / 64 * 64);
     std::vector<int64_t> order(workgroups);
     for (int64_t i = 0; i < workgroups; ++i) {
       order[i] = i;
@@ -157,15 +146,14 @@ protected:
 
   /// |actual - expected| <= absolute + relative * |expected| for every element;
   /// NaN fails.
-  void expectNear(const Tensor &actual, const std::vector<double> &expected,
-                  double absolute, double relative) {
+  void expectNear(const Tensor &actual, const std::vector<double> &expected, double absolute, double relative) {
     ASSERT_EQ(actual.size(), static_cast<int64_t>(expected.size()));
     int shown = 0;
     for (int64_t i = 0; i < actual.size() && shown < 5; ++i) {
       double bound = absolute + relative * std::abs(expected[i]);
       if (!(std::abs(actual[i] - expected[i]) <= bound)) {
-        ADD_FAILURE() << "element " << i << ": got " << actual[i]
-                      << ", expected " << expected[i] << " within " << bound;
+        ADD_FAILURE() << "element " << i << ": got " << actual[i] << ", expected " << expected[i] << " within "
+                      << bound;
         ++shown;
       }
     }

@@ -17,8 +17,7 @@ namespace {
 
 class MatmulTest : public KernelTest {
 protected:
-  MatmulKernel configure(Type x, Type weight, Type out, bool many, int64_t k,
-                         int64_t n) {
+  MatmulKernel configure(Type x, Type weight, Type out, bool many, int64_t k, int64_t n) {
     MatmulKernel kernel;
     kernel.x = x;
     kernel.weight = weight;
@@ -33,28 +32,23 @@ protected:
 
   static double silu(double x) { return x / (1 + std::exp(-x)); }
 
-  void checkLinear(Type x, Type weight, Type out, bool many, int64_t rows,
-                   int64_t k, int64_t n, bool bias, bool residual) {
-    SCOPED_TRACE(testing::Message() << "rows " << rows << " k " << k << " n "
-                                    << n << " many " << many);
+  void checkLinear(Type x, Type weight, Type out, bool many, int64_t rows, int64_t k, int64_t n, bool bias,
+                   bool residual) {
+    SCOPED_TRACE(testing::Message() << "rows " << rows << " k " << k << " n " << n << " many " << many);
     MatmulKernel kernel = configure(x, weight, out, many, k, n);
     kernel.bias = bias ? weight : Type();
     kernel.residual = residual;
-    Tensor xs = random(x, rows * k), ws = random(weight, n * k),
-           bs = random(weight, n), base = random(f32, rows * n);
+    Tensor xs = random(x, rows * k), ws = random(weight, n * k), bs = random(weight, n), base = random(f32, rows * n);
     Tensor ys(out, rows * n);
-    std::vector<uint64_t> arguments{word(xs), word(k), word(rows),
-                                    word(ws), word(n), word(ys)};
+    std::vector<uint64_t> arguments{word(xs), word(k), word(rows), word(ws), word(n), word(ys)};
     if (bias) {
       arguments.push_back(word(bs));
     }
     if (residual) {
       arguments.push_back(word(base));
     }
-    int64_t tiles =
-        (n + kernel.tile(target, many) - 1) / kernel.tile(target, many);
-    int64_t chunks =
-        many ? (rows + kernel.chunkRows - 1) / kernel.chunkRows : 1;
+    int64_t tiles = (n + kernel.tile(target, many) - 1) / kernel.tile(target, many);
+    int64_t chunks = many ? (rows + kernel.chunkRows - 1) / kernel.chunkRows : 1;
     run(kernel, tiles * chunks, arguments);
     std::vector<double> expected(rows * n);
     for (int64_t r = 0; r < rows; ++r) {
@@ -111,16 +105,14 @@ TEST_P(MatmulTest, SegmentsShareX) {
       tiles += (n + kernel.tile(target, many) - 1) / kernel.tile(target, many);
     }
     for (int i = 0; i < 3; ++i) {
-      arguments.insert(arguments.end(),
-                       {word(ws[i]), word(sizes[i]), word(ys[i])});
+      arguments.insert(arguments.end(), {word(ws[i]), word(sizes[i]), word(ys[i])});
     }
     run(kernel, tiles, arguments);
     for (int s = 0; s < 3; ++s) {
       std::vector<double> expected(rows * sizes[s]);
       for (int64_t i = 0; i < rows * sizes[s]; ++i) {
         for (int64_t j = 0; j < k; ++j) {
-          expected[i] +=
-              double(xs[i / sizes[s] * k + j]) * ws[s][i % sizes[s] * k + j];
+          expected[i] += double(xs[i / sizes[s] * k + j]) * ws[s][i % sizes[s] * k + j];
         }
       }
       expectNear(ys[s], expected, 1e-6 * k, relative(bf16));
@@ -150,8 +142,7 @@ TEST_P(MatmulTest, Experts) {
         }
         offsets.push_back(static_cast<int32_t>(slots.size()));
       }
-      Tensor xs = random(bf16, tokens * h), hidden(bf16, tokens * topK * width),
-             ys(f32, tokens * topK * h);
+      Tensor xs = random(bf16, tokens * h), hidden(bf16, tokens * topK * width), ys(f32, tokens * topK * h);
       std::vector<Tensor> gate, up, down, upBias;
       std::vector<uint64_t> gateTable, upTable, downTable, biasTable;
       for (int i = 0; i < e; ++i) {
@@ -171,27 +162,21 @@ TEST_P(MatmulTest, Experts) {
       first.gated = gated;
       first.activation = Activation::Silu;
       first.bias = bf16;
-      std::vector<uint64_t> arguments{word(xs),      word(h),     word(active),
-                                      word(offsets), word(slots), word(topK)};
+      std::vector<uint64_t> arguments{word(xs), word(h), word(active), word(offsets), word(slots), word(topK)};
       arguments.push_back(word(gated ? gateTable : upTable));
       if (gated) {
         arguments.push_back(word(upTable));
       }
-      arguments.insert(arguments.end(),
-                       {word(width), word(hidden), word(biasTable)});
+      arguments.insert(arguments.end(), {word(width), word(hidden), word(biasTable)});
       if (gated) {
         arguments.push_back(word(biasTable));
       }
-      run(first,
-          e * ((width + first.tile(target, many) - 1) /
-               first.tile(target, many)),
-          arguments);
+      run(first, e * ((width + first.tile(target, many) - 1) / first.tile(target, many)), arguments);
       MatmulKernel second = configure(bf16, bf16, f32, many, width, h);
       second.experts = true;
-      run(second,
-          e * ((h + second.tile(target, many) - 1) / second.tile(target, many)),
-          {word(hidden), word(width), word(active), word(offsets), word(slots),
-           word(topK), word(downTable), word(h), word(ys)});
+      run(second, e * ((h + second.tile(target, many) - 1) / second.tile(target, many)),
+          {word(hidden), word(width), word(active), word(offsets), word(slots), word(topK), word(downTable), word(h),
+           word(ys)});
       std::vector<double> expected(tokens * topK * h);
       for (int64_t slot = 0; slot < tokens * topK; ++slot) {
         int expert = expertOf[slot];
@@ -217,12 +202,10 @@ TEST_P(MatmulTest, Experts) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Targets, MatmulTest,
-                         ::testing::ValuesIn(runnableTargets()),
-                         [](const auto &info) {
-                           std::string name = info.param->name.str();
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Targets, MatmulTest, ::testing::ValuesIn(runnableTargets()), [](const auto &info) {
+  std::string name = info.param->name.str();
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+});
 
 } // namespace

@@ -15,42 +15,32 @@ class RowKernelsTest : public KernelTest {
 protected:
   /// Attention over a cache that the test fills; tokens of three sequences in
   /// one batch.
-  void checkAttention(Type type, bool many, int64_t d, int64_t g,
-                      int64_t perHead, int64_t window, bool sinks) {
-    SCOPED_TRACE(testing::Message() << "d " << d << " g " << g << " many "
-                                    << many << " window " << window);
+  void checkAttention(Type type, bool many, int64_t d, int64_t g, int64_t perHead, int64_t window, bool sinks) {
+    SCOPED_TRACE(testing::Message() << "d " << d << " g " << g << " many " << many << " window " << window);
     const int64_t context = 70, sequences = 3, q = g * perHead;
     std::vector<int32_t> seq, pos;
-    for (auto [s, from, to] :
-         {std::tuple(0, 5, 6), std::tuple(1, 0, 19), std::tuple(2, 40, 67)}) {
+    for (auto [s, from, to] : {std::tuple(0, 5, 6), std::tuple(1, 0, 19), std::tuple(2, 40, 67)}) {
       for (int p = from; p < to; ++p) {
         seq.push_back(s);
         pos.push_back(p);
       }
     }
     const int64_t tokens = static_cast<int64_t>(seq.size());
-    Tensor qs = random(type, tokens * q * d),
-           keys = random(type, sequences * context * g * d),
-           values = random(type, sequences * context * g * d),
-           sink = random(bf16, q), out(type, tokens * q * d);
+    Tensor qs = random(type, tokens * q * d), keys = random(type, sequences * context * g * d),
+           values = random(type, sequences * context * g * d), sink = random(bf16, q), out(type, tokens * q * d);
     AttentionKernel kernel{type, type, sinks ? bf16 : Type(), d, d, many};
     const float scale = 1.0f / std::sqrt(static_cast<float>(d));
-    std::vector<uint64_t> arguments{word(qs),      word(seq),    word(pos),
-                                    word(keys),    word(values), word(out),
-                                    word(tokens),  word(g),      word(perHead),
-                                    word(context), word(scale),  word(window)};
+    std::vector<uint64_t> arguments{word(qs),     word(seq), word(pos),     word(keys),    word(values), word(out),
+                                    word(tokens), word(g),   word(perHead), word(context), word(scale),  word(window)};
     if (sinks) {
       arguments.push_back(word(sink));
     }
-    int64_t blocks =
-        many ? (tokens + kernel.blockTokens - 1) / kernel.blockTokens : tokens;
+    int64_t blocks = many ? (tokens + kernel.blockTokens - 1) / kernel.blockTokens : tokens;
     run(kernel, blocks * g, arguments);
     std::vector<double> expected(tokens * q * d);
     for (int64_t t = 0; t < tokens; ++t) {
       for (int64_t h = 0; h < q; ++h) {
-        auto row = [&](int64_t p) {
-          return ((seq[t] * context + p) * g + h / perHead) * d;
-        };
+        auto row = [&](int64_t p) { return ((seq[t] * context + p) * g + h / perHead) * d; };
         int64_t first = window ? std::max<int64_t>(0, pos[t] - window + 1) : 0;
         double sum = sinks ? std::exp(double(sink[h])) : 0;
         for (int64_t p = first; p <= pos[t]; ++p) {
@@ -82,22 +72,17 @@ protected:
     kernel.renormalize = renormalize;
     return kernel;
   }
-  Routing route(RouteKernel kernel, const std::vector<float> &logits,
-                const std::vector<float> &bias, int64_t e, int64_t k,
-                float epsilon = 0, float scale = 1, int64_t groups = 1,
-                int64_t keep = 1) {
+  Routing route(RouteKernel kernel, const std::vector<float> &logits, const std::vector<float> &bias, int64_t e,
+                int64_t k, float epsilon = 0, float scale = 1, int64_t groups = 1, int64_t keep = 1) {
     int64_t tokens = static_cast<int64_t>(logits.size()) / e;
-    Routing result{std::vector<int32_t>(tokens * k),
-                   std::vector<float>(tokens * k)};
+    Routing result{std::vector<int32_t>(tokens * k), std::vector<float>(tokens * k)};
     std::vector<uint64_t> arguments{word(logits)};
     if (!bias.empty()) {
       kernel.bias = f32;
       arguments.push_back(word(bias));
     }
-    arguments.insert(arguments.end(),
-                     {word(result.experts), word(result.weights), word(e),
-                      word(k), word(epsilon), word(scale), word(groups),
-                      word(keep)});
+    arguments.insert(arguments.end(), {word(result.experts), word(result.weights), word(e), word(k), word(epsilon),
+                                       word(scale), word(groups), word(keep)});
     run(kernel, tokens, arguments);
     return result;
   }
@@ -107,8 +92,7 @@ TEST_P(RowKernelsTest, RMSNorm) {
   for (int64_t n : {32, 72, 5}) {
     for (Type out : {f32, bf16}) {
       const int64_t rows = 3, groups = 2;
-      Tensor xs = random(f32, rows * groups * n, 3.0f), ws = random(bf16, n),
-             ys(out, rows * groups * n);
+      Tensor xs = random(f32, rows * groups * n, 3.0f), ws = random(bf16, n), ys(out, rows * groups * n);
       run(RMSNormKernel{f32, bf16, out, ScaleRounding::BeforeWeight}, rows,
           {word(xs), word(ws), word(ys), word(groups), word(n), word(1e-5f)});
       std::vector<double> expected;
@@ -136,15 +120,12 @@ TEST_P(RowKernelsTest, Rope) {
     const int64_t tokens = static_cast<int64_t>(pos.size());
     std::vector<float> frequencies(half), angles(tokens * 2 * half);
     for (int64_t i = 0; i < half; ++i) {
-      frequencies[i] =
-          static_cast<float>(std::pow(10000.0, -2.0 * i / (2 * half)));
+      frequencies[i] = static_cast<float>(std::pow(10000.0, -2.0 * i / (2 * half)));
     }
-    run(RopeAnglesKernel{}, tokens,
-        {word(pos), word(frequencies), word(angles), word(half), word(1.25f)});
+    run(RopeAnglesKernel{}, tokens, {word(pos), word(frequencies), word(angles), word(half), word(1.25f)});
     Tensor xs = random(f32, tokens * heads * d), ys(f32, tokens * heads * d);
     run(RopeKernel{f32, interleaved}, tokens,
-        {word(xs), word(angles), word(ys), word(heads), word(d), word(half),
-         word(offset)});
+        {word(xs), word(angles), word(ys), word(heads), word(d), word(half), word(offset)});
     std::vector<double> expected(xs.size());
     for (int64_t t = 0; t < tokens; ++t) {
       for (int64_t h = 0; h < heads; ++h) {
@@ -153,13 +134,10 @@ TEST_P(RowKernelsTest, Rope) {
           expected[base + i] = xs[base + i];
         }
         for (int64_t i = 0; i < half; ++i) {
-          int64_t at = base + offset + (interleaved ? 2 * i : i),
-                  other = interleaved ? at + 1 : at + half;
+          int64_t at = base + offset + (interleaved ? 2 * i : i), other = interleaved ? at + 1 : at + half;
           double angle = frequencies[i] * static_cast<float>(pos[t]);
-          expected[at] =
-              1.25 * (xs[at] * std::cos(angle) - xs[other] * std::sin(angle));
-          expected[other] =
-              1.25 * (xs[other] * std::cos(angle) + xs[at] * std::sin(angle));
+          expected[at] = 1.25 * (xs[at] * std::cos(angle) - xs[other] * std::sin(angle));
+          expected[other] = 1.25 * (xs[other] * std::cos(angle) + xs[at] * std::sin(angle));
         }
       }
     }
@@ -187,20 +165,16 @@ TEST_P(RowKernelsTest, RouteSoftmax) {
   std::vector<float> logits(19, 0.0f);
   logits[7] = logits[3] = 2.0f;
   logits[18] = 1.0f;
-  Routing sum =
-      route(router(Score::Softmax, Renormalize::Sum), logits, {}, 19, 3);
+  Routing sum = route(router(Score::Softmax, Renormalize::Sum), logits, {}, 19, 3);
   EXPECT_EQ(sum.experts, (std::vector<int32_t>{3, 7, 18}));
   double total = 2 * std::exp(2.0) + std::exp(1.0);
   EXPECT_NEAR(sum.weights[0], std::exp(2.0) / total, 1e-6);
   EXPECT_NEAR(sum.weights[2], std::exp(1.0) / total, 1e-6);
-  Routing plain = route(router(Score::Softmax, Renormalize::None), logits, {},
-                        19, 3, 0, 2.0f);
+  Routing plain = route(router(Score::Softmax, Renormalize::None), logits, {}, 19, 3, 0, 2.0f);
   EXPECT_NEAR(plain.weights[0], 2 * std::exp(2.0) / (total + 16), 1e-6);
-  Routing second =
-      route(router(Score::Softmax, Renormalize::Softmax), logits, {}, 19, 2);
+  Routing second = route(router(Score::Softmax, Renormalize::Softmax), logits, {}, 19, 2);
   EXPECT_NEAR(second.weights[0], 0.5, 1e-6);
-  Routing all = route(router(Score::Identity, Renormalize::Softmax),
-                      {1, 1, 1, 1}, {}, 4, 4);
+  Routing all = route(router(Score::Identity, Renormalize::Softmax), {1, 1, 1, 1}, {}, 4, 4);
   EXPECT_EQ(all.experts, (std::vector<int32_t>{0, 1, 2, 3}));
 }
 
@@ -209,8 +183,7 @@ TEST_P(RowKernelsTest, RouteSoftmax) {
 TEST_P(RowKernelsTest, RouteGroups) {
   auto logit = [](float s) { return std::log(s / (1 - s)); };
   std::vector<float> logits{logit(.6f), logit(.5f), logit(.55f), logit(.1f)};
-  RouteKernel kernel{Score::Sigmoid, Renormalize::Sum, Type(), true,
-                     GroupScore::Top2Sum};
+  RouteKernel kernel{Score::Sigmoid, Renormalize::Sum, Type(), true, GroupScore::Top2Sum};
   Routing result = route(kernel, logits, {-1, -1, -1, -1}, 4, 2, 0, 2.5f, 2, 1);
   EXPECT_EQ(result.experts, (std::vector<int32_t>{0, 1}));
   EXPECT_NEAR(result.weights[0], 2.5 * .6 / 1.1, 1e-6);
@@ -220,46 +193,35 @@ TEST_P(RowKernelsTest, RouteGroups) {
 TEST_P(RowKernelsTest, RouteSurvivesBadLogits) {
   float nan = std::nanf(""), inf = INFINITY;
   for (const std::vector<float> &logits :
-       {std::vector<float>{nan, nan, nan, nan, nan},
-        {-inf, -inf, -inf, -inf, -inf},
-        {inf, nan, -inf, inf, 0}}) {
-    Routing result =
-        route(router(Score::Identity, Renormalize::None), logits, {}, 5, 5);
+       {std::vector<float>{nan, nan, nan, nan, nan}, {-inf, -inf, -inf, -inf, -inf}, {inf, nan, -inf, inf, 0}}) {
+    Routing result = route(router(Score::Identity, Renormalize::None), logits, {}, 5, 5);
     std::sort(result.experts.begin(), result.experts.end());
     EXPECT_EQ(result.experts, (std::vector<int32_t>{0, 1, 2, 3, 4}));
   }
 }
 
 TEST_P(RowKernelsTest, SortByExpert) {
-  std::vector<int32_t> experts{2, 0, -1, 2, 0, 3}, active(5, -7),
-      offsets(5, -7), slots(6, -7);
+  std::vector<int32_t> experts{2, 0, -1, 2, 0, 3}, active(5, -7), offsets(5, -7), slots(6, -7);
   std::vector<int64_t> counts{10, 10, 10, 10};
   run(SortByExpertKernel{}, 1,
-      {word(experts), word(int64_t(3)), word(int64_t(4)), word(int64_t(2)),
-       word(active), word(offsets), word(slots), word(counts)});
+      {word(experts), word(int64_t(3)), word(int64_t(4)), word(int64_t(2)), word(active), word(offsets), word(slots),
+       word(counts)});
   EXPECT_EQ(active[0], 3);
-  EXPECT_EQ((std::vector<int32_t>{active.begin() + 1, active.begin() + 4}),
-            (std::vector<int32_t>{0, 2, 3}));
+  EXPECT_EQ((std::vector<int32_t>{active.begin() + 1, active.begin() + 4}), (std::vector<int32_t>{0, 2, 3}));
   EXPECT_EQ(offsets, (std::vector<int32_t>{0, 2, 2, 4, 5}));
-  EXPECT_EQ((std::vector<int32_t>{slots.begin(), slots.begin() + 5}),
-            (std::vector<int32_t>{1, 4, 0, 3, 5}));
+  EXPECT_EQ((std::vector<int32_t>{slots.begin(), slots.begin() + 5}), (std::vector<int32_t>{1, 4, 0, 3, 5}));
   EXPECT_EQ(counts, (std::vector<int64_t>{12, 10, 12, 11}));
 }
 
 TEST_P(RowKernelsTest, EmbeddingGatherAddCombineCopy) {
   const int64_t h = 21, k = 3;
-  Tensor table = random(bf16, 5 * h), rows(f32, 2 * h), gathered(f32, 2 * h),
-         sum(f32, 2 * h), combined(f32, 2 * h);
+  Tensor table = random(bf16, 5 * h), rows(f32, 2 * h), gathered(f32, 2 * h), sum(f32, 2 * h), combined(f32, 2 * h);
   std::vector<int32_t> tokens{4, 1}, swapped{1, 0};
-  run(EmbeddingKernel{bf16, f32}, 2,
-      {word(tokens), word(table), word(rows), word(h)});
-  run(GatherRowsKernel{}, 2,
-      {word(rows), word(swapped), word(gathered), word(h)});
-  run(AddKernel{f32, f32, f32}, 2,
-      {word(rows), word(gathered), word(sum), word(h)});
+  run(EmbeddingKernel{bf16, f32}, 2, {word(tokens), word(table), word(rows), word(h)});
+  run(GatherRowsKernel{}, 2, {word(rows), word(swapped), word(gathered), word(h)});
+  run(AddKernel{f32, f32, f32}, 2, {word(rows), word(gathered), word(sum), word(h)});
   Tensor ys = random(f32, 2 * k * h), weights = random(f32, 2 * k);
-  run(CombineKernel{f32, f32, true}, 2,
-      {word(ys), word(weights), word(combined), word(h), word(k), word(rows)});
+  run(CombineKernel{f32, f32, true}, 2, {word(ys), word(weights), word(combined), word(h), word(k), word(rows)});
   for (int64_t i = 0; i < h; ++i) {
     EXPECT_EQ(rows[i], table[4 * h + i]);
     EXPECT_EQ(gathered[i], table[h + i]);
@@ -272,20 +234,16 @@ TEST_P(RowKernelsTest, EmbeddingGatherAddCombineCopy) {
   }
   std::vector<char> narrow(2 * 77), wide(2 * 100, 'w');
   std::iota(narrow.begin(), narrow.end(), 0);
-  run(CopyRowsKernel{}, 2,
-      {word(narrow), word(wide), word(int64_t(77)), word(int64_t(100))});
+  run(CopyRowsKernel{}, 2, {word(narrow), word(wide), word(int64_t(77)), word(int64_t(100))});
   EXPECT_TRUE(std::equal(narrow.begin(), narrow.begin() + 77, wide.begin()));
-  EXPECT_TRUE(
-      std::equal(narrow.begin() + 77, narrow.end(), wide.begin() + 100));
+  EXPECT_TRUE(std::equal(narrow.begin() + 77, narrow.end(), wide.begin() + 100));
   EXPECT_EQ(wide[77], 'w');
 }
 
-INSTANTIATE_TEST_SUITE_P(Targets, RowKernelsTest,
-                         ::testing::ValuesIn(runnableTargets()),
-                         [](const auto &info) {
-                           std::string name = info.param->name.str();
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Targets, RowKernelsTest, ::testing::ValuesIn(runnableTargets()), [](const auto &info) {
+  std::string name = info.param->name.str();
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+});
 
 } // namespace
