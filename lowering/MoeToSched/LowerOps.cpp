@@ -1,0 +1,421 @@
+//===- LowerOps.cpp - The launches of every moe op --------------------------===//
+//
+// The order of operands is that of the kernel structs in lowering/CPU/Kernels.h.
+//
+//===----------------------------------------------------------------------===//
+
+#include "dialects/Moe/IR/MoeRope.h"
+#include "lowering/MoeToSched/StepLowering.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+using sched::Access;
+
+static Type elementOf(Value value) { return getElementTypeOrSelf(value.getType()); }
+static int64_t dim(Value value, int i) { return cast<RankedTensorType>(value.getType()).getDimSize(i); }
+
+//===----------------------------------------------------------------------===//
+// Embedding, rows, add, norm
+//===----------------------------------------------------------------------===//
+
+LogicalResult StepLowering::lowerEmbedding(EmbeddingOp op) {
+  FailureOr<Attribute> table = context.weights.getTensor(op, op.getTable());
+  if (failed(table)) {
+    return failure();
+  }
+  cpu::EmbeddingKernel kernel{elementOf(op.getTable()), elementOf(op.getResult())};
+  launch(op, "", context.kernels.use(kernel), gridPerRow(rowsOf(op.getResult())),
+         {read(op.getTokens()), {*table}, write(tensorBuffer(op.getResult())), constant(dim(op.getResult(), 1))});
+  return success();
+}
+
+LogicalResult StepLowering::lowerGatherRows(GatherRowsOp op) {
+  if (!elementOf(op.getX()).isF32() || !elementOf(op.getResult()).isF32()) {
+    return op.emitOpError("has x of type ") << op.getX().getType() << " and result of type " << op.getResult().getType()
+                                            << ", but the CPU kernel gathers rows of the f32 residual stream";
+  }
+  launch(op, "", context.kernels.use(cpu::GatherRowsKernel{}), gridPerRow(Rows::Logits),
+         {read(op.getX()), read(op.getRows()), write(tensorBuffer(op.getResult())), constant(dim(op.getResult(), 1))});
+  return success();
+}
+
+LogicalResult StepLowering::lowerAdd(AddOp op) {
+  cpu::AddKernel kernel{elementOf(op.getLhs()), elementOf(op.getRhs()), elementOf(op.getResult())};
+  launch(op, "", context.kernels.use(kernel), gridPerRow(rowsOf(op.getResult())),
+         {read(op.getLhs()), read(op.getRhs()), write(tensorBuffer(op.getResult())), constant(dim(op.getResult(), 1))});
+  return success();
+}
+
+LogicalResult StepLowering::lowerNorm(RMSNormOp op) {
+  FailureOr<Attribute> weight = context.weights.getTensor(op, op.getWeight());
+  if (failed(weight)) {
+    return failure();
+  }
+  const int64_t groups = static_cast<int64_t>(op.getGroups());
+  cpu::RMSNormKernel kernel{elementOf(op.getX()), elementOf(op.getWeight()), elementOf(op.getResult()),
+                            op.getRounding()};
+  launch(op, "", context.kernels.use(kernel), gridPerRow(rowsOf(op.getResult())),
+         {read(op.getX()),
+          {*weight},
+          write(tensorBuffer(op.getResult())),
+          constant(groups),
+          constant(dim(op.getX(), 1) / groups),
+          constant(static_cast<float>(op.getEps().convertToDouble()))});
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Products
+//===----------------------------------------------------------------------===//
+
+cpu::MatmulKernel StepLowering::matmul(Type x, RankedTensorType type, Type out) {
+  const cpu::CpuTarget &target = context.kernels.getTarget();
+  const int64_t k = type.getShape().back(), n = type.getDimSize(type.getRank() - 2);
+  cpu::MatmulKernel kernel;
+  kernel.x = x;
+  kernel.weight = type.getElementType();
+  kernel.out = out;
+  kernel.many = many;
+  kernel.kOdd = k % 2 != 0;
+  kernel.kDivisible = k % kernel.kStep(target) == 0;
+  kernel.nDivisible = n % target.lanes == 0;
+  return kernel;
+}
+
+/// Linears on one x with the same types may share a launch.
+static bool canShare(LinearOp a, LinearOp c) {
+  return a.getX() == c.getX() && elementOf(a.getWeight()) == elementOf(c.getWeight()) &&
+         elementOf(a.getResult()) == elementOf(c.getResult()) && !a.getBias() == !c.getBias() &&
+         (!a.getBias() || elementOf(a.getBias()) == elementOf(c.getBias()));
+}
+
+LogicalResult StepLowering::lowerLinear(LinearOp op) {
+  constexpr size_t maxSegments = 3;
+  Fused fused = fuseResidual(op.getResult());
+  SmallVector<LinearOp> shared{op};
+  if (!fused.residual) {
+    for (Operation *next = op->getNextNode(); next && shared.size() < maxSegments; next = next->getNextNode()) {
+      auto other = dyn_cast<LinearOp>(next);
+      if (!other || done.contains(other) || !canShare(op, other)) {
+        continue;
+      }
+      // One that could take a residual is better off by itself.
+      bool feedsAdd = other.getResult().hasOneUse() && isa<AddOp>(*other.getResult().user_begin());
+      if (!feedsAdd) {
+        shared.push_back(other);
+      }
+    }
+  }
+  auto weightType = cast<RankedTensorType>(op.getWeight().getType());
+  cpu::MatmulKernel kernel = matmul(elementOf(op.getX()), weightType, elementOf(op.getResult()));
+  kernel.segments = static_cast<int>(shared.size());
+  kernel.residual = static_cast<bool>(fused.residual);
+  if (op.getBias()) {
+    kernel.bias = elementOf(op.getBias());
+  }
+  const Rows rows = rowsOf(op.getResult());
+  SmallVector<Operand> operands{read(op.getX()), constant(weightType.getDimSize(1)), rowCount(rows)};
+  int64_t tiles = 0;
+  std::string part;
+  for (LinearOp linear : shared) {
+    done.insert(linear);
+    FailureOr<Attribute> weight = context.weights.getTensor(linear, linear.getWeight());
+    if (failed(weight)) {
+      return failure();
+    }
+    const int64_t n = dim(linear.getWeight(), 0);
+    kernel.nDivisible &= n % context.kernels.getTarget().lanes == 0;
+    tiles += tilesOf(n);
+    operands.append({{*weight}, constant(n), write(tensorBuffer(linear == op ? fused.result : linear.getResult()))});
+    if (linear.getBias()) {
+      FailureOr<Attribute> bias = context.weights.getTensor(linear, linear.getBias());
+      if (failed(bias)) {
+        return failure();
+      }
+      operands.push_back({*bias});
+    }
+  }
+  if (fused.residual) {
+    operands.push_back(read(fused.residual));
+  }
+  sched::GridAttr grid =
+      many ? gridPerRow(rows, cpu::MatmulKernel::chunkRows, tiles) : sched::GridAttr::get(fixedExtent(1), 1, 0, tiles);
+  launch(op, shared.size() > 1 ? "x" + std::to_string(shared.size()) : "", context.kernels.use(kernel), grid, operands);
+  return success();
+}
+
+LogicalResult StepLowering::lowerFFN(FFNOp op) {
+  Weights &weights = context.weights;
+  const Type x = elementOf(op.getX());
+  const Rows rows = rowsOf(op.getResult());
+  auto upType = cast<RankedTensorType>(op.getUp().getType()), downType = cast<RankedTensorType>(op.getDown().getType());
+  const int64_t width = upType.getDimSize(0), h = downType.getDimSize(0);
+  if (op.getGate() && (elementOf(op.getGate()) != elementOf(op.getUp()) || !op.getGateBias() != !op.getUpBias())) {
+    return op.emitOpError("has gate ")
+           << op.getGate().getType() << " and up " << upType
+           << " of different storage types, or a bias on only one of them; no CPU kernel takes that";
+  }
+  cpu::MatmulKernel first = matmul(x, upType, x);
+  first.gated = static_cast<bool>(op.getGate());
+  first.activation = op.getActivation();
+  SmallVector<Operand> operands{read(op.getX()), constant(upType.getDimSize(1)), rowCount(rows)};
+  auto append = [&](Value weight) -> LogicalResult {
+    FailureOr<Attribute> operand = weights.getTensor(op, weight);
+    if (succeeded(operand)) {
+      operands.push_back({*operand});
+    }
+    return operand;
+  };
+  if ((op.getGate() && failed(append(op.getGate()))) || failed(append(op.getUp()))) {
+    return failure();
+  }
+  int hidden = newBuffer(perRow(rows, width * byteWidth(x)));
+  operands.append({constant(width), write(hidden)});
+  if (op.getUpBias()) {
+    first.bias = elementOf(op.getUpBias());
+    if ((op.getGate() && failed(append(op.getGateBias()))) || failed(append(op.getUpBias()))) {
+      return failure();
+    }
+  }
+  if (op.getActivation() == Activation::OssSwiglu) {
+    operands.append({constant(static_cast<float>(op.getAlpha().convertToDouble())),
+                     constant(static_cast<float>(op.getLimit().convertToDouble()))});
+  }
+  auto gridOf = [&](int64_t n) {
+    return many ? gridPerRow(rows, cpu::MatmulKernel::chunkRows, tilesOf(n))
+                : sched::GridAttr::get(fixedExtent(1), 1, 0, tilesOf(n));
+  };
+  launch(op, "up", context.kernels.use(first), gridOf(width), operands);
+
+  Fused fused = fuseResidual(op.getResult());
+  cpu::MatmulKernel second = matmul(x, downType, elementOf(op.getResult()));
+  second.residual = static_cast<bool>(fused.residual);
+  operands = {read(hidden), constant(width), rowCount(rows)};
+  if (failed(append(op.getDown()))) {
+    return failure();
+  }
+  operands.append({constant(h), write(tensorBuffer(fused.result))});
+  if (op.getDownBias()) {
+    second.bias = elementOf(op.getDownBias());
+    if (failed(append(op.getDownBias()))) {
+      return failure();
+    }
+  }
+  if (fused.residual) {
+    operands.push_back(read(fused.residual));
+  }
+  launch(op, "down", context.kernels.use(second), gridOf(h), operands);
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Attention
+//===----------------------------------------------------------------------===//
+
+LogicalResult StepLowering::lowerRope(RopeOp op) {
+  RopeAttr rope = op.getRope();
+  const int64_t half = rope.getDim() / 2, heads = static_cast<int64_t>(op.getHeads());
+  int &table = angles.insert({{rope, op.getPos()}, -1}).first->second;
+  if (table < 0) {
+    SmallVector<float> frequencies;
+    for (double frequency : computeInverseFrequencies(rope)) {
+      frequencies.push_back(static_cast<float>(frequency));
+    }
+    table = newBuffer(perRow(Rows::Tokens, 2 * half * 4));
+    launch(op, "angles", context.kernels.use(cpu::RopeAnglesKernel{}), gridPerRow(Rows::Tokens),
+           {read(op.getPos()), read(constantBuffer(frequencies)), write(table), constant(half),
+            constant(static_cast<float>(rope.getAttentionFactor().getValueAsDouble()))});
+  }
+  if (elementOf(op.getX()) != elementOf(op.getResult())) {
+    return op.emitOpError("turns ") << op.getX().getType() << " into " << op.getResult().getType()
+                                    << ", but the CPU kernel keeps the element type";
+  }
+  launch(op, "", context.kernels.use(cpu::RopeKernel{elementOf(op.getX()), rope.getInterleaved()}),
+         gridPerRow(Rows::Tokens),
+         {read(op.getX()), read(table), write(tensorBuffer(op.getResult())), constant(heads),
+          constant(dim(op.getX(), 1) / heads), constant(half), constant(rope.getOffset())});
+  return success();
+}
+
+LogicalResult StepLowering::lowerAttention(AttentionOp op) {
+  auto state = op->getParentOfType<ModuleOp>().lookupSymbol<StateOp>(op.getCacheAttr());
+  auto type = cast<KVCacheType>(state.getType());
+  const Type x = elementOf(op.getQ());
+  if (elementOf(op.getK()) != x || elementOf(op.getV()) != x || elementOf(op.getResult()) != x) {
+    return op.emitOpError("has q, k, v and result of types ")
+           << op.getQ().getType() << ", " << op.getK().getType() << ", " << op.getV().getType() << ", "
+           << op.getResult().getType() << ", but the CPU kernel needs one element type";
+  }
+  const int64_t g = type.getHeads(), keyDim = type.getKeyDim(), valueDim = type.getValueDim();
+  const int64_t perHead = static_cast<int64_t>(op.getHeads()) / g, width = byteWidth(type.getElement());
+  auto cache = [&](StringRef part, int64_t rowBytes) {
+    return newBuffer(sched::ExtentAttr::get(mlir, 0, 0, 0, 0, rowBytes), (op.getCache() + "." + part).str());
+  };
+  int keys = cache("keys", g * keyDim * width), cacheValues = cache("values", g * valueDim * width);
+  launch(op, "cache", context.kernels.use(cpu::CacheWriteKernel{x, type.getElement()}), gridPerRow(Rows::Tokens),
+         {read(op.getK()), read(op.getV()), read(op.getSeq()), read(op.getPos()), update(keys), update(cacheValues),
+          constant(g * keyDim), constant(g * valueDim), size(sched::Dim::C)});
+
+  cpu::AttentionKernel kernel{x, type.getElement(), Type(), keyDim, valueDim, many};
+  SmallVector<Operand> operands{read(op.getQ()),
+                                read(op.getSeq()),
+                                read(op.getPos()),
+                                read(keys),
+                                read(cacheValues),
+                                write(tensorBuffer(op.getResult())),
+                                rowCount(Rows::Tokens),
+                                constant(g),
+                                constant(perHead),
+                                size(sched::Dim::C),
+                                constant(static_cast<float>(op.getScale().convertToDouble())),
+                                constant(static_cast<int64_t>(op.getWindow().value_or(0)))};
+  if (op.getSinks()) {
+    FailureOr<Attribute> sinks = context.weights.getTensor(op, op.getSinks());
+    if (failed(sinks)) {
+      return failure();
+    }
+    kernel.sinks = elementOf(op.getSinks());
+    operands.push_back({*sinks});
+  }
+  launch(op, "", context.kernels.use(kernel), gridPerRow(Rows::Tokens, many ? cpu::AttentionKernel::blockTokens : 1, g),
+         operands);
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Mixture of experts
+//===----------------------------------------------------------------------===//
+
+LogicalResult StepLowering::lowerRoute(RouteOp op) {
+  cpu::RouteKernel kernel;
+  kernel.score = op.getScore();
+  kernel.renormalize = op.getRenormalize();
+  kernel.grouped = op.getGroups() > 1;
+  kernel.groupScore = op.getGroupScore();
+  SmallVector<Operand> operands{read(op.getLogits())};
+  if (op.getBias()) {
+    FailureOr<Attribute> bias = context.weights.getTensor(op, op.getBias());
+    if (failed(bias)) {
+      return failure();
+    }
+    kernel.bias = elementOf(op.getBias());
+    operands.push_back({*bias});
+  }
+  operands.append({write(tensorBuffer(op.getExperts())), write(tensorBuffer(op.getWeights())),
+                   constant(dim(op.getLogits(), 1)), constant(static_cast<int64_t>(op.getK())),
+                   constant(static_cast<float>(op.getEpsilon().convertToDouble())),
+                   constant(static_cast<float>(op.getScale().convertToDouble())),
+                   constant(static_cast<int64_t>(op.getGroups())), constant(static_cast<int64_t>(op.getKeepGroups()))});
+  launch(op, "", context.kernels.use(kernel), gridPerRow(rowsOf(op.getExperts())), operands);
+  return success();
+}
+
+StepLowering::Sorted StepLowering::sortByExpert(ExpertsOp op) {
+  Value ids = op.getExperts();
+  auto [entry, isNew] = sorted.insert({ids, {}});
+  if (!isNew) {
+    return entry->second;
+  }
+  const int64_t e = dim(op.getUp(), 0), k = dim(ids, 1);
+  Sorted result{newBuffer(fixedExtent((e + 1) * 4)), newBuffer(fixedExtent((e + 1) * 4)),
+                newBuffer(perRow(rowsOf(ids), k * 4))};
+  std::string symbol = "expert_counts." + std::to_string(expertLayers++);
+  context.counters[symbol] = e * 8;
+  int counts = newBuffer(fixedExtent(e * 8), symbol);
+  launch(op, "sort", context.kernels.use(cpu::SortByExpertKernel{}), sched::GridAttr::get(fixedExtent(1)),
+         {read(ids), rowCount(rowsOf(ids)), constant(e), constant(k), write(result.active), write(result.offsets),
+          write(result.slots), update(counts)});
+  sorted[ids] = result;
+  return result;
+}
+
+LogicalResult StepLowering::lowerExperts(ExpertsOp op) {
+  const Type x = elementOf(op.getX());
+  const Rows rows = rowsOf(op.getX());
+  auto upType = cast<RankedTensorType>(op.getUp().getType()), downType = cast<RankedTensorType>(op.getDown().getType());
+  const int64_t e = upType.getDimSize(0), width = upType.getDimSize(1), h = downType.getDimSize(1);
+  const int64_t k = dim(op.getExperts(), 1);
+  if (op.getGate() && (elementOf(op.getGate()) != elementOf(op.getUp()) || !op.getGateBias() != !op.getUpBias())) {
+    return op.emitOpError("has gate ")
+           << op.getGate().getType() << " and up " << upType
+           << " of different storage types, or a bias on only one of them; no CPU kernel takes that";
+  }
+  Sorted order = sortByExpert(op);
+  SmallVector<Operand> operands;
+  auto begin = [&](Operand input, int64_t inner) {
+    operands = {input, constant(inner), read(order.active), read(order.offsets), read(order.slots), constant(k)};
+  };
+  auto append = [&](Value weight) -> LogicalResult {
+    FailureOr<Attribute> operand = context.weights.getTable(op, weight);
+    if (succeeded(operand)) {
+      operands.push_back({*operand});
+    }
+    return operand;
+  };
+  // At most K*T experts have work, and never more than E.
+  auto gridOf = [&](int64_t n) { return sched::GridAttr::get(perRow(rows, k), 1, e, tilesOf(n)); };
+
+  cpu::MatmulKernel first = matmul(x, upType, x);
+  first.experts = first.tokenRows = true;
+  first.gated = static_cast<bool>(op.getGate());
+  first.activation = op.getActivation();
+  begin(read(op.getX()), upType.getDimSize(2));
+  if ((op.getGate() && failed(append(op.getGate()))) || failed(append(op.getUp()))) {
+    return failure();
+  }
+  int hidden = newBuffer(perRow(rows, k * width * byteWidth(x)));
+  operands.append({constant(width), write(hidden)});
+  if (op.getUpBias()) {
+    first.bias = elementOf(op.getUpBias());
+    if ((op.getGate() && failed(append(op.getGateBias()))) || failed(append(op.getUpBias()))) {
+      return failure();
+    }
+  }
+  if (op.getActivation() == Activation::OssSwiglu) {
+    operands.append({constant(static_cast<float>(op.getAlpha().convertToDouble())),
+                     constant(static_cast<float>(op.getLimit().convertToDouble()))});
+  }
+  launch(op, "up", context.kernels.use(first), gridOf(width), operands);
+
+  int result = tensorBuffer(op.getResult());
+  if (!op.getExperts().getDefiningOp<RouteOp>()) {
+    // Ids from elsewhere may hold -1: those rows are zero and no expert writes them.
+    commands.push_back({"", {}, {write(result)}, "experts.zero"});
+  }
+  cpu::MatmulKernel second = matmul(x, downType, elementOf(op.getResult()));
+  second.experts = true;
+  begin(read(hidden), width);
+  if (failed(append(op.getDown()))) {
+    return failure();
+  }
+  operands.append({constant(h), write(result)});
+  if (op.getDownBias()) {
+    second.bias = elementOf(op.getDownBias());
+    if (failed(append(op.getDownBias()))) {
+      return failure();
+    }
+  }
+  launch(op, "down", context.kernels.use(second), gridOf(h), operands);
+  return success();
+}
+
+LogicalResult StepLowering::lowerCombine(CombineOp op) {
+  Fused fused = fuseResidual(op.getResult());
+  cpu::CombineKernel kernel{elementOf(op.getY()), elementOf(op.getResult()), static_cast<bool>(fused.residual)};
+  SmallVector<Operand> operands{read(op.getY()), read(op.getWeights()), write(tensorBuffer(fused.result)),
+                                constant(dim(op.getY(), 2)), constant(dim(op.getY(), 1))};
+  if (fused.residual) {
+    operands.push_back(read(fused.residual));
+  }
+  launch(op, "", context.kernels.use(kernel), gridPerRow(rowsOf(op.getResult())), operands);
+  return success();
+}
+
+LogicalResult StepLowering::lowerReturn(func::ReturnOp op) {
+  Operation *source = logits.getDefiningOp();
+  if (!source || !elementOf(logits).isF32() || rowsOf(logits) != Rows::Logits) {
+    return op.emitOpError("returns ") << logits.getType() << (source ? "" : ", an argument of the step")
+                                      << "; the runtime needs f32 logits with one row per element of rows";
+  }
+  return success();
+}

@@ -1,0 +1,142 @@
+//===- MoeToSched.cpp - From moe IR to a schedule and its kernels -----------===//
+
+#include "lowering/MoeToSched/MoeToSched.h"
+#include "lowering/MoeToSched/StepLowering.h"
+#include "llvm/Support/JSON.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+/// Declares the buffers of a variant: interface, arena, states, constants.
+static void declareBuffers(OpBuilder &builder, ModuleOp module, const VariantContext &context, int64_t arenaBytes,
+                           int64_t vocab) {
+  MLIRContext *mlir = builder.getContext();
+  Location loc = module.getLoc();
+  auto buffer = [&](StringRef name, sched::BufferKind kind, sched::ExtentAttr size) {
+    sched::BufferOp::create(builder, loc, name, kind, size, int64_t(64));
+  };
+  auto extent = [&](auto... amounts) { return sched::ExtentAttr::get(mlir, amounts...); };
+  for (StringRef name : {"tokens", "seq", "pos"}) {
+    buffer(name, sched::BufferKind::Input, extent(0, 4));
+  }
+  buffer("runs", sched::BufferKind::Input, extent(4, 0, 0, 4));
+  buffer("rows", sched::BufferKind::Input, extent(0, 0, 4));
+  buffer("logits", sched::BufferKind::Output, extent(0, 0, 4 * vocab));
+  buffer("arena", sched::BufferKind::Arena, extent(arenaBytes));
+  for (StateOp state : module.getOps<StateOp>()) {
+    auto type = cast<KVCacheType>(state.getType());
+    const int64_t width = byteWidth(type.getElement());
+    auto cache = [&](StringRef part, int64_t rowDim) {
+      buffer((state.getSymName() + "." + part).str(), sched::BufferKind::State,
+             extent(0, 0, 0, 0, type.getHeads() * rowDim * width));
+    };
+    cache("keys", type.getKeyDim());
+    cache("values", type.getValueDim());
+  }
+  for (const auto &[name, bytes] : context.counters) {
+    buffer(name, sched::BufferKind::State, extent(bytes));
+  }
+  for (const auto &[bytes, name] : context.constants) {
+    sched::ConstantOp::create(builder, loc, name, ArrayRef<char>(bytes.data(), bytes.size()));
+  }
+}
+
+static LogicalResult lowerVariant(ModuleOp module, func::FuncOp step, sched::ProgramOp program, Weights &weights,
+                                  cpu::KernelLibrary &kernels, const SchedOptions &options, int64_t vocab) {
+  const cpu::CpuTarget &target = kernels.getTarget();
+  VariantContext context{weights, kernels, {}, {}};
+  SmallVector<std::unique_ptr<StepLowering>> steps;
+  const int64_t few = std::min(options.fewTokens, options.maxTokens);
+  SmallVector<std::pair<int64_t, int64_t>> ranges{{1, few}};
+  if (few < options.maxTokens) {
+    ranges.push_back({few + 1, options.maxTokens});
+  }
+  int64_t arenaBytes = 1;
+  for (auto [first, last] : ranges) {
+    steps.push_back(std::make_unique<StepLowering>(step, context, /*many=*/first > 1, options.maxTokens));
+    if (failed(steps.back()->run())) {
+      return failure();
+    }
+    arenaBytes = std::max(arenaBytes, steps.back()->getArenaBytes());
+  }
+  OpBuilder builder = OpBuilder::atBlockEnd(&program.getBody().front());
+  auto variant = sched::VariantOp::create(builder, module.getLoc(), target.name, target.cpuid);
+  weights.emitInitializers(variant, kernels);
+  builder.setInsertionPointToStart(&variant.getBody().front());
+  for (const std::string &symbol : kernels.getSymbols()) {
+    sched::KernelOp::create(builder, module.getLoc(), symbol);
+  }
+  declareBuffers(builder, module, context, arenaBytes, vocab);
+  builder.setInsertionPointToEnd(&variant.getBody().front());
+  for (auto [range, lowering] : llvm::zip_equal(ranges, steps)) {
+    auto op = sched::StepOp::create(builder, module.getLoc(), range.first, range.second);
+    OpBuilder commands = OpBuilder::atBlockEnd(&op.getBody().front());
+    lowering->emit(commands);
+  }
+  return success();
+}
+
+/// The module's `moe.model` facts as the JSON that tools show.
+static std::string modelJson(DictionaryAttr facts) {
+  llvm::json::Object object;
+  for (NamedAttribute fact : facts ? facts.getValue() : ArrayRef<NamedAttribute>()) {
+    if (auto text = dyn_cast<StringAttr>(fact.getValue())) {
+      object[fact.getName().strref()] = text.getValue();
+    } else if (auto number = dyn_cast<IntegerAttr>(fact.getValue())) {
+      object[fact.getName().strref()] = number.getInt();
+    }
+  }
+  object.erase("checkpoint"); // a field of its own
+  std::string text;
+  llvm::raw_string_ostream(text) << llvm::json::Value(std::move(object));
+  return text;
+}
+
+FailureOr<LoweredProgram> mlir::moe::lowerMoeToSched(ModuleOp module, const SchedOptions &options,
+                                                     bool compileKernels) {
+  MLIRContext *context = module.getContext();
+  context->loadDialect<sched::SchedDialect>();
+  auto step = module.lookupSymbol<func::FuncOp>("step");
+  if (!step) {
+    return module.emitError("has no function @step: the entry that docs/spec.md describes is what gets lowered");
+  }
+  if (step.getNumArguments() != 5 || step.getNumResults() != 1) {
+    return step.emitOpError("has ") << step.getNumArguments() << " arguments and " << step.getNumResults()
+                                    << " results; @step takes tokens, seq, pos, runs, rows and returns logits";
+  }
+  auto facts = module->getAttrOfType<DictionaryAttr>("moe.model");
+  auto fact = [&](StringRef name) { return facts ? facts.get(name) : Attribute(); };
+  const int64_t vocab = cast<RankedTensorType>(step.getResultTypes().front()).getDimSize(1);
+  auto maxContext = dyn_cast_or_null<IntegerAttr>(fact("max_context"));
+  auto dtypeName = dyn_cast_or_null<StringAttr>(fact("dtype"));
+  Type dtype =
+      dtypeName && dtypeName.getValue() == "bf16" ? Type(BFloat16Type::get(context)) : Type(Float32Type::get(context));
+
+  LoweredProgram result;
+  result.module = ModuleOp::create(module.getLoc());
+  OpBuilder builder = OpBuilder::atBlockEnd(result.module->getBody());
+  auto program = sched::ProgramOp::create(builder, module.getLoc(), vocab, options.maxTokens,
+                                          maxContext ? maxContext.getInt() : 0, dtype);
+  program.setModelAttr(builder.getStringAttr(modelJson(facts)));
+  if (auto checkpoint = dyn_cast_or_null<StringAttr>(fact("checkpoint"))) {
+    program.setCheckpointAttr(checkpoint);
+  }
+  Weights weights(module, program);
+  SmallVector<std::unique_ptr<cpu::KernelLibrary>> libraries;
+  for (const cpu::CpuTarget *target : options.targets) {
+    libraries.push_back(std::make_unique<cpu::KernelLibrary>(context, *target));
+    if (failed(lowerVariant(module, step, program, weights, *libraries.back(), options, vocab))) {
+      return failure();
+    }
+  }
+  if (compileKernels) {
+    for (std::unique_ptr<cpu::KernelLibrary> &library : libraries) {
+      FailureOr<std::string> bytes = library->compile();
+      if (failed(bytes)) {
+        return failure();
+      }
+      result.kernels.push_back({library->getTarget().name.str(), std::move(*bytes)});
+    }
+  }
+  return result;
+}

@@ -1,0 +1,46 @@
+//===- MoeToSched.h - From moe IR to a schedule and its kernels -------------===//
+//
+// Chooses kernels, fuses what they can absorb (residual adds, projections that
+// share an input, activations), plans the arena and writes the command table,
+// once per CPU target. Two tables per target: one for a few tokens, where every
+// weight is streamed once (GEMV), one for many (GEMM).
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_LOWERING_MOETOSCHED_H
+#define MOE_LOWERING_MOETOSCHED_H
+
+#include "lowering/CPU/CpuTarget.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/OwningOpRef.h"
+#include <string>
+
+namespace mlir::moe {
+
+struct SchedOptions {
+  /// CPU kinds, best first.
+  SmallVector<const cpu::CpuTarget *> targets;
+  /// Largest T of a step; the arena is planned for it.
+  int64_t maxTokens = 512;
+  /// Up to this T the GEMV table is used.
+  int64_t fewTokens = 8;
+};
+
+/// The kernels of one target as a linked shared object.
+struct CompiledKernels {
+  std::string target;
+  std::string bytes;
+};
+
+struct LoweredProgram {
+  OwningOpRef<ModuleOp> module; ///< holds one sched.program
+  SmallVector<CompiledKernels> kernels;
+};
+
+/// Lowers a verified moe-level module with one @step. What no kernel serves is an error at its op that names the
+/// feature and what to do. With `compileKernels` false only the schedule is made (`--emit sched`).
+FailureOr<LoweredProgram> lowerMoeToSched(ModuleOp module, const SchedOptions &options, bool compileKernels = true);
+
+} // namespace mlir::moe
+
+#endif // MOE_LOWERING_MOETOSCHED_H

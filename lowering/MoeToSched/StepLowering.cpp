@@ -1,0 +1,206 @@
+//===- StepLowering.cpp - One @step as a list of commands -------------------===//
+//
+// Buffers, fusion decisions, launches and the plan; the ops are in LowerOps.cpp.
+//
+//===----------------------------------------------------------------------===//
+
+#include "lowering/MoeToSched/StepLowering.h"
+#include "mlir/IR/BuiltinAttributes.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+StepLowering::StepLowering(func::FuncOp step, VariantContext &context, bool many, int64_t maxTokens)
+    : step(step), context(context), mlir(step.getContext()), many(many), maxTokens(maxTokens),
+      matmulTile(cpu::MatmulKernel::tile(context.kernels.getTarget(), many)) {}
+
+//===----------------------------------------------------------------------===//
+// Buffers
+//===----------------------------------------------------------------------===//
+
+int StepLowering::newBuffer(sched::ExtentAttr extent, StringRef symbol) {
+  buffers.push_back({symbol.str(), extent});
+  return static_cast<int>(buffers.size()) - 1;
+}
+
+sched::ExtentAttr StepLowering::perRow(Rows rows, int64_t amount) {
+  return rows == Rows::Tokens ? sched::ExtentAttr::perTokens(mlir, amount) : sched::ExtentAttr::perRows(mlir, amount);
+}
+
+sched::GridAttr StepLowering::gridPerRow(Rows rows, int64_t divisor, int64_t factor) {
+  return sched::GridAttr::get(perRow(rows, 1), divisor, /*cap=*/0, factor);
+}
+
+/// A new buffer for the tensor `value`: the output for the step's result, else a place in the arena.
+int StepLowering::tensorBuffer(Value value) {
+  auto type = cast<RankedTensorType>(value.getType());
+  int64_t rowBytes = byteWidth(type.getElementType());
+  for (int64_t size : type.getShape().drop_front()) {
+    rowBytes *= size;
+  }
+  int buffer = newBuffer(perRow(rowsOf(value), rowBytes), value == logits ? "logits" : "");
+  values[value] = buffer;
+  return buffer;
+}
+
+int StepLowering::constantBuffer(ArrayRef<float> data) {
+  std::string bytes(reinterpret_cast<const char *>(data.data()), data.size() * sizeof(float));
+  auto [entry, isNew] = context.constants.insert({bytes, ""});
+  if (isNew) {
+    entry->second = "constant." + std::to_string(context.constants.size() - 1);
+  }
+  return newBuffer(fixedExtent(static_cast<int64_t>(bytes.size())), entry->second);
+}
+
+//===----------------------------------------------------------------------===//
+// Fusion
+//===----------------------------------------------------------------------===//
+
+/// An add of `value` with something that exists already becomes part of the launch that makes `value`.
+StepLowering::Fused StepLowering::fuseResidual(Value value) {
+  Operation *producer = value.getDefiningOp();
+  if (!value.hasOneUse()) {
+    return {value, {}};
+  }
+  auto add = dyn_cast<AddOp>(*value.user_begin());
+  if (!add) {
+    return {value, {}};
+  }
+  Value other = add.getLhs() == value ? add.getRhs() : add.getLhs();
+  Operation *source = other.getDefiningOp();
+  bool ready = other != value && (!source || source->isBeforeInBlock(producer)) && values.contains(other);
+  bool allF32 = llvm::all_of(ValueRange{value, other, add.getResult()},
+                             [](Value v) { return getElementTypeOrSelf(v.getType()).isF32(); });
+  if (!ready || !allF32) {
+    return {value, {}};
+  }
+  done.insert(add);
+  return {add.getResult(), other};
+}
+
+//===----------------------------------------------------------------------===//
+// Commands
+//===----------------------------------------------------------------------===//
+
+/// What people call an op: the name its importer gave it, else the op's own.
+static std::string labelOf(Operation *op, StringRef part) {
+  std::string label = op->getName().stripDialect().str();
+  if (auto name = op->getLoc()->findInstanceOf<NameLoc>()) {
+    label = name.getName().str();
+  }
+  return part.empty() ? label : label + "." + part.str();
+}
+
+void StepLowering::launch(Operation *op, StringRef part, std::string kernel, sched::GridAttr grid,
+                          ArrayRef<Operand> operands) {
+  commands.push_back({std::move(kernel), grid, SmallVector<Operand>(operands), labelOf(op, part)});
+}
+
+/// Kernels compute in f32 and bf16 on any of the storage types but f64.
+LogicalResult StepLowering::checkTypes(Operation &op) {
+  for (Value value : llvm::concat<Value>(SmallVector<Value>(op.getOperands()), SmallVector<Value>(op.getResults()))) {
+    Type element = getElementTypeOrSelf(value.getType());
+    if (element.isF64()) {
+      return op.emitOpError("has a value of type ")
+             << value.getType()
+             << ", but CPU kernels compute in f32 or bf16; use --dtype f32 or bf16, or the linalg path "
+             << "(--emit linalg), which takes f64";
+    }
+  }
+  return success();
+}
+
+LogicalResult StepLowering::lower(Operation &op) {
+  if (done.contains(&op)) {
+    return success();
+  }
+  if (failed(checkTypes(op))) {
+    return failure();
+  }
+  return llvm::TypeSwitch<Operation *, LogicalResult>(&op)
+      .Case<GetWeightOp, ConcatOp>([](auto) { return success(); }) // operands of the ops that use them
+      .Case([&](EmbeddingOp o) { return lowerEmbedding(o); })
+      .Case([&](GatherRowsOp o) { return lowerGatherRows(o); })
+      .Case([&](AddOp o) { return lowerAdd(o); })
+      .Case([&](RMSNormOp o) { return lowerNorm(o); })
+      .Case([&](LinearOp o) { return lowerLinear(o); })
+      .Case([&](FFNOp o) { return lowerFFN(o); })
+      .Case([&](RopeOp o) { return lowerRope(o); })
+      .Case([&](AttentionOp o) { return lowerAttention(o); })
+      .Case([&](RouteOp o) { return lowerRoute(o); })
+      .Case([&](ExpertsOp o) { return lowerExperts(o); })
+      .Case([&](CombineOp o) { return lowerCombine(o); })
+      .Case([&](func::ReturnOp o) { return lowerReturn(o); })
+      .Default([](Operation *o) {
+        return o->emitOpError("has no CPU kernel; lower it to moe ops first, or use the linalg path (--emit linalg)");
+      });
+}
+
+LogicalResult StepLowering::run() {
+  auto result = cast<func::ReturnOp>(step.getBody().front().getTerminator());
+  logits = result.getOperand(0);
+  // Inputs in the order of the signature (docs/spec.md).
+  sched::ExtentAttr perToken = sched::ExtentAttr::perTokens(mlir, 4);
+  const std::pair<StringRef, sched::ExtentAttr> inputs[] = {{"tokens", perToken},
+                                                            {"seq", perToken},
+                                                            {"pos", perToken},
+                                                            {"runs", sched::ExtentAttr::get(mlir, 4, 0, 0, 4)},
+                                                            {"rows", sched::ExtentAttr::perRows(mlir, 4)}};
+  for (auto [argument, input] : llvm::zip_equal(step.getArguments(), inputs)) {
+    values[argument] = newBuffer(input.second, input.first);
+  }
+  logitRows.insert(step.getArgument(4));
+  for (Operation &op : step.getBody().front()) {
+    // Rows of logits start at gather_rows and stay rows of logits.
+    bool perLogit = llvm::any_of(op.getOperands(), [&](Value v) { return logitRows.contains(v); });
+    if (perLogit) {
+      logitRows.insert(op.result_begin(), op.result_end());
+    }
+  }
+  for (Operation &op : step.getBody().front()) {
+    if (failed(lower(op))) {
+      return failure();
+    }
+  }
+  // Lives: from the first command that mentions a buffer to the last.
+  SmallVector<PlannedValue> lives(buffers.size());
+  SmallVector<bool> seen(buffers.size(), false);
+  for (auto [number, command] : llvm::enumerate(commands)) {
+    for (const Operand &operand : command.operands) {
+      if (operand.buffer < 0 || !buffers[operand.buffer].symbol.empty()) {
+        continue;
+      }
+      PlannedValue &life = lives[operand.buffer];
+      if (!seen[operand.buffer]) {
+        seen[operand.buffer] = true;
+        life.bytes = static_cast<int64_t>(buffers[operand.buffer].extent.evaluate(maxTokens, maxTokens, 0, 0));
+        life.firstCommand = static_cast<int64_t>(number);
+      }
+      life.lastCommand = static_cast<int64_t>(number);
+    }
+  }
+  plan = planBuffers(lives);
+  return success();
+}
+
+void StepLowering::emit(OpBuilder &builder) {
+  for (const Command &command : commands) {
+    SmallVector<Attribute> operands;
+    for (const Operand &operand : command.operands) {
+      if (operand.fixed) {
+        operands.push_back(operand.fixed);
+        continue;
+      }
+      const Buffer &buffer = buffers[operand.buffer];
+      bool inArena = buffer.symbol.empty();
+      operands.push_back(sched::SliceAttr::get(operand.access, inArena ? StringRef("arena") : StringRef(buffer.symbol),
+                                               inArena ? plan.offsets[operand.buffer] : 0, buffer.extent));
+    }
+    if (command.kernel.empty()) {
+      sched::FillOp::create(builder, step.getLoc(), operands.front(), 0, command.label);
+    } else {
+      sched::LaunchOp::create(builder, step.getLoc(), command.kernel, command.grid, operands, command.label);
+    }
+  }
+}

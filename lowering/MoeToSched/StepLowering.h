@@ -1,0 +1,141 @@
+//===- StepLowering.h - One @step as a list of commands ---------------------===//
+//
+// Walks the ops of the step in order and turns each into launches. Values get
+// numbers first and arena offsets once all commands are known. What an op's
+// kernel can absorb is decided here by looking at uses, never by rewriting IR:
+//
+//   add(h, linear(x, w))             one launch with a residual operand
+//   linear(x, w1), linear(x, w2)     one launch with two segments
+//   experts(x, ids) twice            one sort by expert
+//   rope at the same positions       one table of angles for all layers
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_LOWERING_MOETOSCHED_STEPLOWERING_H
+#define MOE_LOWERING_MOETOSCHED_STEPLOWERING_H
+
+#include "lowering/CPU/Kernels.h"
+#include "lowering/MoeToSched/BufferPlan.h"
+#include "lowering/MoeToSched/Weights.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "llvm/ADT/MapVector.h"
+#include <map>
+
+namespace mlir::moe {
+
+/// A map from strings that remembers the order of insertion.
+template <typename T> using OrderedMap = llvm::MapVector<std::string, T, std::map<std::string, unsigned>>;
+
+/// What the steps of one variant share.
+struct VariantContext {
+  Weights &weights;
+  cpu::KernelLibrary &kernels;
+  /// Constants by content: bytes -> symbol.
+  OrderedMap<std::string> constants;
+  /// States that kernels keep beside the declared ones: symbol -> bytes.
+  OrderedMap<int64_t> counters;
+};
+
+class StepLowering {
+public:
+  /// `many`: for T above `fewTokens`.
+  StepLowering(func::FuncOp step, VariantContext &context, bool many, int64_t maxTokens);
+
+  /// Fills the command list; errors are at the op.
+  LogicalResult run();
+  /// Bytes of arena that the commands need.
+  int64_t getArenaBytes() const { return plan.arenaBytes; }
+  /// Writes the commands at `builder`.
+  void emit(OpBuilder &builder);
+
+private:
+  /// Whether a value has a row per token or per wanted logit.
+  enum class Rows { Tokens, Logits };
+  struct Operand {
+    Attribute fixed; ///< or, if null:
+    int buffer = -1; ///< a number in `buffers`
+    sched::Access access = sched::Access::Read;
+  };
+  struct Buffer {
+    std::string symbol; ///< empty: in the arena
+    sched::ExtentAttr extent;
+  };
+  struct Command {
+    std::string kernel; ///< empty: fill with zeros
+    sched::GridAttr grid;
+    SmallVector<Operand> operands;
+    std::string label;
+  };
+
+  // Values and buffers.
+  int newBuffer(sched::ExtentAttr extent, StringRef symbol = "");
+  int tensorBuffer(Value value);
+  /// The number of the buffer that holds `value`, which was lowered before.
+  int bufferOf(Value value) { return values.lookup(value); }
+  Operand read(Value value) { return {{}, bufferOf(value), sched::Access::Read}; }
+  Operand read(int buffer) { return {{}, buffer, sched::Access::Read}; }
+  Operand write(int buffer) { return {{}, buffer, sched::Access::Write}; }
+  Operand update(int buffer) { return {{}, buffer, sched::Access::ReadWrite}; }
+  Operand constant(int64_t value) { return {sched::ScalarAttr::get(mlir, value)}; }
+  Operand constant(float value) { return {sched::ScalarAttr::get(mlir, value)}; }
+  Operand size(sched::Dim dim) { return {sched::SizeAttr::get(mlir, dim)}; }
+  Operand rowCount(Rows rows) { return size(rows == Rows::Tokens ? sched::Dim::T : sched::Dim::M); }
+  int constantBuffer(ArrayRef<float> values);
+  Rows rowsOf(Value value) { return logitRows.contains(value) ? Rows::Logits : Rows::Tokens; }
+  sched::ExtentAttr perRow(Rows rows, int64_t amount);
+  sched::ExtentAttr fixedExtent(int64_t amount) { return sched::ExtentAttr::get(mlir, amount); }
+  sched::GridAttr gridPerRow(Rows rows, int64_t divisor = 1, int64_t factor = 1);
+
+  // Fusion decisions.
+  struct Fused {
+    Value result;   ///< what the launch produces: the add's result, or the op's own
+    Value residual; ///< null: none
+  };
+  Fused fuseResidual(Value value);
+
+  // Ops, by family.
+  LogicalResult lower(Operation &op);
+  LogicalResult lowerEmbedding(EmbeddingOp op);
+  LogicalResult lowerGatherRows(GatherRowsOp op);
+  LogicalResult lowerAdd(AddOp op);
+  LogicalResult lowerNorm(RMSNormOp op);
+  LogicalResult lowerLinear(LinearOp op);
+  LogicalResult lowerFFN(FFNOp op);
+  LogicalResult lowerRope(RopeOp op);
+  LogicalResult lowerAttention(AttentionOp op);
+  LogicalResult lowerRoute(RouteOp op);
+  LogicalResult lowerExperts(ExpertsOp op);
+  LogicalResult lowerCombine(CombineOp op);
+  LogicalResult lowerReturn(func::ReturnOp op);
+
+  struct Sorted {
+    int active, offsets, slots;
+  };
+  /// The choices of `ids` sorted by expert.
+  Sorted sortByExpert(ExpertsOp op);
+  /// A product kernel for weights of `type` [.., N, K] and x of type `x`; divisibility filled in.
+  cpu::MatmulKernel matmul(Type x, RankedTensorType type, Type out);
+  int64_t tilesOf(int64_t n) { return (n + matmulTile - 1) / matmulTile; }
+  void launch(Operation *op, StringRef part, std::string kernel, sched::GridAttr grid, ArrayRef<Operand> operands);
+  LogicalResult checkTypes(Operation &op);
+
+  func::FuncOp step;
+  VariantContext &context;
+  MLIRContext *mlir;
+  const bool many;
+  const int64_t maxTokens, matmulTile;
+  SmallVector<Buffer> buffers;
+  SmallVector<Command> commands;
+  BufferPlan plan;
+  llvm::DenseMap<Value, int> values;
+  llvm::DenseSet<Value> logitRows;
+  llvm::DenseSet<Operation *> done; ///< ops that an earlier launch took along
+  llvm::MapVector<std::pair<Attribute, Value>, int> angles;
+  llvm::DenseMap<Value, Sorted> sorted;
+  Value logits;
+  int expertLayers = 0;
+};
+
+} // namespace mlir::moe
+
+#endif // MOE_LOWERING_MOETOSCHED_STEPLOWERING_H

@@ -1,0 +1,59 @@
+//===- Weights.h - Declared weights as tensors, tables and initializers ------===//
+//
+// A schedule names checkpoint tensors. This gives every weight value of the moe
+// level its operand: a tensor, a table with one pointer per expert, or, for a
+// computation on weights (moe.concat), the result of an initializer.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_LOWERING_MOETOSCHED_WEIGHTS_H
+#define MOE_LOWERING_MOETOSCHED_WEIGHTS_H
+
+#include "dialects/Moe/IR/MoeOps.h"
+#include "dialects/Sched/IR/SchedOps.h"
+#include "lowering/CPU/KernelLibrary.h"
+#include "llvm/ADT/DenseMap.h"
+#include "llvm/ADT/StringMap.h"
+
+namespace mlir::moe {
+
+class Weights {
+public:
+  /// Declares tensors and tables at the end of `program`.
+  Weights(ModuleOp module, sched::ProgramOp program);
+
+  /// The operand that points at a weight value; an error at `user` if it is none or is stacked.
+  FailureOr<Attribute> getTensor(Operation *user, Value weight);
+  /// The operand that points at a table of E pointers, one per row of a stacked weight value.
+  FailureOr<Attribute> getTable(Operation *user, Value weight);
+
+  /// Writes the initializers of every computed weight met so far into `variant`, using kernels of `kernels`.
+  void emitInitializers(sched::VariantOp variant, cpu::KernelLibrary &kernels);
+
+private:
+  FailureOr<FlatSymbolRefAttr> resolve(Operation *user, Value weight);
+  FlatSymbolRefAttr declare(StringRef name, RankedTensorType type, bool computed);
+
+  /// A concatenation to be done once.
+  struct Computed {
+    SmallVector<std::pair<FlatSymbolRefAttr, RankedTensorType>> inputs;
+    FlatSymbolRefAttr result;
+    RankedTensorType type;
+    int64_t dim;
+  };
+
+  ModuleOp module;
+  sched::ProgramOp program;
+  OpBuilder builder;
+  llvm::StringMap<FlatSymbolRefAttr> tensors;
+  llvm::StringMap<Attribute> tables;
+  llvm::DenseMap<Operation *, FlatSymbolRefAttr> computedOf;
+  SmallVector<Computed> computed;
+};
+
+/// Bytes of an element as a checkpoint stores it.
+int64_t byteWidth(Type element);
+
+} // namespace mlir::moe
+
+#endif // MOE_LOWERING_MOETOSCHED_WEIGHTS_H
