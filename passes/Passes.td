@@ -25,4 +25,13 @@ def VerifyMoeLevel : Pass<"moe-verify-moe-level", "::mlir::ModuleOp"> {
   }];
 }
 
+def VerifySched : Pass<"moe-verify-sched", "::mlir::ModuleOp"> {
+  let summary = "check the contract of the sched level";
+  let description = [{
+    Run after the lowering to sched; changes nothing. The rules are in docs/sched.md, "Schedules": commands that are not
+    ordered do not touch the same bytes, a command works in place by one operand only, and no arena byte is read before
+    it is written.
+  }];
+}
+
 #endif // MOE_PASSES_TD

@@ -352,9 +352,9 @@ def Sched_CollectiveOp : Sched_CommandWithArgs<"collective"> {
 }
 
 def Sched_GroupBeginOp : Sched_Command<"group_begin"> {
-  let summary = "opens a group of commands that may run at once";
+  let summary = "opens a group of commands that are handed over together";
   let description = [{
-    The commands up to `group_end` are not ordered among each other.
+    The commands up to `group_end` are handed over together (as in an NCCL group); order is as without the group.
 
     Example:
     ```mlir
