@@ -186,7 +186,8 @@ int main(int argc, char **argv) {
   __builtin_cpu_init();
   bool avx512 = __builtin_cpu_supports("avx512f");
   const Kind kinds[] = {
-      {"fma-256", "f32", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"), fma256, kAccumulators * 8 * 2.0},
+      {"fma-256", "f32", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"), fma256,
+       kAccumulators * 8 * 2.0},
       {"fma-512", "f32", avx512, fma512, kAccumulators * 16 * 2.0},
       {"dpbf16ps-512", "bf16", avx512 && __builtin_cpu_supports("avx512bf16"), dot512, kAccumulators * 16 * 4.0},
       {"amx-tdpbf16ps", "bf16", amxAllowed(), amx, 4 * 16 * 16 * 32 * 2.0},
