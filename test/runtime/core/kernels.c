@@ -47,7 +47,7 @@ void scale(Args args, int64_t workgroup, void *scratch) {
 }
 
 /* (y, rows, head, logits [M, V], V): logits[m][v] = y[rows[m]] * head[v], one row per workgroup. */
-void logits(Args args, int64_t workgroup, void *scratch) {
+void project(Args args, int64_t workgroup, void *scratch) {
   const float *y = POINTER(const float, args[0]);
   const int32_t *rows = POINTER(const int32_t, args[1]);
   const float *head = POINTER(const float, args[2]);
