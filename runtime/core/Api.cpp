@@ -46,7 +46,8 @@ Status readOptions(const moert_session_options &given, moert_session_options &op
   const auto *bytes = reinterpret_cast<const unsigned char *>(&given);
   for (size_t i = sizeof(options); i < given.struct_size; ++i) {
     if (bytes[i]) {
-      return moert::error(Code::Unsupported, "moert_session_options has fields that this runtime does not know: use the "
+      return moert::error(Code::Unsupported,
+                          "moert_session_options has fields that this runtime does not know: use the "
                           "runtime that belongs to the header");
     }
   }
@@ -129,8 +130,7 @@ moert_status *moert_session_step(moert_session *session, const moert_step_input 
   return give(session->session->step(*input, logits));
 }
 
-moert_status *moert_session_read(moert_session *session, const char *buffer, void *out, size_t capacity,
-                                 size_t *size) {
+moert_status *moert_session_read(moert_session *session, const char *buffer, void *out, size_t capacity, size_t *size) {
   if (!session || !buffer) {
     return nullArgument("moert_session_read", session ? "buffer" : "session");
   }

@@ -21,8 +21,8 @@ namespace moert {
 
 /// How a backend is opened.
 struct BackendOptions {
-  int threads = 0;            ///< 0: one per available core
-  bool pin = false;           ///< bind each worker to a core
+  int threads = 0;  ///< 0: one per available core
+  bool pin = false; ///< bind each worker to a core
   double deadlineSeconds = 30;
 };
 

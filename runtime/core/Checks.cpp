@@ -103,8 +103,8 @@ Status VariantChecker::checkBuffer(const format::Buffer &buffer, const std::stri
   }
   int64_t bytes;
   if (!isNonNegative(size) || !evaluate(size, {program.max_tokens(), program.max_tokens(), 1, 1}, bytes)) {
-    return corrupt(where, " has size ", describeExtent(size), ": negative or beyond 64 bits at T = ",
-                   program.max_tokens());
+    return corrupt(where, " has size ", describeExtent(size),
+                   ": negative or beyond 64 bits at T = ", program.max_tokens());
   }
   if (inInitializer && (buffer.kind() != BufferKind::Arena || !isFixed(size))) {
     return corrupt(where, " must be scratch of a fixed size, its size is ", describeExtent(size));
@@ -327,8 +327,10 @@ Status VariantChecker::checkCommand(uint32_t index, TokenRange range, const form
     if (!isNonNegative(grid.units()) || grid.divisor() < 1 || grid.cap() < 0 || grid.factor() < 0 ||
         (initializer && !isFixed(grid.units())) || !evaluate(grid.units(), {range.last, range.last, 1, 1}, units)) {
       return corrupt(where, " has grid ", grid.factor(), " * min(", grid.cap(), ", ceil((",
-                     describeExtent(grid.units()), ") / ", grid.divisor(), ")): needs factor, cap and units of at "
-                     "least 0", initializer ? " (fixed)" : "", " and a divisor of at least 1");
+                     describeExtent(grid.units()), ") / ", grid.divisor(),
+                     ")): needs factor, cap and units of at "
+                     "least 0",
+                     initializer ? " (fixed)" : "", " and a divisor of at least 1");
     }
     return {};
   }
@@ -379,7 +381,8 @@ Status VariantChecker::checkInitializers() {
       MOERT_TRY(checkBuffer(*initializer.scratch()->Get(b), concat(where, ": scratch ", b), true));
     }
     uint64_t commands = sizeOf(variant.commands());
-    if (initializer.first_command() > commands || initializer.command_count() > commands - initializer.first_command()) {
+    if (initializer.first_command() > commands ||
+        initializer.command_count() > commands - initializer.first_command()) {
       return corrupt(where, " has commands ", initializer.first_command(), " .. + ", initializer.command_count(),
                      " of ", commands);
     }
@@ -408,8 +411,8 @@ Status VariantChecker::checkSteps() {
                      commands);
     }
     for (uint32_t c = 0; c < step.command_count(); ++c) {
-      MOERT_TRY(checkCommand(step.first_command() + c, {step.min_tokens(), step.max_tokens()}, nullptr,
-                             afterInitializers));
+      MOERT_TRY(
+          checkCommand(step.first_command() + c, {step.min_tokens(), step.max_tokens()}, nullptr, afterInitializers));
     }
     MOERT_TRY(checkHazards(program, variant, step));
   }

@@ -41,7 +41,8 @@ Pages::~Pages() {
 
 Result<Pages> Pages::allocate(uint64_t bytes, const std::string &what) {
   auto outOfMemory = [&] {
-    return error(Code::OutOfMemory, what, " needs ", bytes, " bytes (", (bytes >> 20) + 1, " MiB), which this machine "
+    return error(Code::OutOfMemory, what, " needs ", bytes, " bytes (", (bytes >> 20) + 1,
+                 " MiB), which this machine "
                  "does not give: lower --context, --sequences or --max-tokens");
   };
   Pages pages;
@@ -59,8 +60,8 @@ Result<Pages> Pages::allocate(uint64_t bytes, const std::string &what) {
   }
   uint8_t *begin = static_cast<uint8_t *>(memory);
   if (huge) {
-    uint8_t *aligned = reinterpret_cast<uint8_t *>((reinterpret_cast<uintptr_t>(begin) + kHugePage - 1) / kHugePage *
-                                                   kHugePage);
+    uint8_t *aligned =
+        reinterpret_cast<uint8_t *>((reinterpret_cast<uintptr_t>(begin) + kHugePage - 1) / kHugePage * kHugePage);
     if (aligned != begin) {
       munmap(begin, size_t(aligned - begin));
     }

@@ -100,8 +100,7 @@ Status checkHazards(const format::Program &program, const format::Variant &varia
     if (command.kind() == CommandKind::Record) {
       if (recordedBy[command.target()] != ~0u) {
         return error(Code::Corrupt, describeCommand(program, variant, index), " records event ", command.target(),
-                     ", which ", describeCommand(program, variant, recordedBy[command.target()]),
-                     " records already");
+                     ", which ", describeCommand(program, variant, recordedBy[command.target()]), " records already");
       }
       recordedBy[command.target()] = index;
       std::copy(clock, clock + streams, &eventClocks[command.target() * streams]);
@@ -117,9 +116,9 @@ Status checkHazards(const format::Program &program, const format::Variant &varia
       reach.command = c;
       for (size_t other = firstOfCommand; other < reaches.size(); ++other) {
         if (overlap(reach, reaches[other])) {
-          return error(Code::Corrupt, describeCommand(program, variant, index), ": operands ",
-                       reaches[other].operand, " and ", o, " overlap in buffer ", reach.buffer, " (bytes ",
-                       reaches[other].begin, " to ", reaches[other].end, " and ", reach.begin, " to ", reach.end,
+          return error(Code::Corrupt, describeCommand(program, variant, index), ": operands ", reaches[other].operand,
+                       " and ", o, " overlap in buffer ", reach.buffer, " (bytes ", reaches[other].begin, " to ",
+                       reaches[other].end, " and ", reach.begin, " to ", reach.end,
                        ") and one is written: in place must be one operand that is read and written");
         }
       }
@@ -143,8 +142,10 @@ Status checkHazards(const format::Program &program, const format::Variant &varia
     for (size_t j = i + 1; j < reaches.size() && reaches[j].buffer == a.buffer && reaches[j].begin < a.end; ++j) {
       const Reach &b = reaches[j];
       if (++pairs > kMaxPairs) {
-        return error(Code::Corrupt, "a step of ", count, " commands on ", streams, " streams touches the same bytes "
-                     "more than ", kMaxPairs, " times, which is too much to check");
+        return error(Code::Corrupt, "a step of ", count, " commands on ", streams,
+                     " streams touches the same bytes "
+                     "more than ",
+                     kMaxPairs, " times, which is too much to check");
       }
       if (!overlap(a, b) || precedes(a.command, b.command) || precedes(b.command, a.command)) {
         continue;

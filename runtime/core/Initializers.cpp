@@ -209,8 +209,10 @@ Status Initializers::run(const Progress &progress, std::vector<std::string> &not
       ++done.cacheHits;
       continue;
     }
-    MOERT_ASSIGN(memory, backend.allocate(bytes, concat("weight '", program.string(program.root().tensors()->Get(
-                                                                        initializer.result())->name()), "'")));
+    MOERT_ASSIGN(memory,
+                 backend.allocate(
+                     bytes, concat("weight '",
+                                   program.string(program.root().tensors()->Get(initializer.result())->name()), "'")));
     MOERT_TRY(compute(initializer, static_cast<uint8_t *>(memory)));
     ++done.computed;
     weights.setTensor(initializer.result(), memory);

@@ -27,8 +27,8 @@ class Initializers {
 public:
   Initializers(const Program &program, size_t variant, Backend &backend, const std::vector<void *> &kernels,
                Weights &weights, std::string cacheFolder)
-      : program(program), variant(program.variant(variant)), backend(backend), kernels(kernels),
-        weights(weights), cacheFolder(std::move(cacheFolder)) {}
+      : program(program), variant(program.variant(variant)), backend(backend), kernels(kernels), weights(weights),
+        cacheFolder(std::move(cacheFolder)) {}
 
   Status run(const Progress &progress, std::vector<std::string> &notes);
 

@@ -98,8 +98,10 @@ Result<std::shared_ptr<Program>> Program::load(const std::string &package) {
   format::Digest expected, actual;
   switch (format::unsealProgram(bytes, file->size(), payload, expected, actual)) {
   case format::Seal::Missing:
-    return error(Code::Corrupt, path, ": its ", file->size(), " bytes do not end with a seal: it was cut short, or is "
-                 "no moe-opt program", kCompileAgain);
+    return error(Code::Corrupt, path, ": its ", file->size(),
+                 " bytes do not end with a seal: it was cut short, or is "
+                 "no moe-opt program",
+                 kCompileAgain);
   case format::Seal::Broken:
     return error(Code::Corrupt, path, ": has SHA-256 ", format::toHex(actual), ", its seal says ",
                  format::toHex(expected), ": the file was changed or damaged", kCompileAgain);

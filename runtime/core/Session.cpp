@@ -46,8 +46,10 @@ Status Session::chooseVariant(const char *forced) {
     } else if (!missing.empty()) {
       choice.reason = concat("this CPU lacks ", missing);
       if (forced) {
-        return error(Code::Unsupported, program->package(), ": variant '", target, "' was asked for, but this CPU (or "
-                     "its operating system) lacks ", missing, "; leave the choice to the runtime");
+        return error(Code::Unsupported, program->package(), ": variant '", target,
+                     "' was asked for, but this CPU (or "
+                     "its operating system) lacks ",
+                     missing, "; leave the choice to the runtime");
       }
     } else if (variant) {
       choice.reason = concat("'", variant->target()->str(), "' comes before it");
@@ -63,8 +65,8 @@ Status Session::chooseVariant(const char *forced) {
     return {};
   }
   if (forced) {
-    return error(Code::InvalidArgument, program->package(), ": has no CPU variant '", forced, "', it has: ",
-                 known.empty() ? "none" : known);
+    return error(Code::InvalidArgument, program->package(), ": has no CPU variant '", forced,
+                 "', it has: ", known.empty() ? "none" : known);
   }
   std::string reasons;
   for (const Choice &choice : choices) {
@@ -85,14 +87,16 @@ Status Session::allocateBuffers() {
     const format::Buffer &buffer = *variant->buffers()->Get(b);
     int64_t bytes;
     if (!evaluate(buffer.size(), sizes, bytes) || __builtin_add_overflow(total, uint64_t(bytes), &total)) {
-      return error(Code::OutOfMemory, "buffer '", program->string(buffer.name()), "' would need more than 2^63 bytes with ",
-                   sequences, " sequences of ", context, " tokens: lower --sequences or --context");
+      return error(Code::OutOfMemory, "buffer '", program->string(buffer.name()),
+                   "' would need more than 2^63 bytes with ", sequences, " sequences of ", context,
+                   " tokens: lower --sequences or --context");
     }
     bufferBytes[b] = uint64_t(bytes);
   }
   if (total > physicalBytes()) {
-    return error(Code::OutOfMemory, sequences, " sequences of ", context, " tokens need ", total, " bytes (", total >> 20,
-                 " MiB) of buffers and KV cache, this machine has ", physicalBytes(), ": lower --sequences or --context");
+    return error(Code::OutOfMemory, sequences, " sequences of ", context, " tokens need ", total, " bytes (",
+                 total >> 20, " MiB) of buffers and KV cache, this machine has ", physicalBytes(),
+                 ": lower --sequences or --context");
   }
   for (uint32_t b = 0; b < count; ++b) {
     const format::Buffer &buffer = *variant->buffers()->Get(b);
@@ -142,8 +146,10 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<Program> progra
                  root.max_context(), ": lower --context");
   }
   if (s.maxTokens < 1 || s.maxTokens > root.max_tokens()) {
-    return error(Code::InvalidArgument, "steps of ", s.maxTokens, " tokens were asked for, the package was compiled for 1 "
-                 "to ", root.max_tokens(), ": compile it with a larger --max-tokens");
+    return error(Code::InvalidArgument, "steps of ", s.maxTokens,
+                 " tokens were asked for, the package was compiled for 1 "
+                 "to ",
+                 root.max_tokens(), ": compile it with a larger --max-tokens");
   }
   if (!(options.deadline_seconds >= 0)) {
     return error(Code::InvalidArgument, "a deadline of ", options.deadline_seconds, " seconds: must not be negative");
@@ -164,8 +170,8 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<Program> progra
   MOERT_TRY(s.weights.open(*s.program, s.variantIndex, options.weights ? options.weights : "",
                            options.verify_weights != 0, *s.backend, progress, s.notes));
   s.cacheFolder = options.cache ? options.cache : joinPath(s.program->package(), "cache");
-  s.initializers = std::make_unique<Initializers>(*s.program, s.variantIndex, *s.backend, s.kernels, s.weights,
-                                                  s.cacheFolder);
+  s.initializers =
+      std::make_unique<Initializers>(*s.program, s.variantIndex, *s.backend, s.kernels, s.weights, s.cacheFolder);
   if (Status status = s.initializers->run(progress, s.notes); !status.ok()) {
     if (status.code() == Code::Deadline && !s.backend->synchronize()) {
       (void)session.release(); // a worker is still inside a kernel: it keeps what it uses
@@ -173,8 +179,9 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<Program> progra
     return status;
   }
   for (uint32_t i = 0; i < s.variant->steps()->size(); ++i) {
-    MOERT_ASSIGN(plan, StepPlan::create({*s.program, *s.variant, s.kernels, s.buffers, s.weights, s.sequences, s.context},
-                                        *s.variant->steps()->Get(i)));
+    MOERT_ASSIGN(plan,
+                 StepPlan::create({*s.program, *s.variant, s.kernels, s.buffers, s.weights, s.sequences, s.context},
+                                  *s.variant->steps()->Get(i)));
     s.plans.push_back(std::move(plan));
   }
   s.createNs = monotonicNs() - begin;
@@ -191,8 +198,8 @@ std::string Session::checkTokens(const moert_step_input &input) const {
                     ")");
     }
     if (seq < 0 || seq >= sequences) {
-      return concat("sequence ", seq, " at index ", i, " does not exist, the session has ", sequences,
-                    " (0 to ", sequences - 1, "): raise --sequences");
+      return concat("sequence ", seq, " at index ", i, " does not exist, the session has ", sequences, " (0 to ",
+                    sequences - 1, "): raise --sequences");
     }
     if (pos < 0) {
       return concat("position ", pos, " at index ", i, " is negative");
@@ -216,15 +223,15 @@ std::string Session::checkTokens(const moert_step_input &input) const {
 Status Session::checkInput(const moert_step_input &input, const float *logits) const {
   if (isStuck) {
     return error(Code::Deadline, "an earlier step was not done by its deadline, the session cannot run another: make a "
-                 "new one");
+                                 "new one");
   }
   if (input.token_count < 0 || input.row_count < 0) {
     return error(Code::InvalidArgument, "a step of ", input.token_count, " tokens and ", input.row_count,
                  " rows: must not be negative");
   }
   if (input.token_count > maxTokens) {
-    return error(Code::InvalidArgument, "a step of ", input.token_count, " tokens, the session takes at most ", maxTokens,
-                 ": split it, or raise --max-tokens");
+    return error(Code::InvalidArgument, "a step of ", input.token_count, " tokens, the session takes at most ",
+                 maxTokens, ": split it, or raise --max-tokens");
   }
   if (input.row_count > input.token_count) {
     return error(Code::InvalidArgument, input.row_count, " rows of logits for ", input.token_count,
@@ -315,7 +322,8 @@ Status Session::read(const std::string &name, void *out, size_t capacity, size_t
 
 Status Session::reset() {
   for (uint32_t b = 0; b < buffers.size(); ++b) {
-    if (variant->buffers()->Get(b)->kind() == format::BufferKind::State && !backend->fill(buffers[b], 0, bufferBytes[b])) {
+    if (variant->buffers()->Get(b)->kind() == format::BufferKind::State &&
+        !backend->fill(buffers[b], 0, bufferBytes[b])) {
       isStuck = true;
       return error(Code::Deadline, "states were not cleared within ", deadlineSeconds, " seconds");
     }

@@ -56,8 +56,7 @@ private:
   std::vector<uint8_t *> buffers;
   std::vector<uint64_t> bufferBytes;
   uint64_t arenaBytes = 0, stateBytes = 0;
-  int32_t *tokensInput = nullptr, *seqInput = nullptr, *posInput = nullptr, *runsInput = nullptr,
-          *rowsInput = nullptr;
+  int32_t *tokensInput = nullptr, *seqInput = nullptr, *posInput = nullptr, *runsInput = nullptr, *rowsInput = nullptr;
   std::vector<StepPlan> plans;
   Trace trace;
   std::vector<std::string> notes;

@@ -1,8 +1,8 @@
 //===- Trace.h - When each command ran ----------------------------*- C++ -*-===//
 //
-// Records begin and end of every command while enabled, into memory reserved beforehand: nothing is allocated in a step.
-// Totals per command are kept for all steps, single events until the reserve is full. Written as Chrome trace JSON,
-// which Perfetto opens.
+// Records begin and end of every command while enabled, into memory reserved beforehand: nothing is allocated in a
+// step. Totals per command are kept for all steps, single events until the reserve is full. Written as Chrome trace
+// JSON, which Perfetto opens.
 //
 //===----------------------------------------------------------------------===//
 #ifndef MOERT_CORE_TRACE_H

@@ -96,7 +96,7 @@ Status Weights::checkIdentity(const File &file, const format::File &expected, st
   }
   if (file.modifiedNs() != expected.mtime_ns()) {
     notes.push_back(concat(file.path(), ": was written at another time than when the package was compiled (size and "
-                           "header are the same); its weights may be other ones"));
+                                        "header are the same); its weights may be other ones"));
   }
   return {};
 }
@@ -152,7 +152,8 @@ Status Weights::place(const Program &program, const std::vector<bool> &isUsed, B
     setTensor(t, address);
   }
   if (copiedTensors) {
-    notes.push_back(concat(copiedTensors, " tensors (", copied, " bytes) are not aligned in their files and were copied "
+    notes.push_back(concat(copiedTensors, " tensors (", copied,
+                           " bytes) are not aligned in their files and were copied "
                            "to memory; a checkpoint saved by a current safetensors library avoids this"));
   }
   return {};
@@ -174,9 +175,10 @@ Status Weights::open(const Program &program, size_t variant, const std::string &
     auto file = File::open(joinPath(directory, expected.name()->str()));
     if (!file.ok()) {
       return error(file.status().code(), file.status().message(),
-                   isHint ? "; the package looks for its weights where they were when it was compiled: pass --weights DIR "
-                            "with their directory now"
-                          : "; pass the checkpoint's directory with --weights");
+                   isHint
+                       ? "; the package looks for its weights where they were when it was compiled: pass --weights DIR "
+                         "with their directory now"
+                       : "; pass the checkpoint's directory with --weights");
     }
     MOERT_TRY(checkIdentity(*file, expected, notes));
     MOERT_ASSIGN(pages, file->map());

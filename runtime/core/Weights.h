@@ -1,8 +1,8 @@
 //===- Weights.h - The checkpoint, mapped ------------------------*- C++ -*-===//
 //
-// Finds the checkpoint's files, proves that they are the ones that the program was compiled for (size and header digest)
-// and maps them. A tensor is read where it lies, unless its offset does not suit its element type: then it is copied.
-// Results of initializers are added by Initializers.h.
+// Finds the checkpoint's files, proves that they are the ones that the program was compiled for (size and header
+// digest) and maps them. A tensor is read where it lies, unless its offset does not suit its element type: then it is
+// copied. Results of initializers are added by Initializers.h.
 //
 //===----------------------------------------------------------------------===//
 #ifndef MOERT_CORE_WEIGHTS_H

@@ -132,13 +132,9 @@ Operand slice(uint32_t buffer, Access access, const Extent &bytes, uint64_t offs
 Operand span(uint32_t tensor, uint64_t offset, int64_t bytes, Access access) {
   return Operand(OperandKind::WeightSpan, access, tensor, offset, extent(bytes), 0);
 }
-Operand table(uint32_t index) {
-  return Operand(OperandKind::WeightTable, Access::Read, index, 0, extent(0), 0);
-}
+Operand table(uint32_t index) { return Operand(OperandKind::WeightTable, Access::Read, index, 0, extent(0), 0); }
 Operand size(Dim dim) { return Operand(OperandKind::Size, Access::None, 0, 0, extent(0), uint64_t(dim)); }
-Operand constant(uint64_t value) {
-  return Operand(OperandKind::Constant, Access::None, 0, 0, extent(0), value);
-}
+Operand constant(uint64_t value) { return Operand(OperandKind::Constant, Access::None, 0, 0, extent(0), value); }
 
 TemporaryFolder::TemporaryFolder() {
   const char *base = getenv("TMPDIR");
@@ -188,10 +184,10 @@ Toy::Toy() {
   // Step variant 1: one token. Step variant 2: more. The commands are the same, listed twice.
   for (int64_t first : {int64_t(1), int64_t(2)}) {
     uint32_t begin = uint32_t(variant().commands.size());
-    addCommand(program, variant(), CommandKind::Launch, "embed", 0,
-               {slice(kTokens, Access::Read, perToken), span(kEmbed), slice(kArena, Access::Write, perToken),
-                size(Dim::T)},
-               Grid(extent(0, 1), 2, 0, 1));
+    addCommand(
+        program, variant(), CommandKind::Launch, "embed", 0,
+        {slice(kTokens, Access::Read, perToken), span(kEmbed), slice(kArena, Access::Write, perToken), size(Dim::T)},
+        Grid(extent(0, 1), 2, 0, 1));
     addCommand(program, variant(), CommandKind::Launch, "accumulate", 1,
                {slice(kArena, Access::Read, perToken), slice(kSeq, Access::Read, perToken),
                 slice(kPos, Access::Read, perToken), slice(kState, Access::ReadWrite, extent(0, 0, 0, 0, 4)),
@@ -213,8 +209,8 @@ Toy::Toy() {
   head.key = std::string(64, 'a');
   head.firstCommand = uint32_t(variant().commands.size());
   head.scratch = {Buffer(BufferKind::Arena, program.string("scratch"), 64, 0, extent(4 * kVocab))};
-  addCommand(program, variant(), CommandKind::Fill, "clear", 0,
-             {span(kHead, 0, 4 * kVocab, Access::Write)}, Grid(extent(1), 1, 0, 1), 0xff);
+  addCommand(program, variant(), CommandKind::Fill, "clear", 0, {span(kHead, 0, 4 * kVocab, Access::Write)},
+             Grid(extent(1), 1, 0, 1), 0xff);
   addCommand(program, variant(), CommandKind::Copy, "fetch", 0,
              {slice(0, Access::Write, extent(4 * kVocab)), span(kRawHead, 0, 4 * kVocab)});
   addCommand(program, variant(), CommandKind::Launch, "fold", 4,
@@ -244,12 +240,12 @@ void Toy::writeCheckpoint(float scale) {
     head.push_back(0.25f * float(v));
     bias.push_back(float(v % 3));
   }
-  append(embed);      // data
-  append({0.5f});     // data + 32: expert 0
-  append({3.0f});     // data + 36: expert 1
-  append(head);       // data + 40
-  contents += 'x';    // one byte, so that what follows is not aligned
-  append(bias);       // data + 73
+  append(embed);   // data
+  append({0.5f});  // data + 32: expert 0
+  append({3.0f});  // data + 36: expert 1
+  append(head);    // data + 40
+  contents += 'x'; // one byte, so that what follows is not aligned
+  append(bias);    // data + 73
   writeFile(checkpoint() + "/model.safetensors", contents);
 
   struct stat facts;
@@ -261,8 +257,11 @@ void Toy::writeCheckpoint(float scale) {
   auto tensor = [&](const char *name, uint64_t offset, int64_t count) {
     return Tensor(0, DType::F32, 1, program.string(name), data + offset, uint64_t(count) * 4, count, 0, 0);
   };
-  program.tensors = {tensor("embed", 0, kVocab), tensor("experts.0", 32, 1), tensor("experts.1", 36, 1),
-                     tensor("head", 40, kVocab), tensor("bias", 73, kVocab),
+  program.tensors = {tensor("embed", 0, kVocab),
+                     tensor("experts.0", 32, 1),
+                     tensor("experts.1", 36, 1),
+                     tensor("head", 40, kVocab),
+                     tensor("bias", 73, kVocab),
                      Tensor(0xffffffffu, DType::F32, 1, program.string("head.folded"), 0, 4 * kVocab, kVocab, 0, 0)};
   program.tableEntries = {TableEntry(kExpert0, 0), TableEntry(kExpert1, 0)};
   program.tables = {WeightTable(program.string("experts"), 0, 2)};
@@ -320,8 +319,8 @@ bool Loaded::open(const moert_session_options &options) {
 bool Loaded::step(const std::vector<int32_t> &tokens, const std::vector<int32_t> &seq, const std::vector<int32_t> &pos,
                   const std::vector<int32_t> &rows, std::vector<float> &logits) {
   logits.assign(rows.size() * size_t(kVocab), -1);
-  moert_step_input input{int64_t(tokens.size()), tokens.data(), seq.data(), pos.data(), int64_t(rows.size()),
-                         rows.data()};
+  moert_step_input input{int64_t(tokens.size()), tokens.data(), seq.data(), pos.data(),
+                         int64_t(rows.size()),   rows.data()};
   return take(moert_session_step(session, &input, logits.data()));
 }
 

@@ -1,9 +1,9 @@
 // A toy package for the runtime's tests: built in memory, changed by a test, written to a temporary folder, run.
 //
-// The toy model has one scalar per token: x = embed[token]; the state [B, C] keeps it; y = sum over the sequence so far,
-// times an expert's factor from a weight table; logits[v] = y * head[v], where head is made by an initializer
-// (2 * head + bias). Everything the format can say is in it: all operand kinds of a CPU, all buffer kinds, two step
-// variants (T = 1 and more), a misaligned tensor, an initializer with scratch.
+// The toy model has one scalar per token: x = embed[token]; the state [B, C] keeps it; y = sum over the sequence so
+// far, times an expert's factor from a weight table; logits[v] = y * head[v], where head is made by an initializer (2 *
+// head + bias). Everything the format can say is in it: all operand kinds of a CPU, all buffer kinds, two step variants
+// (T = 1 and more), a misaligned tensor, an initializer with scratch.
 #ifndef TEST_RUNTIME_TESTPACKAGE_H
 #define TEST_RUNTIME_TESTPACKAGE_H
 
