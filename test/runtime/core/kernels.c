@@ -67,23 +67,28 @@ void fold(Args args, int64_t workgroup, void *scratch) {
   }
 }
 
-/* (flag): the first worker to come says which scratch is its own; any other then waits until the flag changes, for some
- * seconds at most. Makes a step miss its deadline. */
-void hang(Args args, int64_t workgroup, void *scratch) {
-  volatile uint64_t *flag = POINTER(volatile uint64_t, args[0]);
-  uint64_t mine = (uint64_t)(uintptr_t)scratch;
-  uint64_t owner = __sync_val_compare_and_swap(flag, 0, mine);
-  if (owner == 0 || owner == mine) {
-    /* Whoever runs this stays long enough for another to take a workgroup. */
-    for (int i = 0; i < 2000000; ++i) {
-      __asm__ volatile("pause");
-    }
-    return;
-  }
-  for (int64_t i = 0; i < 60000000; ++i) {
-    __asm__ volatile("pause");
-  }
+static uint64_t cycles(void) {
+  uint32_t low, high;
+  __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+  return (uint64_t)high << 32 | low;
 }
 
-/* (): nothing; what a launch costs. */
-void nothing(Args args, int64_t workgroup, void *scratch) {}
+/* (flags): run with one workgroup, that is on the caller: remembers the caller by its scratch. */
+void mark(Args args, int64_t workgroup, void *scratch) {
+  POINTER(uint64_t, args[0])[0] = (uint64_t)(uintptr_t)scratch;
+  POINTER(uint64_t, args[0])[1] = 0;
+}
+
+/* (flags): the first workgroup on a worker that is not the caller takes some 3e9 cycles (about a second); the caller
+ * waits until there is such a one. Makes a step miss its deadline. */
+void hang(Args args, int64_t workgroup, void *scratch) {
+  volatile uint64_t *flags = POINTER(volatile uint64_t, args[0]);
+  uint64_t begin = cycles();
+  if (flags[0] == (uint64_t)(uintptr_t)scratch) {
+    while (!__atomic_load_n(&flags[1], __ATOMIC_RELAXED) && cycles() - begin < 30000000000u) {
+    }
+  } else if (!__atomic_exchange_n(&flags[1], 1, __ATOMIC_RELAXED)) {
+    while (cycles() - begin < 3000000000u) {
+    }
+  }
+}
