@@ -31,9 +31,18 @@
 using namespace mlir;
 using namespace mlir::moe::cpu;
 
+void mlir::moe::cpu::registerKernelDialects(DialectRegistry &registry) {
+  registry.insert<arith::ArithDialect, func::FuncDialect, LLVM::LLVMDialect, math::MathDialect, scf::SCFDialect,
+                  vector::VectorDialect, x86vector::X86VectorDialect>();
+}
+
 KernelLibrary::KernelLibrary(MLIRContext *context, const CpuTarget &target) : target(target) {
-  context->loadDialect<arith::ArithDialect, func::FuncDialect, LLVM::LLVMDialect, math::MathDialect, scf::SCFDialect,
-                       vector::VectorDialect, x86vector::X86VectorDialect>();
+  DialectRegistry registry;
+  registerKernelDialects(registry);
+  context->appendDialectRegistry(registry);
+  for (StringRef dialect : registry.getDialectNames()) {
+    context->getOrLoadDialect(dialect);
+  }
   module = ModuleOp::create(UnknownLoc::get(context));
 }
 

@@ -17,6 +17,9 @@
 
 namespace mlir::moe::cpu {
 
+/// The dialects that kernels are written in; a context must have them before a library is made in a pass.
+void registerKernelDialects(DialectRegistry &registry);
+
 class KernelLibrary {
 public:
   /// Loads the dialects that kernels are written in.

@@ -139,7 +139,7 @@ LogicalResult StepLowering::lowerLinear(LinearOp op) {
     operands.push_back(read(fused.residual));
   }
   sched::GridAttr grid =
-      many ? gridPerRow(rows, cpu::MatmulKernel::chunkRows, tiles) : sched::GridAttr::get(fixedExtent(1), 1, 0, tiles);
+      many ? gridPerRow(rows, cpu::MatmulKernel::chunkRows, tiles) : sched::GridAttr::get(fixedExtent(tiles));
   launch(op, shared.size() > 1 ? "x" + std::to_string(shared.size()) : "", context.kernels.use(kernel), grid, operands);
   return success();
 }
@@ -183,7 +183,7 @@ LogicalResult StepLowering::lowerFFN(FFNOp op) {
   }
   auto gridOf = [&](int64_t n) {
     return many ? gridPerRow(rows, cpu::MatmulKernel::chunkRows, tilesOf(n))
-                : sched::GridAttr::get(fixedExtent(1), 1, 0, tilesOf(n));
+                : sched::GridAttr::get(fixedExtent(tilesOf(n)));
   };
   launch(op, "up", context.kernels.use(first), gridOf(width), operands);
 

@@ -13,9 +13,14 @@
 #include "lowering/CPU/CpuTarget.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/OwningOpRef.h"
+#include "mlir/Pass/Pass.h"
 #include <string>
 
 namespace mlir::moe {
+
+#define GEN_PASS_DECL
+#define GEN_PASS_REGISTRATION
+#include "lowering/MoeToSched/Passes.h.inc"
 
 struct SchedOptions {
   /// CPU kinds, best first.

@@ -4,6 +4,7 @@
 #include "dialects/Moe/IR/MoeOps.h"
 #include "dialects/Sched/IR/SchedOps.h"
 #include "lowering/MoeToLinalg/MoeToLinalg.h"
+#include "lowering/MoeToSched/MoeToSched.h"
 #include "mlir/Dialect/AMX/AMXDialect.h"
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -69,6 +70,7 @@ void moe::registerAllDialects(DialectRegistry &registry) {
 void moe::registerAllMoePasses() {
   registerMoePasses();
   registerMoeToLinalg();
+  registerMoeToSchedPasses();
 }
 
 void moe::registerAllPasses() {

@@ -1,0 +1,60 @@
+//===- LowerToSchedPass.cpp - The kernel lowering as a pass -----------------===//
+
+#include "dialects/Sched/IR/SchedOps.h"
+#include "lowering/CPU/KernelLibrary.h"
+#include "lowering/MoeToSched/MoeToSched.h"
+#include "llvm/ADT/StringExtras.h"
+
+namespace mlir::moe {
+#define GEN_PASS_DEF_MOELOWERTOSCHED
+#include "lowering/MoeToSched/Passes.h.inc"
+} // namespace mlir::moe
+
+using namespace mlir;
+using namespace mlir::moe;
+
+namespace {
+
+struct LowerToSchedPass : mlir::moe::impl::MoeLowerToSchedBase<LowerToSchedPass> {
+  using MoeLowerToSchedBase::MoeLowerToSchedBase;
+
+  // Kernels are emitted as IR of their own while the schedule is made.
+  void getDependentDialects(DialectRegistry &registry) const override {
+    MoeLowerToSchedBase::getDependentDialects(registry);
+    cpu::registerKernelDialects(registry);
+  }
+
+  void runOnOperation() override {
+    ModuleOp module = getOperation();
+    SchedOptions options;
+    options.maxTokens = maxTokens;
+    options.fewTokens = fewTokens;
+    if (maxTokens < 1 || fewTokens < 1) {
+      module.emitError("max-tokens (") << maxTokens << ") and few-tokens (" << fewTokens << ") must be at least 1";
+      return signalPassFailure();
+    }
+    for (const std::string &name : targets) {
+      const cpu::CpuTarget *target = cpu::findTarget(name);
+      if (!target) {
+        module.emitError("unknown target '") << name << "'; known are host, "
+                                             << llvm::join(llvm::map_range(cpu::allTargets(), [](const auto &t) { return t.name; }), ", ");
+        return signalPassFailure();
+      }
+      options.targets.push_back(target);
+    }
+    if (options.targets.empty()) {
+      for (const cpu::CpuTarget &target : cpu::allTargets()) {
+        options.targets.push_back(&target);
+      }
+    }
+    FailureOr<LoweredProgram> lowered = lowerMoeToSched(module, options, /*compileKernels=*/false);
+    if (failed(lowered)) {
+      return signalPassFailure();
+    }
+    module.getBody()->clear();
+    module->removeDiscardableAttr("moe.model"); // now in the program
+    module.getBody()->getOperations().splice(module.getBody()->end(), lowered->module->getBody()->getOperations());
+  }
+};
+
+} // namespace

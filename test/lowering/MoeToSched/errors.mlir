@@ -1,0 +1,36 @@
+// Every refusal names the op, what it has and what to do.
+// RUN: moe-opt %s --split-input-file --verify-diagnostics --moe-lower-to-sched="targets=x86-64-v3"
+
+// expected-error @below {{has no function @step}}
+module {
+}
+
+// -----
+
+moe.weight @w : tensor<16x16xf64>
+func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x16xf64> {
+  // expected-error @below {{has a value of type 'tensor<16x16xf64>', but CPU kernels compute in f32 or bf16}}
+  %w = moe.get_weight @w : tensor<16x16xf64>
+  %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<16x16xf64> -> tensor<?x16xf64>
+  return %h : tensor<?x16xf64>
+}
+
+// -----
+
+moe.weight @w source "w.{}" stacked : tensor<16x16xf32>
+func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x16xf32> {
+  %w = moe.get_weight @w : tensor<16x16xf32>
+  // expected-error @below {{takes weight 'w' as one tensor, but it is stacked from 16 checkpoint tensors}}
+  %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<16x16xf32> -> tensor<?x16xf32>
+  return %h : tensor<?x16xf32>
+}
+
+// -----
+
+moe.weight @w : tensor<16x16xf32>
+func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x16xf32> {
+  %w = moe.get_weight @w : tensor<16x16xf32>
+  %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<16x16xf32> -> tensor<?x16xf32>
+  // expected-error @below {{returns 'tensor<?x16xf32>'; the runtime needs f32 logits with one row per element of rows}}
+  return %h : tensor<?x16xf32>
+}

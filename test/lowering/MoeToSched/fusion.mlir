@@ -1,0 +1,67 @@
+// What must not be fused, and weights that are computed once.
+// RUN: moe-opt %s --split-input-file --moe-lower-to-sched="targets=x86-64-v3" | FileCheck %s
+
+// A product that is used twice keeps its own buffer: the add is a launch.
+// CHECK-LABEL: sched.step tokens 1 to 8
+// CHECK: sched.launch @linear_few_f32_f32_f32 grid
+// CHECK: sched.launch @add_f32_f32_f32
+// CHECK: sched.launch @add_f32_f32_f32
+moe.weight @w : tensor<16x16xf32>
+func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x16xf32> {
+  %w = moe.get_weight @w : tensor<16x16xf32>
+  %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<16x16xf32> -> tensor<?x16xf32>
+  %y = moe.linear %h, %w : tensor<?x16xf32>, tensor<16x16xf32> -> tensor<?x16xf32>
+  %a = moe.add %h, %y : tensor<?x16xf32>, tensor<?x16xf32> -> tensor<?x16xf32>
+  %b = moe.add %a, %y : tensor<?x16xf32>, tensor<?x16xf32> -> tensor<?x16xf32>
+  %g = moe.gather_rows %b, %rows : tensor<?x16xf32>, tensor<?xi32> -> tensor<?x16xf32>
+  %l = moe.linear %g, %w : tensor<?x16xf32>, tensor<16x16xf32> -> tensor<?x16xf32>
+  return %l : tensor<?x16xf32>
+}
+
+// -----
+
+// A residual that is made after the product cannot be an operand of it.
+// CHECK-LABEL: sched.step tokens 1 to 8
+// CHECK-NOT: residual
+// CHECK: sched.launch @add_f32_f32_f32
+// CHECK: sched.step tokens 9 to 512
+moe.weight @w : tensor<16x16xf32>
+moe.weight @n : tensor<16xf32>
+func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x16xf32> {
+  %w = moe.get_weight @w : tensor<16x16xf32>
+  %n = moe.get_weight @n : tensor<16xf32>
+  %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<16x16xf32> -> tensor<?x16xf32>
+  %y = moe.linear %h, %w : tensor<?x16xf32>, tensor<16x16xf32> -> tensor<?x16xf32>
+  %late = moe.rms_norm %h, %n eps 1.0e-5 : tensor<?x16xf32>, tensor<16xf32> -> tensor<?x16xf32>
+  %a = moe.add %late, %y : tensor<?x16xf32>, tensor<?x16xf32> -> tensor<?x16xf32>
+  %g = moe.gather_rows %a, %rows : tensor<?x16xf32>, tensor<?xi32> -> tensor<?x16xf32>
+  %l = moe.linear %g, %w : tensor<?x16xf32>, tensor<16x16xf32> -> tensor<?x16xf32>
+  return %l : tensor<?x16xf32>
+}
+
+// -----
+
+// Weights joined by moe.concat are made by initializers: along the first dim by copies, along the last row by row.
+// CHECK: sched.tensor @concat.0 computed : tensor<24x16xbf16>
+// CHECK: sched.tensor @concat.1 computed : tensor<16x24xbf16>
+// CHECK: sched.initializer @concat.0 {
+// CHECK-NEXT: sched.copy (write weight @concat.0[0, 512], weight @a[0, 512])
+// CHECK-NEXT: sched.copy (write weight @concat.0[512, 256], weight @b[0, 256])
+// CHECK: sched.initializer @concat.1 {
+// CHECK-NEXT: sched.launch @copy_rows grid(16) (weight @a[0], write weight @concat.1[0, 768], constant 32, constant 48)
+// CHECK-NEXT: sched.launch @copy_rows grid(16) (weight @c[0], write weight @concat.1[32, 736], constant 16, constant 48)
+moe.weight @a : tensor<16x16xbf16>
+moe.weight @b : tensor<8x16xbf16>
+moe.weight @c : tensor<16x8xbf16>
+func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x16xf32> {
+  %a = moe.get_weight @a : tensor<16x16xbf16>
+  %b = moe.get_weight @b : tensor<8x16xbf16>
+  %c = moe.get_weight @c : tensor<16x8xbf16>
+  %ab = moe.concat %a, %b dim 0 : tensor<16x16xbf16>, tensor<8x16xbf16> -> tensor<24x16xbf16>
+  %ac = moe.concat %a, %c dim 1 : tensor<16x16xbf16>, tensor<16x8xbf16> -> tensor<16x24xbf16>
+  %h = moe.embedding %tokens, %ab : tensor<?xi32>, tensor<24x16xbf16> -> tensor<?x16xf32>
+  %y = moe.ffn %h up %ab down %ac activation relu : tensor<?x16xf32>, up tensor<24x16xbf16>, down tensor<16x24xbf16> -> tensor<?x16xf32>
+  %g = moe.gather_rows %y, %rows : tensor<?x16xf32>, tensor<?xi32> -> tensor<?x16xf32>
+  %l = moe.linear %g, %a : tensor<?x16xf32>, tensor<16x16xbf16> -> tensor<?x16xf32>
+  return %l : tensor<?x16xf32>
+}
