@@ -39,12 +39,16 @@ Result<NpyWriter> NpyWriter::create(const std::string &path, const std::vector<i
   unsigned char length[2] = {static_cast<unsigned char>(header.size()), static_cast<unsigned char>(header.size() >> 8)};
   MOERT_TRY(file.write(length, 2));
   MOERT_TRY(file.write(header.data(), header.size()));
-  return NpyWriter(std::move(file), elements);
+  return NpyWriter(std::move(file), elements, total);
 }
 
-Status NpyWriter::append(const float *values, int64_t count) {
+Status NpyWriter::put(int64_t first, const float *values, int64_t count) {
+  if (first < 0 || count < 0 || first > elements - count) {
+    return error(Code::Internal, "array file: elements ", first, " to ", first + count, " of ", elements);
+  }
   missing -= count;
-  return file.write(values, static_cast<size_t>(count) * sizeof(float));
+  return file.writeAt(start + static_cast<uint64_t>(first) * sizeof(float), values,
+                      static_cast<size_t>(count) * sizeof(float));
 }
 
 Status NpyWriter::finish() {

@@ -29,7 +29,7 @@ Result<OutputFile> OutputFile::create(const std::string &path) {
 
 OutputFile::OutputFile(OutputFile &&other) noexcept
     : path(std::move(other.path)), temporary(std::exchange(other.temporary, "")),
-      descriptor(std::exchange(other.descriptor, -1)) {}
+      descriptor(std::exchange(other.descriptor, -1)), end(other.end) {}
 
 OutputFile::~OutputFile() {
   if (descriptor >= 0) {
@@ -41,9 +41,15 @@ OutputFile::~OutputFile() {
 }
 
 Status OutputFile::write(const void *data, size_t size) {
+  MOERT_TRY(writeAt(end, data, size));
+  end += size;
+  return Status();
+}
+
+Status OutputFile::writeAt(uint64_t offset, const void *data, size_t size) {
   const char *from = static_cast<const char *>(data);
   while (size != 0) {
-    ssize_t count = ::write(descriptor, from, size);
+    ssize_t count = ::pwrite(descriptor, from, size, static_cast<off_t>(offset));
     if (count < 0 && errno == EINTR) {
       continue;
     }
@@ -51,6 +57,7 @@ Status OutputFile::write(const void *data, size_t size) {
       return error(Code::IO, path, ": cannot write ", size, " bytes: ", std::strerror(errno), "; nothing was written");
     }
     from += count;
+    offset += static_cast<uint64_t>(count);
     size -= static_cast<size_t>(count);
   }
   return Status();

@@ -10,6 +10,7 @@
 
 #include "runtime/core/Status.h"
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -23,7 +24,10 @@ public:
   OutputFile &operator=(OutputFile &&) = delete;
   ~OutputFile();
 
+  /// Appends.
   Status write(const void *data, size_t size);
+  /// Writes at `offset`, which may lie beyond what was written.
+  Status writeAt(uint64_t offset, const void *data, size_t size);
   /// Makes the file visible under its name; nothing may be written after it.
   Status commit();
 
@@ -31,6 +35,7 @@ private:
   OutputFile() = default;
   std::string path, temporary;
   int descriptor = -1;
+  uint64_t end = 0;
 };
 
 /// Writes `text` as the file at `path`.

@@ -109,8 +109,10 @@ TEST(Npy, RoundTrip) {
     }
     Result<NpyWriter> writer = NpyWriter::create(folder.path("x.npy"), shape);
     ASSERT_TRUE(writer.ok());
-    ASSERT_TRUE(writer->append(values.data(), elements / 2).ok());
-    ASSERT_TRUE(writer->append(values.data() + elements / 2, elements - elements / 2).ok());
+    int64_t half = elements / 2; // The second half first.
+    ASSERT_TRUE(writer->put(half, values.data() + half, elements - half).ok());
+    ASSERT_TRUE(writer->put(0, values.data(), half).ok());
+    EXPECT_FALSE(writer->put(elements, values.data(), 1).ok());
     EXPECT_FALSE(exists(folder.path("x.npy"))) << "visible before it is whole";
     ASSERT_TRUE(writer->finish().ok());
     Result<NpyArray> array = readNpy(folder.path("x.npy"));
@@ -126,7 +128,7 @@ TEST(Npy, HeaderOfNumpy) {
   TempFolder folder;
   Result<NpyWriter> writer = NpyWriter::create(folder.path("x.npy"), {2, 1});
   float values[2] = {1, 2};
-  ASSERT_TRUE(writer->append(values, 2).ok());
+  ASSERT_TRUE(writer->put(0, values, 2).ok());
   ASSERT_TRUE(writer->finish().ok());
   std::string bytes = *readWholeFile(folder.path("x.npy"), 1 << 20);
   std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 1), }";
@@ -141,7 +143,7 @@ TEST(Npy, NothingHalfWritten) {
   {
     Result<NpyWriter> writer = NpyWriter::create(folder.path("x.npy"), {10});
     float value = 1;
-    ASSERT_TRUE(writer->append(&value, 1).ok());
+    ASSERT_TRUE(writer->put(0, &value, 1).ok());
     EXPECT_SAYS(writer->finish().message(), "9 elements are missing");
   }
   EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
@@ -156,7 +158,7 @@ TEST(Npy, NothingHalfWritten) {
   {
     Result<NpyWriter> writer = NpyWriter::create(folder.path("y.npy"), {10000});
     std::vector<float> values(10000);
-    EXPECT_SAYS(writer->append(values.data(), 10000).message(), "y.npy: cannot write");
+    EXPECT_SAYS(writer->put(0, values.data(), 10000).message(), "y.npy: cannot write");
   }
   ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
   EXPECT_EQ(*readWholeFile(folder.path("y.npy"), 100), "the old file");

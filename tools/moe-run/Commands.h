@@ -1,0 +1,77 @@
+//===- Commands.h - The commands of moe-run ---------------------*- C++ -*-===//
+//
+// Options as moe-run.cpp fills them, one function per command. A command prints
+// its result and returns a Status; main turns that into message and exit code.
+//
+//===----------------------------------------------------------------------===//
+#ifndef MOE_TOOLS_MOERUN_COMMANDS_H
+#define MOE_TOOLS_MOERUN_COMMANDS_H
+
+#include "runtime/readers/Tokenizer.h"
+#include "tools/moe-run/Console.h"
+#include "tools/moe-run/Feeding.h"
+
+#include <optional>
+
+namespace moerun {
+
+/// Options of every command.
+struct CommonOptions {
+  std::string package, weights, cache, variant;
+  int threads = 0;
+  int64_t maxTokens = 0; ///< 0: the package's.
+  double deadlineSeconds = 0;
+  bool pin = false, json = false, quiet = false;
+};
+
+struct GenerateCommand : CommonOptions {
+  std::vector<std::string> prompts, promptFiles, ids;
+  int64_t maxNew = 128;
+  bool maxNewGiven = false;
+  moert::readers::SamplingOptions sampling;
+  int64_t context = 0, sequences = 0; ///< 0: what the prompts need.
+  bool ignoreEos = false, noSpecial = false, experts = false, echo = false;
+};
+struct LogitsCommand : CommonOptions {
+  std::string idsFile, output, chunks = "one";
+  uint64_t seed = 0;
+  int64_t interleave = 1, context = 0;
+};
+struct BenchCommand : CommonOptions {
+  int64_t promptLength = 512, generate = 128, batch = 1, repeat = 3;
+};
+struct CheckCommand : CommonOptions {
+  bool verifyWeights = false;
+};
+struct ProfileCommand : CommonOptions {
+  int64_t promptLength = 128, generate = 32, batch = 1;
+  std::string trace;
+};
+
+moert::Status runGenerate(const GenerateCommand &command);
+moert::Status runLogits(const LogitsCommand &command);
+moert::Status runBench(const BenchCommand &command);
+moert::Status runCheck(const CheckCommand &command);
+moert::Status runProfile(const ProfileCommand &command);
+
+//===----------------------------------------------------------------------===//
+// Shared by commands (Common.cpp)
+//===----------------------------------------------------------------------===//
+
+/// Opens a session with the common options.
+moert::Result<std::unique_ptr<Session>> openSession(const Package &package, const CommonOptions &options, int64_t sequences,
+                                                    int64_t context, bool verifyWeights = false);
+/// The package's tokenizer; an error says how to do without one.
+moert::Result<moert::readers::Tokenizer> openTokenizer(const std::string &package);
+/// Fails when the options ask for more than the model's context.
+moert::Status checkContext(const ProgramInfo &info, int64_t context);
+/// `length` ids of the vocabulary that look random and are the same every time.
+std::vector<int32_t> sampleIds(int64_t length, int64_t vocabulary, uint64_t seed);
+/// The session's report as a tree.
+moert::Result<Json> parseReport(Session &session);
+/// An error when stdout could not be written.
+moert::Status outputStatus(bool written);
+
+} // namespace moerun
+
+#endif // MOE_TOOLS_MOERUN_COMMANDS_H

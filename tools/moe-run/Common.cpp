@@ -1,0 +1,71 @@
+//===- Common.cpp - Shared by commands ------------------------------------===//
+#include "tools/moe-run/Commands.h"
+
+#include "runtime/readers/File.h"
+
+#include <cerrno>
+#include <cstring>
+#include <random>
+
+using namespace moert;
+using namespace moerun;
+
+Result<std::unique_ptr<Session>> moerun::openSession(const Package &package, const CommonOptions &options,
+                                                     int64_t sequences, int64_t context, bool verifyWeights) {
+  if (options.maxTokens > package.info().maxTokens) {
+    return error(Code::InvalidArgument, "--max-tokens ", options.maxTokens, " is more than the ", package.info().maxTokens,
+                 " that the package was compiled for; compile it with a larger --max-tokens");
+  }
+  Progress progress(options.quiet);
+  SessionOptions session;
+  session.weights = options.weights;
+  session.cache = options.cache;
+  session.variant = options.variant;
+  session.sequences = sequences;
+  session.context = context;
+  session.maxTokens = options.maxTokens;
+  session.threads = options.threads;
+  session.verifyWeights = verifyWeights;
+  session.pin = options.pin;
+  session.deadlineSeconds = options.deadlineSeconds;
+  session.progress = [&](const std::string &stage, uint64_t done, uint64_t total) { progress.update(stage, done, total); };
+  return Session::create(package, session);
+}
+
+Result<readers::Tokenizer> moerun::openTokenizer(const std::string &package) {
+  std::string path = readers::joinPath(package, "tokenizer.json");
+  if (!readers::exists(path)) {
+    return error(Code::NotFound, path, ": no tokenizer in the package; give token ids with --ids");
+  }
+  return readers::Tokenizer::open(path);
+}
+
+Status moerun::checkContext(const ProgramInfo &info, int64_t context) {
+  if (info.maxContext != 0 && context > info.maxContext) {
+    return error(Code::InvalidArgument, "a context of ", context, " tokens is more than the model's ", info.maxContext,
+                 "; give shorter prompts or a smaller --max-new or --context");
+  }
+  return Status();
+}
+
+std::vector<int32_t> moerun::sampleIds(int64_t length, int64_t vocabulary, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::vector<int32_t> ids;
+  for (int64_t i = 0; i < length; ++i) {
+    ids.push_back(static_cast<int32_t>(random() % static_cast<uint64_t>(vocabulary)));
+  }
+  return ids;
+}
+
+Result<Json> moerun::parseReport(Session &session) {
+  MOERT_ASSIGN(text, session.report());
+  Json tree = Json::parse(text, nullptr, false);
+  if (tree.is_discarded()) {
+    return error(Code::Internal, "the session's report is no JSON: ", text.substr(0, 80));
+  }
+  return tree;
+}
+
+Status moerun::outputStatus(bool written) {
+  return written ? Status() : error(Code::IO, "cannot write to standard output: ", std::strerror(errno));
+}

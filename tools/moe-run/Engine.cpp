@@ -1,0 +1,104 @@
+//===- Engine.cpp - A session that runs steps -----------------------------===//
+//
+// The C ABI with its statuses and handles as values that free themselves.
+//
+//===----------------------------------------------------------------------===//
+#include "tools/moe-run/Engine.h"
+
+using namespace moert;
+using namespace moerun;
+
+namespace {
+
+/// Takes over the status of a call.
+Status take(moert_status *status) {
+  if (status == nullptr) {
+    return Status();
+  }
+  Status result(static_cast<Code>(moert_status_code(status)), moert_status_message(status));
+  moert_status_free(status);
+  return result;
+}
+
+const char *textOrNull(const std::string &text) { return text.empty() ? nullptr : text.c_str(); }
+std::string textOrEmpty(const char *text) { return text == nullptr ? "" : text; }
+
+void forwardProgress(void *user, const char *stage, uint64_t done, uint64_t total) {
+  const auto &options = *static_cast<const SessionOptions *>(user);
+  if (options.progress) {
+    options.progress(stage, done, total);
+  }
+}
+
+} // namespace
+
+Result<Package> Package::load(const std::string &path) {
+  moert_program *program = nullptr;
+  MOERT_TRY(take(moert_program_load(path.c_str(), &program)));
+  Package package;
+  package.program.reset(program, moert_program_free);
+  moert_program_info info = {};
+  MOERT_TRY(take(moert_program_get_info(program, &info)));
+  package.facts = {textOrEmpty(info.compiler), textOrEmpty(info.model_json), textOrEmpty(info.checkpoint_hint),
+                   info.vocab, info.max_tokens, info.max_context};
+  return package;
+}
+
+Result<std::unique_ptr<Session>> Session::create(const Package &package, const SessionOptions &options) {
+  std::unique_ptr<Session> result(new Session());
+  result->options = options;
+  result->program = package.program;
+  moert_session_options raw = {};
+  raw.struct_size = sizeof(raw);
+  raw.weights = textOrNull(options.weights);
+  raw.cache = textOrNull(options.cache);
+  raw.variant = textOrNull(options.variant);
+  raw.sequences = options.sequences;
+  raw.context = options.context;
+  raw.max_tokens = options.maxTokens;
+  raw.threads = options.threads;
+  raw.verify_weights = options.verifyWeights;
+  raw.deadline_seconds = options.deadlineSeconds;
+  raw.progress = forwardProgress;
+  raw.progress_user = &result->options;
+  raw.pin = options.pin;
+  moert_session *session = nullptr;
+  MOERT_TRY(take(moert_session_create(package.program.get(), &raw, &session)));
+  result->session.reset(session, moert_session_free);
+  result->vocabulary = package.info().vocabulary;
+  result->maxTokens = options.maxTokens != 0 ? options.maxTokens : package.info().maxTokens;
+  result->sequences = options.sequences;
+  result->context = options.context;
+  return result;
+}
+
+Status Session::step(const moert_step_input &input, float *logits) {
+  return take(moert_session_step(session.get(), &input, logits));
+}
+
+Status Session::trace(bool on) { return take(moert_session_trace(session.get(), on)); }
+Status Session::writeTrace(const std::string &path) {
+  return take(moert_session_write_trace(session.get(), path.c_str()));
+}
+
+Result<std::string> Session::report() {
+  const char *json = nullptr;
+  MOERT_TRY(take(moert_session_report(session.get(), &json)));
+  return std::string(json);
+}
+
+Result<std::vector<std::vector<int64_t>>> Session::expertCounts() {
+  std::vector<std::vector<int64_t>> layers;
+  while (true) {
+    std::string name = concat("expert_counts.", layers.size());
+    size_t size = 0;
+    Status status = take(moert_session_read(session.get(), name.c_str(), nullptr, 0, &size));
+    if (status.code() == Code::NotFound) {
+      return layers;
+    }
+    MOERT_TRY(status);
+    std::vector<int64_t> counts(size / sizeof(int64_t));
+    MOERT_TRY(take(moert_session_read(session.get(), name.c_str(), counts.data(), counts.size() * sizeof(int64_t), &size)));
+    layers.push_back(std::move(counts));
+  }
+}

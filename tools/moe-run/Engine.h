@@ -1,0 +1,84 @@
+//===- Engine.h - A session that runs steps ---------------------*- C++ -*-===//
+//
+// What feeding tokens needs of a session, so that tests can put a fake in its
+// place, and the session of libmoert behind it. Everything goes through the C
+// ABI.
+//
+//===----------------------------------------------------------------------===//
+#ifndef MOE_TOOLS_MOERUN_ENGINE_H
+#define MOE_TOOLS_MOERUN_ENGINE_H
+
+#include "runtime/core/Status.h"
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace moerun {
+
+/// Runs steps over B slots of C tokens each.
+class Engine {
+public:
+  virtual ~Engine() = default;
+  /// logits: [row_count, vocabulary].
+  virtual moert::Status step(const moert_step_input &input, float *logits) = 0;
+
+  int64_t vocabulary = 0;
+  int64_t maxTokens = 0; ///< Most tokens of one step.
+  int64_t sequences = 0;
+  int64_t context = 0;
+};
+
+/// What moert_program_get_info says.
+struct ProgramInfo {
+  std::string compiler, modelJson, checkpointHint;
+  int64_t vocabulary = 0, maxTokens = 0;
+  int64_t maxContext = 0; ///< 0: no limit.
+};
+
+/// What a session is made with; see moert_session_options.
+struct SessionOptions {
+  std::string weights, cache, variant; ///< Empty: the default.
+  int64_t sequences = 1, context = 1, maxTokens = 0;
+  int threads = 0;
+  bool verifyWeights = false, pin = false;
+  double deadlineSeconds = 0;
+  std::function<void(const std::string &stage, uint64_t done, uint64_t total)> progress;
+};
+
+/// A loaded package.
+class Package {
+public:
+  static moert::Result<Package> load(const std::string &path);
+  const ProgramInfo &info() const { return facts; }
+
+private:
+  friend class Session;
+  std::shared_ptr<moert_program> program;
+  ProgramInfo facts;
+};
+
+/// A session of a package.
+class Session : public Engine {
+public:
+  static moert::Result<std::unique_ptr<Session>> create(const Package &package, const SessionOptions &options);
+
+  moert::Status step(const moert_step_input &input, float *logits) override;
+  moert::Status trace(bool on);
+  moert::Status writeTrace(const std::string &path);
+  /// The session's report, JSON.
+  moert::Result<std::string> report();
+  /// Tokens that each expert got so far, per MoE layer; empty for a model without experts.
+  moert::Result<std::vector<std::vector<int64_t>>> expertCounts();
+
+private:
+  SessionOptions options;
+  std::shared_ptr<moert_program> program;
+  std::shared_ptr<moert_session> session;
+};
+
+} // namespace moerun
+
+#endif // MOE_TOOLS_MOERUN_ENGINE_H
