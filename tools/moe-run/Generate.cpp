@@ -179,6 +179,7 @@ Status moerun::runGenerate(const GenerateCommand &command) {
   for (const Generation &sequence : sequences) {
     longest = std::max(longest, static_cast<int64_t>(sequence.prompt.size()));
   }
+  MOERT_TRY(checkContext(info, command.context));
   GenerateOptions options;
   options.maxNew = command.maxNew;
   int64_t limit = command.context != 0 ? command.context : info.maxContext;
@@ -194,7 +195,6 @@ Status moerun::runGenerate(const GenerateCommand &command) {
       MOERT_TRY(checkLength(what, length, options.maxNew, info.maxContext, "the model's context"));
     }
   }
-  MOERT_TRY(checkContext(info, context));
   auto count = static_cast<int64_t>(sequences.size());
   int64_t slots = command.sequences != 0 ? std::min(command.sequences, count) : std::min<int64_t>(count, 16);
 

@@ -1,0 +1,43 @@
+//===- MakeToyPackage.cpp - The runtime's toy package as files ------------===//
+//
+//   make-toy-package DIR [--no-tokenizer]     writes DIR/package and DIR/checkpoint
+//
+// The toy of test/runtime/core with a tokenizer of eight letters, so that the
+// tests of moe-run need no compiler. Its logits rise with (v / 2 + v mod 3)
+// whatever the tokens are: ids 5 ("f") and 7 ("h") are equal and largest.
+//
+//===----------------------------------------------------------------------===//
+#include "test/runtime/core/TestPackage.h"
+
+#include <cstdio>
+#include <filesystem>
+
+using namespace moert::test;
+
+int main(int argc, char **argv) {
+  bool hasTokenizer = argc == 2;
+  if (!hasTokenizer && (argc != 3 || std::string(argv[2]) != "--no-tokenizer")) {
+    std::fprintf(stderr, "usage: make-toy-package DIR [--no-tokenizer]\n");
+    return 1;
+  }
+  std::filesystem::path target = argv[1];
+  std::filesystem::remove_all(target);
+  std::filesystem::create_directories(target);
+  Toy toy;
+  toy.program.hint = std::filesystem::absolute(target / "checkpoint");
+  toy.program.packageFiles = {
+      {"tokenizer.json", R"({"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "merges": [],)"
+                         R"( "vocab": {"a": 0, "b": 1, "c": 2, "d": 3, "e": 4, "f": 5, "g": 6, "h": 7}},)"
+                         R"( "decoder": {"type": "Fuse"}})"},
+      {"generation_config.json", R"({"eos_token_id": [7]})"}};
+  if (!hasTokenizer) {
+    toy.program.packageFiles.erase(toy.program.packageFiles.begin());
+  }
+  toy.write();
+  std::filesystem::copy(toy.package(), target / "package", std::filesystem::copy_options::recursive);
+  std::filesystem::copy(toy.checkpoint(), target / "checkpoint");
+  // The time of change is part of a checkpoint's identity.
+  std::filesystem::last_write_time(target / "checkpoint" / "model.safetensors",
+                                   std::filesystem::last_write_time(toy.checkpoint() + "/model.safetensors"));
+  return 0;
+}
