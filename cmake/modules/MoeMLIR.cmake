@@ -40,7 +40,7 @@ function(moe_mlir_library name)
   target_link_libraries(${name} PUBLIC ${ARG_LINK})
   if(NOT name STREQUAL "MoePCH" AND TARGET MoePCH)
     target_precompile_headers(${name} REUSE_FROM MoePCH)
-    target_link_libraries(${name} PRIVATE MoePCH)
+    target_link_libraries(${name} PRIVATE $<BUILD_INTERFACE:MoePCH>)
   endif()
 endfunction()
 
