@@ -41,9 +41,9 @@ def main():
     for language, prompt in PROMPTS.items():
         answer = generate(moe_run, package, prompt)
         print(f"    {language}: {prompt!r}")
-        print(indent(prompt + answer["text"]))
-        speed = answer["decode_tokens_per_second"]
-        print(f"      {answer['generated']} tokens, {speed:.0f} tokens/s\n")
+        sequence = answer["sequences"][0]
+        print(indent(prompt + sequence["text"]))
+        print(f"      {sequence['generated']} tokens, {answer['decode_tokens_per_second']:.0f} tokens/s\n")
         # Counts are per layer and expert; the table adds the layers up.
         counts[language] = [sum(layer) for layer in zip(*answer["expert_counts"])]
 
