@@ -50,6 +50,28 @@ Status checkLedger(const format::Program &program, const format::Variant &varian
   return {};
 }
 
+/// The FlatBuffers verifier checks the alignment of a vector's length, not that of its elements.
+template <typename T> bool isAligned(const flatbuffers::Vector<T> *vector, size_t alignment) {
+  return !vector || vector->size() == 0 || reinterpret_cast<uintptr_t>(vector->Data()) % alignment == 0;
+}
+
+Status checkAlignment(const format::Program &program) {
+  bool aligned = isAligned(program.tensors(), alignof(format::Tensor)) &&
+                 isAligned(program.tables(), alignof(format::WeightTable)) &&
+                 isAligned(program.table_entries(), alignof(format::TableEntry)) && isAligned(program.constants(), 64);
+  for (uint32_t v = 0; program.variants() && v < program.variants()->size(); ++v) {
+    const format::Variant &variant = *program.variants()->Get(v);
+    aligned = aligned && isAligned(variant.buffers(), alignof(format::Buffer)) &&
+              isAligned(variant.operands(), alignof(format::Operand)) &&
+              isAligned(variant.commands(), alignof(format::Command)) &&
+              isAligned(variant.steps(), alignof(format::StepVariant));
+    for (uint32_t i = 0; variant.initializers() && i < variant.initializers()->size(); ++i) {
+      aligned = aligned && isAligned(variant.initializers()->Get(i)->scratch(), alignof(format::Buffer));
+    }
+  }
+  return aligned ? Status() : error(Code::Corrupt, "has records that are not aligned", kCompileAgain);
+}
+
 } // namespace
 
 bool isForCpu(const format::Variant &variant) { return strncmp(variant.target()->c_str(), "cuda", 4) != 0; }
@@ -70,6 +92,7 @@ Status checkProgramBytes(const uint8_t *bytes, size_t size, const format::Progra
                                                                 : "run it with a newer runtime",
                  " (it was written by ", program->compiler()->str(), ")");
   }
+  MOERT_TRY(checkAlignment(*program));
   MOERT_TRY(checkProgram(*program));
   for (uint32_t v = 0; program->variants() && v < program->variants()->size(); ++v) {
     const format::Variant &variant = *program->variants()->Get(v);

@@ -1,0 +1,98 @@
+// Fuzzes the loader of program files: the FlatBuffers verifier and every check behind it, without the seal (a random
+// input would never get past a checksum).
+//
+// Finding no crash is half of it. Whatever the checks accept must really be in bounds, so every accepted program is
+// judged again here by other means: all slices of all steps are evaluated in 128 bits at corners and in the middle of
+// what a session can bind, and any that leaves its buffer is a trap.
+#include "runtime/core/Checks.h"
+#include "runtime/core/Program.h"
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+
+using namespace moert;
+
+namespace {
+
+using Wide = __int128;
+
+Wide evaluateWide(const format::Extent &e, Wide t, Wide m, Wide b, Wide c) {
+  return Wide(e.fixed()) + Wide(e.per_token()) * t + Wide(e.per_row()) * m + Wide(e.per_sequence()) * b +
+         Wide(e.per_cache_row()) * b * c;
+}
+
+void require(bool holds) {
+  if (!holds) {
+    __builtin_trap();
+  }
+}
+
+void judgeOperand(const format::Program &program, const format::Variant &variant, const format::Operand &operand,
+                  Wide t, Wide m, Wide b, Wide c) {
+  if (operand.kind() == format::OperandKind::Slice) {
+    const format::Buffer &buffer = *variant.buffers()->Get(operand.index());
+    bool isOutput = buffer.kind() == format::BufferKind::Output;
+    Wide most = program.max_tokens();
+    Wide size = evaluateWide(buffer.size(), isOutput ? t : most, isOutput ? m : most, b, c);
+    Wide bytes = evaluateWide(operand.extent(), t, m, b, c);
+    require(bytes >= 0 && Wide(operand.offset()) + bytes <= size);
+  } else if (operand.kind() == format::OperandKind::WeightSpan) {
+    const format::Tensor &tensor = *program.tensors()->Get(operand.index());
+    require(Wide(operand.offset()) + operand.extent().fixed() <= Wide(tensor.bytes()));
+    if (tensor.file() != kNoFile) {
+      require(Wide(tensor.offset()) + tensor.bytes() <= Wide(program.files()->Get(tensor.file())->size()));
+    }
+  } else if (operand.kind() == format::OperandKind::WeightTable) {
+    const format::WeightTable &table = *program.tables()->Get(operand.index());
+    for (uint32_t i = 0; i < table.count() && i < 64; ++i) {
+      const format::TableEntry &entry = *program.table_entries()->Get(table.first() + i);
+      require(entry.offset() <= program.tensors()->Get(entry.tensor())->bytes());
+    }
+  }
+}
+
+void judge(const format::Program &program, const format::Variant &variant) {
+  uint64_t budget = 20000;
+  for (uint32_t s = 0; s < variant.steps()->size(); ++s) {
+    const format::StepVariant &step = *variant.steps()->Get(s);
+    for (uint32_t i = 0; i < step.command_count(); ++i) {
+      const format::Command &command = *variant.commands()->Get(step.first_command() + i);
+      if (command.kind() == format::CommandKind::Launch) {
+        require(variant.kernels()->Get(command.target()) && command.grid().divisor() > 0);
+      }
+      for (uint32_t o = 0; o < command.operand_count() && budget; ++o, --budget) {
+        const format::Operand &operand = *variant.operands()->Get(command.first_operand() + o);
+        const int64_t tokens[] = {step.min_tokens(), step.max_tokens(),
+                                  step.min_tokens() + (step.max_tokens() - step.min_tokens()) / 2};
+        for (int64_t t : tokens) {
+          for (int64_t m : {int64_t(0), t / 2, t}) {
+            judgeOperand(program, variant, operand, t, m, 1, 1);
+            judgeOperand(program, variant, operand, t, m, 3, 7);
+            judgeOperand(program, variant, operand, t, m, 1, 1 << 20);
+            judgeOperand(program, variant, operand, t, m, 1 << 20, 1 << 20);
+          }
+        }
+      }
+    }
+  }
+}
+
+} // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  // The loader's memory is aligned to pages; exactly as many bytes as there are, so that one too many is seen.
+  void *copy = nullptr;
+  if (size == 0 || posix_memalign(&copy, 64, size) != 0) {
+    return 0;
+  }
+  memcpy(copy, data, size);
+  const format::Program *program = nullptr;
+  if (checkProgramBytes(static_cast<const uint8_t *>(copy), size, program).ok() && program->variants()) {
+    for (uint32_t v = 0; v < program->variants()->size(); ++v) {
+      judge(*program, *program->variants()->Get(v));
+    }
+  }
+  free(copy);
+  return 0;
+}

@@ -1,0 +1,46 @@
+// Writes the seeds of fuzz_program: the toy package's program (test/runtime/core/TestPackage.h) as it is, with two
+// streams and events, and with every other command kind. Run after a change of the format:
+//   make_program_seeds test/fuzz/corpus/program
+#include "test/runtime/core/TestPackage.h"
+
+#include <cstdio>
+
+using namespace moert;
+using namespace moert::test;
+using format::Access;
+using format::CommandKind;
+
+int main(int argc, char **argv) {
+  if (argc != 2) {
+    fprintf(stderr, "usage: make_program_seeds FOLDER\n");
+    return 1;
+  }
+  Toy toy;
+  toy.program.hint = "checkpoint"; // not this machine's folder
+  toy.program.files[0].mtimeNs = 0;
+  VariantSpec &v = toy.variant();
+  v.blobSha256 = std::string(32, 'k');
+  auto write = [&](const char *name) { test::writeFile(std::string(argv[1]) + "/" + name, toy.program.flatbuffer()); };
+  write("toy");
+
+  const uint32_t first = uint32_t(v.commands.size());
+  const format::Grid one(extent(1), 1, 0, 1);
+  v.streams = 2;
+  v.events = 1;
+  addCommand(toy.program, v, CommandKind::Fill, "fill", 0, {slice(kArena, Access::Write, extent(64))}, one, 7);
+  addCommand(toy.program, v, CommandKind::Record, "record", 0, {});
+  addCommand(toy.program, v, CommandKind::Wait, "wait", 0, {}, one, 0, 1);
+  addCommand(toy.program, v, CommandKind::Copy, "copy", 0,
+             {slice(kArena, Access::Write, extent(64), 64), slice(kArena, Access::Read, extent(64))}, one, 0, 1);
+  v.steps = {format::StepVariant(1, kMaxTokens, first, 4)};
+  write("streams");
+
+  addCommand(toy.program, v, CommandKind::GroupBegin, "group", 0, {});
+  addCommand(toy.program, v, CommandKind::Collective, "reduce", 0, {slice(kState, Access::ReadWrite, extent(4))});
+  addCommand(toy.program, v, CommandKind::GroupEnd, "group", 0, {});
+  addCommand(toy.program, v, CommandKind::HostCall, "call", 0, {});
+  v.steps[0].mutate_command_count(8);
+  toy.program.constants.assign(64, 'c');
+  v.buffers.push_back(format::Buffer(format::BufferKind::Constant, 0, 4, 0, extent(64)));
+  write("all-kinds");
+}
