@@ -157,7 +157,10 @@ static FailureOr<std::string> link(ModuleOp module, llvm::StringRef object) {
     stream << object;
     stream.close();
     if (stream.has_error()) {
-      return module.emitError("cannot write ") << in.path << ": " << stream.error().message();
+      // An error that is not cleared ends the process when the stream dies.
+      std::error_code failure = stream.error();
+      stream.clear_error();
+      return module.emitError("cannot write ") << in.path << ": " << failure.message();
     }
   }
   llvm::StringRef arguments[] = {linker,   "-shared",     "--no-undefined",   "--build-id=none",

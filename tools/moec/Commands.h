@@ -49,6 +49,9 @@ struct InspectCommand : CommonOptions {
 
 struct DoctorCommand : CommonOptions {};
 
+/// Makes fatal errors inside LLVM end as "moec: internal error: ..." with exit code 2.
+void installErrorHandlers();
+
 ExitCode runImport(const ImportCommand &command);
 ExitCode runCompile(const CompileCommand &command);
 ExitCode runInspect(const InspectCommand &command);

@@ -2,11 +2,14 @@
 
 #include "lowering/HFToMoe/JsonFile.h"
 #include "lowering/MoeToLinalg/MoeToLinalg.h"
+#include "lowering/MoeToSched/MoeToSched.h"
+#include "lowering/SchedToProgram/SchedToProgram.h"
 #include "mlir/Pass/PassManager.h"
 #include "tools/moec/Model.h"
 #include "tools/moec/OutputFile.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FormatVariadic.h"
+#include "llvm/Support/Path.h"
 
 using namespace moec;
 using llvm::Expected;
@@ -51,6 +54,132 @@ static bool runPipeline(DiagnosticPrinter &diagnostics, llvm::StringRef stage, m
   return mlir::succeeded(manager.run(module)) && !diagnostics.hasErrors();
 }
 
+/// The CPU kinds that --target names.
+static Expected<mlir::moe::SchedOptions> readTarget(const CompileCommand &command) {
+  mlir::moe::SchedOptions options;
+  options.maxTokens = command.maxTokens;
+  llvm::StringRef target = command.target;
+  if (target == "cpu") {
+    for (const mlir::moe::cpu::CpuTarget &known : mlir::moe::cpu::allTargets()) {
+      options.targets.push_back(&known);
+    }
+    return options;
+  }
+  const mlir::moe::cpu::CpuTarget *chosen = nullptr;
+  if (target.consume_front("cpu:") && !target.empty()) {
+    chosen = mlir::moe::cpu::findTarget(target);
+  }
+  if (!chosen) {
+    std::string names;
+    for (const mlir::moe::cpu::CpuTarget &known : mlir::moe::cpu::allTargets()) {
+      names += ", cpu:" + known.name.str();
+    }
+    return makeError("--target: '" + command.target + "' is not supported; supported: cpu (every variant), cpu:host" +
+                     names);
+  }
+  options.targets.push_back(chosen);
+  return options;
+}
+
+/// Where the weights of the model are: the directory that was imported, --weights, what the IR records, or the folder
+/// of the IR, in this order.
+static Expected<std::string> openModelWeights(const CompileCommand &command, Model &model) {
+  llvm::SmallString<256> path(model.directory);
+  if (!model.checkpoint) {
+    if (!command.weights.empty()) {
+      path = command.weights;
+    } else if (path.empty()) {
+      llvm::StringRef folder = llvm::sys::path::parent_path(command.input);
+      path = folder.empty() ? "." : folder;
+    }
+    Expected<moert::readers::Checkpoint> checkpoint = mlir::moe::openWeights(path);
+    if (!checkpoint) {
+      return makeError(llvm::toString(checkpoint.takeError()) + " (the weights of " + command.input +
+                       "; --weights DIR names another place)");
+    }
+    model.checkpoint = std::move(*checkpoint);
+  }
+  if (std::error_code error = llvm::sys::fs::make_absolute(path)) {
+    return makeError(path + ": " + error.message());
+  }
+  llvm::sys::path::remove_dots(path, /*remove_dot_dot=*/false);
+  return path.str().str();
+}
+
+static ExitCode emitSched(const CompileCommand &command, Progress &progress, DiagnosticPrinter &diagnostics,
+                          Model &model, const mlir::moe::SchedOptions &options) {
+  progress.begin("lower to sched");
+  diagnostics.setStage("the lowering to kernels");
+  mlir::FailureOr<mlir::moe::LoweredProgram> lowered =
+      mlir::moe::lowerMoeToSched(*model.module, options, /*compileKernels=*/false);
+  if (mlir::failed(lowered)) {
+    return kUserError;
+  }
+  return emitText(command, progress, *lowered->module);
+}
+
+static ExitCode emitPackage(const CompileCommand &command, Progress &progress, DiagnosticPrinter &diagnostics,
+                            Model &model, const mlir::moe::SchedOptions &options) {
+  Expected<std::string> weights = openModelWeights(command, model);
+  if (!weights) {
+    return fail(weights.takeError());
+  }
+  // Before the long stages, so that a name that is taken is known at once.
+  Expected<PackageWriter> package = PackageWriter::create(command.output);
+  if (!package) {
+    return fail(package.takeError());
+  }
+  progress.begin("lower to sched and compile kernels");
+  diagnostics.setStage("the lowering to kernels");
+  mlir::FailureOr<mlir::moe::LoweredProgram> lowered = mlir::moe::lowerMoeToSched(*model.module, options);
+  if (mlir::failed(lowered)) {
+    return kUserError;
+  }
+  progress.begin("write " + command.output);
+  mlir::FailureOr<mlir::sched::ProgramOp> program = mlir::sched::getProgram(*lowered->module);
+  if (mlir::failed(program)) {
+    return kInternalError;
+  }
+  program->setCompiler(getVersionString());
+  program->setCheckpoint(*weights);
+  // The names that moe-run and the usual tools look for.
+  llvm::StringRef folder =
+      llvm::sys::fs::is_directory(*weights) ? llvm::StringRef(*weights) : llvm::sys::path::parent_path(*weights);
+  for (llvm::StringRef name : {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}) {
+    if (llvm::Error error = package->copy(name, folder)) {
+      return fail(std::move(error));
+    }
+  }
+  llvm::SmallVector<mlir::sched::KernelBlob> blobs;
+  for (mlir::moe::CompiledKernels &kernels : lowered->kernels) {
+    blobs.push_back({std::move(kernels.target), std::move(kernels.bytes)});
+  }
+  if (mlir::failed(mlir::sched::writePackage(*lowered->module, blobs, *model.checkpoint, package->getDirectory()))) {
+    return kUserError;
+  }
+  if (llvm::Error error = package->commit()) {
+    return fail(std::move(error));
+  }
+  progress.end();
+  llvm::json::Array targets;
+  std::string names;
+  for (const mlir::sched::KernelBlob &blob : blobs) {
+    targets.push_back(blob.target);
+    names += (names.empty() ? "" : ", ") + blob.target;
+  }
+  if (command.json) {
+    llvm::json::Object result = describeModel(model);
+    result["output"] = command.output;
+    result["max_tokens"] = command.maxTokens;
+    result["targets"] = std::move(targets);
+    printJson(std::move(result));
+  } else {
+    llvm::outs() << llvm::formatv("{0}: {1}, {2} parameters, activations {3}, for {4}\n", command.output, model.family,
+                                  withCommas(model.parameters), model.dtype, names);
+  }
+  return kSuccess;
+}
+
 ExitCode moec::runCompile(const CompileCommand &command) {
   mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);
   DiagnosticPrinter diagnostics(context);
@@ -73,6 +202,10 @@ ExitCode moec::runCompile(const CompileCommand &command) {
     }
     return emitText(command, progress, *model->module);
   }
-  printError("--emit " + command.emit + " is not built in");
-  return kUserError;
+  Expected<mlir::moe::SchedOptions> options = readTarget(command);
+  if (!options) {
+    return fail(options.takeError());
+  }
+  return command.emit == "sched" ? emitSched(command, progress, diagnostics, *model, *options)
+                                 : emitPackage(command, progress, diagnostics, *model, *options);
 }

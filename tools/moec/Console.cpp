@@ -4,12 +4,20 @@
 #include "mlir/IR/BuiltinAttributes.h"
 #include "mlir/IR/Location.h"
 #include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/ErrorHandling.h"
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/Process.h"
 #include "llvm/Support/raw_ostream.h"
 
 using namespace moec;
 using llvm::StringRef;
+
+void moec::installErrorHandlers() {
+  llvm::install_fatal_error_handler([](void *, const char *reason, bool) {
+    llvm::errs() << "moec: internal error: " << reason << "; please report it with the command and its input\n";
+    std::_Exit(kInternalError);
+  });
+}
 
 void moec::printError(const llvm::Twine &message) {
   std::string text = message.str();

@@ -74,29 +74,35 @@ static ExitCode inspectDirectory(const InspectCommand &command) {
   return kSuccess;
 }
 
-/// The manifest, after comparing every file that it names with its size and SHA-256.
+/// The manifest, after comparing every file that it names with its SHA-256.
 static llvm::Expected<llvm::json::Value> checkManifest(const std::string &package) {
-  llvm::Expected<llvm::json::Value> manifest = mlir::moe::readJsonFile(package + "/" + kManifestFile.str());
+  const std::string path = package + "/" + kManifestFile.str();
+  llvm::Expected<llvm::json::Value> manifest = mlir::moe::readJsonFile(path);
   if (!manifest) {
     return manifest.takeError();
   }
   const llvm::json::Object *object = manifest->getAsObject();
-  const llvm::json::Object *files = object ? object->getObject("files") : nullptr;
+  const llvm::json::Array *files = object ? object->getArray("files") : nullptr;
   if (!files) {
-    return makeError(package + "/" + kManifestFile + ": has no 'files'; it was not written by moec");
+    return makeError(path + ": has no array 'files'; it was not written by moec");
   }
-  for (const auto &[name, value] : *files) {
+  for (const llvm::json::Value &value : *files) {
     const llvm::json::Object *entry = value.getAsObject();
-    llvm::StringRef expected = entry ? entry->getString("sha256").value_or("") : "";
-    std::string path = package + "/" + name.str();
-    auto buffer = llvm::MemoryBuffer::getFile(path, /*IsText=*/false, /*RequiresNullTerminator=*/false);
+    auto name = entry ? entry->getString("name") : std::nullopt,
+         expected = entry ? entry->getString("sha256") : std::nullopt;
+    if (!name || !expected || name->contains('/')) {
+      return makeError(path + ": every entry of 'files' needs a plain 'name' and a 'sha256', but one is " +
+                       mlir::moe::describe(value));
+    }
+    std::string file = package + "/" + name->str();
+    auto buffer = llvm::MemoryBuffer::getFile(file, /*IsText=*/false, /*RequiresNullTerminator=*/false);
     if (!buffer) {
-      return makeError(path + ": cannot be read: " + buffer.getError().message());
+      return makeError(file + ": cannot be read: " + buffer.getError().message());
     }
     llvm::StringRef contents = (*buffer)->getBuffer();
     std::string actual = moert::format::toHex(moert::format::sha256(contents.data(), contents.size()));
-    if (actual != expected) {
-      return makeError(path + ": SHA-256 is " + actual + ", but the manifest says " + expected +
+    if (actual != *expected) {
+      return makeError(file + ": SHA-256 is " + actual + ", but the manifest says " + *expected +
                        "; the package is damaged, compile it again");
     }
   }
@@ -140,17 +146,13 @@ static ExitCode inspectPackage(const InspectCommand &command) {
   row("compiler", text(&object, "compiler"));
   row("model",
       text(model, "family") + ", " + text(model, "parameters") + " parameters, activations " + text(model, "dtype"));
-  row("weights", text(model, "checkpoint"));
-  row("tokens per step", text(&object, "max_tokens") + " at most");
-  if (const llvm::json::Array *targets = object.getArray("targets")) {
-    std::string names;
-    for (const llvm::json::Value &target : *targets) {
-      names += (names.empty() ? "" : ", ") + target.getAsString().value_or("").str();
+  if (const llvm::json::Array *variants = object.getArray("variants")) {
+    for (const llvm::json::Value &variant : *variants) {
+      row("variant", text(variant.getAsObject(), "target") + ", " + text(variant.getAsObject(), "kernels"));
     }
-    row("variants", names);
   }
-  for (const auto &[name, entry] : *object.getObject("files")) {
-    row(name, text(entry.getAsObject(), "size") + " bytes");
+  for (const llvm::json::Value &file : *object.getArray("files")) {
+    row(text(file.getAsObject(), "name"), text(file.getAsObject(), "size") + " bytes");
   }
   row("state", loaded);
   return kSuccess;

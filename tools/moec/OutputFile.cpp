@@ -1,7 +1,6 @@
 //===- OutputFile.cpp - Files and packages that are whole or absent ---------===//
 
 #include "tools/moec/OutputFile.h"
-#include "runtime/format/Checksum.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
@@ -150,7 +149,7 @@ Expected<PackageWriter> PackageWriter::create(StringRef path) {
 }
 
 PackageWriter::PackageWriter(PackageWriter &&other)
-    : path(std::move(other.path)), temporary(std::move(other.temporary)), entries(std::move(other.entries)) {
+    : path(std::move(other.path)), temporary(std::move(other.temporary)) {
   other.temporary.clear();
 }
 
@@ -160,19 +159,11 @@ PackageWriter::~PackageWriter() {
   }
 }
 
-Error PackageWriter::add(StringRef name, StringRef contents) {
-  if (Error error = writeNewFile(temporary + "/" + name.str(), contents)) {
-    return error;
-  }
-  entries.push_back(
-      {name.str(), moert::format::toHex(moert::format::sha256(contents.data(), contents.size())), contents.size()});
-  return Error::success();
-}
-
-Expected<bool> PackageWriter::addCopy(StringRef name, StringRef from) {
+Error PackageWriter::copy(StringRef name, StringRef fromDirectory) {
+  std::string from = (fromDirectory + "/" + name).str();
   fs::file_status status;
   if (fs::status(from, status) || !fs::is_regular_file(status)) {
-    return false;
+    return Error::success();
   }
   if (status.getSize() > kMaxCopiedBytes) {
     return makeError(from + ": has " + Twine(status.getSize()) +
@@ -182,28 +173,16 @@ Expected<bool> PackageWriter::addCopy(StringRef name, StringRef from) {
   if (!buffer) {
     return makeError(from + ": cannot be read: " + buffer.getError().message());
   }
-  if (Error error = add(name, (*buffer)->getBuffer())) {
-    return std::move(error);
-  }
-  return true;
-}
-
-Error PackageWriter::adopt(StringRef name) {
-  std::string file = temporary + "/" + name.str();
-  if (Error error = flush(file)) {
-    return error;
-  }
-  auto buffer = llvm::MemoryBuffer::getFile(file, /*IsText=*/false, /*RequiresNullTerminator=*/false);
-  if (!buffer) {
-    return makeError(file + ": cannot be read: " + buffer.getError().message());
-  }
-  StringRef contents = (*buffer)->getBuffer();
-  entries.push_back(
-      {name.str(), moert::format::toHex(moert::format::sha256(contents.data(), contents.size())), contents.size()});
-  return Error::success();
+  return writeNewFile(temporary + "/" + name.str(), (*buffer)->getBuffer());
 }
 
 Error PackageWriter::commit() {
+  std::error_code code;
+  for (fs::directory_iterator it(temporary, code), end; it != end && !code; it.increment(code)) {
+    if (Error error = flush(it->path())) {
+      return error;
+    }
+  }
   if (Error error = flush(temporary)) {
     return error;
   }

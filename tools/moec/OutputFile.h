@@ -25,21 +25,10 @@ public:
   /// Removes what was written, unless committed.
   ~PackageWriter();
 
-  /// Writes a file of the package; `name` is plain.
-  llvm::Error add(llvm::StringRef name, llvm::StringRef contents);
-  /// Copies a small file of the model (a tokenizer, a config) if it is there; `contents` receives its bytes.
-  llvm::Expected<bool> addCopy(llvm::StringRef name, llvm::StringRef from);
-
-  /// A file in the package so far.
-  struct Entry {
-    std::string name, sha256;
-    uint64_t size;
-  };
-  llvm::ArrayRef<Entry> getEntries() const { return entries; }
-  /// Where files are written until `commit`; a linker may write here, followed by `adopt`.
+  /// Where the files are written until `commit`.
   llvm::StringRef getDirectory() const { return temporary; }
-  /// Takes a file that another program wrote into `getDirectory()`.
-  llvm::Error adopt(llvm::StringRef name);
+  /// Copies a small file of the model (a tokenizer, a config) if it is there.
+  llvm::Error copy(llvm::StringRef name, llvm::StringRef fromDirectory);
 
   /// Flushes everything and puts the directory into its place, replacing an older package.
   llvm::Error commit();
@@ -48,7 +37,6 @@ private:
   PackageWriter(std::string path, std::string temporary) : path(std::move(path)), temporary(std::move(temporary)) {}
 
   std::string path, temporary;
-  std::vector<Entry> entries;
 };
 
 /// Whether `directory` holds a package: it has a program file.

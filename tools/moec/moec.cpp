@@ -109,6 +109,7 @@ static ExitCode run(int argc, char **argv) {
 int main(int argc, char **argv) {
   // A file that grows beyond the limit of the process is an error of write(), not a signal.
   std::signal(SIGXFSZ, SIG_IGN);
+  installErrorHandlers();
   try {
     return run(argc, argv);
   } catch (const std::exception &exception) {
