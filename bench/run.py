@@ -14,6 +14,7 @@ not installed is named in the report and left out; nothing is installed here.
 
 import argparse
 import datetime
+import itertools
 import json
 import os
 import pathlib
@@ -64,23 +65,27 @@ class Worker:
 
 
 class MoeRun:
-    """moe-run: its own `bench` command, one round per call, on the same prompt."""
+    """moe-run: its own `bench` command, which loads, warms up and measures once per call."""
 
     name = "moe-run"
 
-    def __init__(self, args, ids_file, scratch):
-        self.args = args
-        self.package = scratch / "package"
-        call([args.bin / "moec", "compile", args.model, "-o", self.package, "--dtype", "bf16", "--max-tokens", max(512, args.prompt)])
-        self.command = [args.bin / "moe-run", "bench", self.package, "--ids-file", ids_file, "--prompt-length", args.prompt,
-                        "--generate", args.generate, "--repeats", 1, "--threads", args.threads, "--json"]
-        self.facts = {"version": call([args.bin / "moe-run", "--version"]).strip(), "threads": args.threads}
-        self.measure()
+    def __init__(self, args, ids, scratch):
+        package = scratch / "package"
+        call([args.bin / "moec", "compile", args.model, "-o", package, "--dtype", "bf16", "--max-tokens", max(512, args.prompt)])
+        common = [package, "--threads", args.threads, "--json"]
+        self.command = [args.bin / "moe-run", "bench", *common, "--prompt-length", args.prompt, "--generate", args.generate,
+                        "--repeat", 1]
+        greedy = json.loads(call([args.bin / "moe-run", "generate", *common, "--ids", ",".join(map(str, ids)), "--max-new",
+                                  min(16, args.generate), "--temperature", 0, "--ignore-eos"]))
+        self.tokens = greedy["ids"]
+        self.facts = {"version": call([args.bin / "moe-run", "--version"]).strip(), "threads": greedy["threads"],
+                      "variant": greedy["variant"]}
+        self.prompt, self.generate = args.prompt, args.generate
 
     def measure(self):
         result = json.loads(call(self.command))
-        return {"prefill": result["prefill"]["median_seconds"], "decode": result["decode"]["median_seconds"],
-                "tokens": result.get("tokens", [])}
+        return {"prefill": self.prompt / result["prefill_tokens_per_second"]["median"],
+                "decode": self.generate / result["decode_tokens_per_second"]["median"], "tokens": self.tokens}
 
     def close(self):
         pass
@@ -140,7 +145,7 @@ def commit():
     return done.stdout.strip() or "unknown"
 
 
-def start_engines(args, ids_file, scratch):
+def start_engines(args, ids, ids_file, scratch):
     """{name: engine} of those that start, {name: reason} of the others."""
     def llama_cpp():
         cache = args.cache
@@ -156,7 +161,7 @@ def start_engines(args, ids_file, scratch):
         return lambda: Worker(f"torch-{mode}", [args.python, HERE / "engines/torch_engine.py", args.model, ids_file,
                                                 args.generate, args.threads, mode])
 
-    makers = {"moe-run": lambda: MoeRun(args, ids_file, scratch), "torch-eager": torch("eager"),
+    makers = {"moe-run": lambda: MoeRun(args, ids, scratch), "torch-eager": torch("eager"),
               "torch-compile": torch("compile"), "llama.cpp": llama_cpp}
     engines, missing = {}, {}
     for name in args.engines:
@@ -213,6 +218,12 @@ def table(result):
         yield (f"| {name} | {prefill['median']:.0f} [{prefill['min']:.0f}-{prefill['max']:.0f}] | {engine['share_of_peak']:.0%} | "
                f"{decode['median']:.1f} [{decode['min']:.1f}-{decode['max']:.1f}] | {engine['share_of_bandwidth']:.0%} | "
                + (f"prefill {ratio['prefill']:.2f}x, decode {ratio['decode']:.2f}x |" if ratio else "|"))
+    tokens = {name: engine["tokens"] for name, engine in result["engines"].items()}
+    if len(tokens) > 1:
+        first = next(iter(tokens))
+        same = {name: sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(tokens[first], other)))
+                for name, other in tokens.items() if name != first}
+        yield f"greedy tokens equal to those of {first}, from the first on: " + ", ".join(f"{n} {c}" for n, c in same.items())
     for name, reason in result["missing"].items():
         yield f"not measured: {name}: {reason}"
     if result["load_average"] > result["threads"] + 1.5:
@@ -243,9 +254,8 @@ def main():
         ids_file = scratch / "ids.json"
         ids = random.Random(1).choices(range(3, vocabulary), k=args.prompt)
         ids_file.write_text(json.dumps(ids))
-        (scratch / "sequences.json").write_text(json.dumps([ids]))
         before = machine(args)
-        engines, missing = start_engines(args, ids_file, scratch)
+        engines, missing = start_engines(args, ids, ids_file, scratch)
         rounds = {name: [] for name in engines}
         for repeat in range(args.repeats):
             for name, engine in engines.items():

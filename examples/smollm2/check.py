@@ -21,7 +21,7 @@ import compare  # noqa: E402
 
 # Ours, so that it may be committed: plain prose, lists, code and numbers, repeated until there are enough tokens.
 TEXT = (ROOT / "examples/smollm2/text.txt").read_text()
-AWKWARD = ["The capital of France is", "", " ", "  two  spaces", "tab\tand\nnewlines\n\n\nend ", "don't I'll we've IT'S",
+AWKWARD = ["The capital of France is", " ", "  two  spaces", "tab\tand\nnewlines\n\n\nend ", "don't I'll we've IT'S",
            "1234567890 3.14159 1,000", "naïve café Straße ÆØÅ", "日本語のテキスト", "emoji 👩‍👩‍👧 🇫🇷 !",
            "<|im_start|>user\nHi<|im_end|>\n", "def f(x):\n    return x**2  # squared\n", "\u00a0\u2003\ufeff", "a" * 300]
 

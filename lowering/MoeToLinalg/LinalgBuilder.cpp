@@ -137,22 +137,37 @@ Value LinalgBuilder::convertTensor(Value tensor, Type element) {
   return elementwise(tensor, element, [&](LinalgBuilder &b, ValueRange args) { return b.convert(args[0], element); });
 }
 
-Value LinalgBuilder::slice(Value tensor, ArrayRef<OpFoldResult> offsets, ArrayRef<OpFoldResult> sizes,
-                           ArrayRef<unsigned> dropped) {
-  auto type = llvm::cast<RankedTensorType>(tensor.getType());
-  Sizes strides(type.getRank(), getIndexAttr(1));
-  SmallVector<int64_t> shape;
-  for (auto [dim, size] : llvm::enumerate(sizes)) {
-    if (!llvm::is_contained(dropped, dim)) {
-      shape.push_back(getConstantIntValue(size).value_or(ShapedType::kDynamic));
+/// The reassociation that joins dim `dropped`, of size 1, with a neighbour.
+static SmallVector<ReassociationIndices> joinWithNeighbour(int64_t rank, unsigned dropped) {
+  SmallVector<ReassociationIndices> groups;
+  int64_t joined = std::min<int64_t>(dropped, rank - 2);
+  for (int64_t dim = 0; dim < rank; ++dim) {
+    if (dim != joined + 1) {
+      groups.emplace_back();
     }
+    groups.back().push_back(dim);
   }
-  auto result = RankedTensorType::get(shape, type.getElementType());
-  return tensor::ExtractSliceOp::create(*this, result, tensor, offsets, sizes, strides);
+  return groups;
 }
 
-Value LinalgBuilder::insert(Value part, Value into, ArrayRef<OpFoldResult> offsets, ArrayRef<OpFoldResult> sizes) {
-  Sizes strides(offsets.size(), getIndexAttr(1));
+Value LinalgBuilder::slice(Value tensor, ArrayRef<OpFoldResult> offsets, ArrayRef<OpFoldResult> sizes,
+                           std::optional<unsigned> dropped) {
+  int64_t rank = llvm::cast<RankedTensorType>(tensor.getType()).getRank();
+  Sizes strides(rank, getIndexAttr(1));
+  Value part = tensor::ExtractSliceOp::create(*this, tensor, offsets, sizes, strides);
+  return dropped ? Value(tensor::CollapseShapeOp::create(*this, part, joinWithNeighbour(rank, *dropped))) : part;
+}
+
+Value LinalgBuilder::insert(Value part, Value into, ArrayRef<OpFoldResult> offsets, ArrayRef<OpFoldResult> sizes,
+                            std::optional<unsigned> dropped) {
+  int64_t rank = llvm::cast<RankedTensorType>(into.getType()).getRank();
+  if (dropped) {
+    auto shape = llvm::map_to_vector(
+        sizes, [](OpFoldResult size) { return getConstantIntValue(size).value_or(ShapedType::kDynamic); });
+    auto type = RankedTensorType::get(shape, elementOf(part));
+    part = tensor::ExpandShapeOp::create(*this, type, part, joinWithNeighbour(rank, *dropped), sizes);
+  }
+  Sizes strides(rank, getIndexAttr(1));
   return tensor::InsertSliceOp::create(*this, part, into, offsets, sizes, strides);
 }
 

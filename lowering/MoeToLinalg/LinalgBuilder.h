@@ -82,11 +82,14 @@ public:
   Value elementwise(ValueRange operands, Type element, Body body);
   /// `tensor` with elements of type `element`; itself if they already are.
   Value convertTensor(Value tensor, Type element);
-  /// The slice [offsets, offsets + sizes) with the dims `dropped` (of size 1) left out.
+  /// The slice [offsets, offsets + sizes), without the dim `dropped`, which must have size 1. It is dropped by a
+  /// collapse: a rank-reducing slice does not say which dim goes when several have size 1, and clean-up may choose
+  /// another.
   Value slice(Value tensor, llvm::ArrayRef<OpFoldResult> offsets, llvm::ArrayRef<OpFoldResult> sizes,
-              llvm::ArrayRef<unsigned> dropped = {});
-  /// `into` with `part` written at `offsets`, over `sizes` (which may have size-1 dims that `part` lacks).
-  Value insert(Value part, Value into, llvm::ArrayRef<OpFoldResult> offsets, llvm::ArrayRef<OpFoldResult> sizes);
+              std::optional<unsigned> dropped = std::nullopt);
+  /// `into` with `part`, which lacks the dim `dropped`, written at [offsets, offsets + sizes).
+  Value insert(Value part, Value into, llvm::ArrayRef<OpFoldResult> offsets, llvm::ArrayRef<OpFoldResult> sizes,
+               std::optional<unsigned> dropped = std::nullopt);
   /// [a, b * c * ...] as [a, b, c, ...]: the last dim of `tensor` cut into static `parts`.
   Value splitLast(Value tensor, llvm::ArrayRef<int64_t> parts);
   /// The inverse: the dims from `first` on joined into one.

@@ -29,8 +29,8 @@ static Value writeCache(LinalgBuilder &b, Value rows, Value seq, Value pos, Valu
                      d = b.getIndexAttr(width);
         Value slot = b.asIndex(b.extract(seq, t));
         Value row = b.asIndex(b.extract(pos, t));
-        Value part = b.slice(split, {t, zero, zero}, {one, g, d}, 0);
-        Value next = b.insert(part, carried.front(), {slot, row, zero, zero}, {one, one, g, d});
+        Value part = b.slice(split, {t, zero, zero}, {one, g, d}); // [1, G, D]
+        Value next = b.insert(part, carried.front(), {slot, row, zero, zero}, {one, one, g, d}, 0);
         scf::YieldOp::create(b, next);
       });
   return loop.getResult(0);
@@ -144,7 +144,7 @@ FailureOr<AttentionValues> moe::buildAttention(RewriterBase &rewriter, Attention
         Value position = b.asIndex(b.extract(op.getPos(), t));
         Value query = b.slice(q, {t, zero, zero, zero}, {one, groups, ratioAttr, b.getIndexAttr(keyWidth)}, 0);
         Value result = b.convertTensor(token.build(b, query, slot, position), out);
-        Value next = b.insert(result, carried.front(), {t, zero, zero, zero}, {one, groups, ratioAttr, valueAttr});
+        Value next = b.insert(result, carried.front(), {t, zero, zero, zero}, {one, groups, ratioAttr, valueAttr}, 0);
         scf::YieldOp::create(b, next);
       });
   after.result = b.castTo(b.joinFrom(loop.getResult(0), 1), op.getType());

@@ -85,8 +85,8 @@ struct LowerRope : OpRewritePattern<RopeOp> {
     Value turnedFirst = turn(first, second, /*minus=*/true);
     Value turnedSecond = turn(second, first, /*minus=*/false);
     Value turned = b.empty(b.sizes(pairs), out);
-    turned = b.insert(turnedFirst, turned, memberOffsets(0), memberSizes);
-    turned = b.insert(turnedSecond, turned, memberOffsets(1), memberSizes);
+    turned = b.insert(turnedFirst, turned, memberOffsets(0), memberSizes, pairDim);
+    turned = b.insert(turnedSecond, turned, memberOffsets(1), memberSizes, pairDim);
     turned = b.joinFrom(turned, 2); // [T, heads, dim]
     if (rope.getDim() != width) {
       turned = b.insert(turned, b.convertTensor(x, out), {zero, zero, offset}, rotarySizes);

@@ -188,6 +188,11 @@ Status writeFile(const std::string &path, std::initializer_list<Piece> pieces) {
   return status;
 }
 
+uint64_t physicalBytes() {
+  long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+  return pages > 0 && size > 0 ? uint64_t(pages) * uint64_t(size) : UINT64_MAX;
+}
+
 std::string joinPath(const std::string &folder, const std::string &name) {
   return folder.empty() || folder.back() == '/' ? folder + name : folder + "/" + name;
 }

@@ -74,6 +74,9 @@ struct Piece {
 /// Writes the pieces under a temporary name, flushes them to the disk and renames; on error nothing is left behind.
 Status writeFile(const std::string &path, std::initializer_list<Piece> pieces);
 
+/// Memory of this machine.
+uint64_t physicalBytes();
+
 /// `folder`/`name`.
 std::string joinPath(const std::string &folder, const std::string &name);
 

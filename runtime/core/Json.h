@@ -8,6 +8,7 @@
 #define MOERT_CORE_JSON_H
 
 #include <cstdint>
+#include <cstdio>
 #include <string>
 #include <string_view>
 
@@ -52,6 +53,11 @@ public:
   JsonWriter &value(uint64_t number) { return raw(std::to_string(number)); }
   JsonWriter &value(int number) { return raw(std::to_string(number)); }
   JsonWriter &value(uint32_t number) { return raw(std::to_string(number)); }
+  JsonWriter &value(double number) {
+    char buffer[32];
+    snprintf(buffer, sizeof(buffer), "%.6g", number);
+    return raw(buffer);
+  }
   JsonWriter &value(bool truth) { return raw(truth ? "true" : "false"); }
   /// Nanoseconds as microseconds with three decimals, as traces want them.
   JsonWriter &microseconds(int64_t ns) {

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <unistd.h>
 
 namespace moert {
 namespace {
@@ -21,11 +20,6 @@ std::string missingFeatures(const format::Variant &variant) {
     }
   }
   return missing;
-}
-
-uint64_t physicalBytes() {
-  long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
-  return pages > 0 && size > 0 ? uint64_t(pages) * uint64_t(size) : UINT64_MAX;
 }
 
 } // namespace

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cstring>
 #include <sys/mman.h>
-#include <sys/stat.h>
 
 namespace moert {
 namespace {
@@ -101,6 +100,22 @@ Status Weights::checkIdentity(const File &file, const format::File &expected, st
   return {};
 }
 
+/// Hints only: large pages where the file system has them, and reading ahead what fits in memory anyway.
+void Weights::adviseMapping() {
+  uint64_t total = 0;
+  for (const Pages &pages : mapped) {
+    total += pages.size();
+  }
+  for (const Pages &pages : mapped) {
+    if (pages) {
+      madvise(pages.data(), pages.size(), MADV_HUGEPAGE);
+      if (total < physicalBytes() / 2) {
+        madvise(pages.data(), pages.size(), MADV_WILLNEED);
+      }
+    }
+  }
+}
+
 Status Weights::hashFiles(const Program &program, const Progress &progress) {
   uint64_t total = 0, done = 0;
   for (const File &file : files) {
@@ -182,14 +197,11 @@ Status Weights::open(const Program &program, size_t variant, const std::string &
     }
     MOERT_TRY(checkIdentity(*file, expected, notes));
     MOERT_ASSIGN(pages, file->map());
-    if (pages) {
-      // Hints only: large pages where the file system has them, and reading ahead what fits in memory anyway.
-      madvise(pages.data(), pages.size(), MADV_HUGEPAGE);
-    }
     files.push_back(std::move(*file));
     mapped.push_back(std::move(pages));
     progress("map weights", f + 1, count);
   }
+  adviseMapping();
   if (verify) {
     MOERT_TRY(hashFiles(program, progress));
   }

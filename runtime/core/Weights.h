@@ -44,6 +44,7 @@ public:
 
 private:
   Status checkIdentity(const File &file, const format::File &expected, std::vector<std::string> &notes);
+  void adviseMapping();
   Status hashFiles(const Program &program, const Progress &progress);
   Status place(const Program &program, const std::vector<bool> &isUsed, Backend &backend,
                std::vector<std::string> &notes);

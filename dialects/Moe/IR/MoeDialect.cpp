@@ -1,9 +1,9 @@
 //===- MoeDialect.cpp - Registration of types, attributes and ops -----------===//
 
 #include "dialects/Moe/IR/MoeOps.h"
-#include "llvm/ADT/TypeSwitch.h"
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/DialectImplementation.h"
+#include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -25,7 +25,8 @@ static ParseResult parseBiasTypes(OpAsmParser &parser, Type &gate, Type &up, Typ
     }
     Type *type = name == "gate_bias" ? &gate : name == "up_bias" ? &up : name == "down_bias" ? &down : nullptr;
     if (!type || *type) {
-      return parser.emitError(loc) << "expected gate_bias, up_bias or down_bias, each at most once, but got '" << name << "'";
+      return parser.emitError(loc) << "expected gate_bias, up_bias or down_bias, each at most once, but got '" << name
+                                   << "'";
     }
     if (failed(parser.parseType(*type))) {
       return failure();
@@ -62,5 +63,14 @@ void MoeDialect::initialize() {
 
 LogicalResult KVCacheType::verify(llvm::function_ref<InFlightDiagnostic()> emitError, int64_t heads, int64_t keyDim,
                                   int64_t valueDim, Type element) {
+  // kv_cache_c1
+  if (heads <= 0 || keyDim <= 0 || valueDim <= 0) {
+    return emitError() << "kv_cache heads (" << heads << "), key_dim (" << keyDim << ") and value_dim (" << valueDim
+                       << ") must be positive";
+  }
+  // kv_cache_c2
+  if (!element.isF32() && !element.isBF16() && !element.isF64()) {
+    return emitError() << "kv_cache element (" << element << ") must be f32, bf16 or f64";
+  }
   return success();
 }

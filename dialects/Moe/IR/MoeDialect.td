@@ -38,8 +38,22 @@ def Moe_Float : AnyTypeOf<[F32, BF16, F64], "f32, bf16 or f64">;
 /// Storage types of a weight as a checkpoint may hold it.
 def Moe_Storage : AnyTypeOf<[F32, BF16, F16, F64], "f32, bf16, f16 or f64">;
 
-def Moe_Tokens : 1DTensorOf<[I32]>;                 // [T] i32
-def Moe_Activation2D : 2DTensorOf<[Moe_Float]>;     // [T, N]
+/// Dims after the first are static: only the number of tokens is known as late as the step.
+def Moe_RowsPred : CPred<"::llvm::none_of(::llvm::cast<::mlir::ShapedType>($_self).getShape().drop_front(), "
+                         "::mlir::ShapedType::isDynamic)">;
+
+class Moe_RowsOf<Type base, string summary> : ConfinedType<base, [Moe_RowsPred], summary>;
+class Moe_WeightOf<Type base, string summary> : ConfinedType<base, [HasStaticShapePred], summary>;
+
+def Moe_Tokens : 1DTensorOf<[I32]>;
+def Moe_Activation2D : Moe_RowsOf<2DTensorOf<[Moe_Float]>, "[T, N] tensor of f32, bf16 or f64 with a static N">;
+def Moe_Activation3D : Moe_RowsOf<3DTensorOf<[Moe_Float]>, "[T, K, H] tensor of f32, bf16 or f64 with static K and H">;
+def Moe_ExpertIds : Moe_RowsOf<2DTensorOf<[I32]>, "[T, K] tensor of i32 with a static K">;
+def Moe_Scores2D : Moe_RowsOf<2DTensorOf<[F32, F64]>, "[T, N] tensor of f32 or f64 with a static N">;
+def Moe_Weight : Moe_WeightOf<RankedTensorOf<[Moe_Storage]>, "static tensor of f32, bf16, f16 or f64">;
+def Moe_Weight1D : Moe_WeightOf<1DTensorOf<[Moe_Storage]>, "static 1D tensor of f32, bf16, f16 or f64">;
+def Moe_Weight2D : Moe_WeightOf<2DTensorOf<[Moe_Storage]>, "static 2D tensor of f32, bf16, f16 or f64">;
+def Moe_Weight3D : Moe_WeightOf<3DTensorOf<[Moe_Storage]>, "static 3D tensor of f32, bf16, f16 or f64">;
 
 //===----------------------------------------------------------------------===//
 // Enums
@@ -81,7 +95,31 @@ def Moe_RopeAttr : Moe_Attr<"Rope", "rope"> {
   let summary = "rotary position embedding: which dims turn, at which frequencies";
   let description = [{
     `dim` elements of every head, from `offset` on, are rotated in pairs: `(x[i], x[i + dim/2])`, or
-    `(x[2i], x[2i+1])` when `interleaved`. The frequencies come from `computeInverseFrequencies` (MoeRope.h).
+    `(x[2i], x[2i+1])` when `interleaved`. Pair i turns by `f[i]` per position. With `d[i] = theta^(-2i/dim)`:
+
+    | kind | f[i] |
+    |---|---|
+    | `default`, `dynamic` | `d[i]` (`dynamic` as for contexts up to `original_context`) |
+    | `linear` | `d[i] / factor` |
+    | `llama3` | with wavelength `w = 2 pi / d[i]`, `O = original_context`: `d[i] / factor` if `w > O / low_freq_factor`; `d[i]` if `w < O / high_freq_factor`; between, `((1 - s) / factor + s) d[i]` with `s = (O / w - low_freq_factor) / (high_freq_factor - low_freq_factor)` |
+    | `yarn` | `r d[i] / factor + (1 - r) d[i]` with `r = clamp((i - lo) / (hi - lo), 0, 1)`, `lo = dim ln(O / (2 pi beta_fast)) / (2 ln theta)`, `hi` the same with `beta_slow`; `truncate` rounds lo down and hi up; then `lo = max(lo, 0)`, `hi = min(hi, dim - 1)`, and `hi += 0.001` if they are equal |
+    | `longrope` | `d[i] / dim_factors[i]` |
+
+    `attention_factor` multiplies both cos and sin; it is a resolved number here, never "derive it from the factor".
+    The frequencies are computed in f64 (`computeInverseFrequencies`, MoeRope.h) and rounded to f32 once.
+
+    Constraints:
+    * (rope_attr_c1) `dim` is positive and even; `offset` is not negative.
+    * (rope_attr_c2) `theta`, `factor` and `attention_factor` are positive and finite.
+    * (rope_attr_c3) `llama3`, `yarn` and `dynamic` have a positive `original_context`.
+    * (rope_attr_c4) `llama3` has `0 < low_freq_factor < high_freq_factor`.
+    * (rope_attr_c5) `yarn` has `beta_fast >= beta_slow > 0` and `theta > 1`.
+    * (rope_attr_c6) `longrope` has dim/2 positive `dim_factors`; no other kind has any.
+
+    Example:
+    ```mlir
+    #moe.rope<kind = llama3, theta = 5.0e+05, dim = 128, factor = 8.0, original_context = 8192, high_freq_factor = 4.0>
+    ```
   }];
   let parameters = (ins
     "RopeKind":$kind,
@@ -105,8 +143,17 @@ def Moe_RopeAttr : Moe_Attr<"Rope", "rope"> {
 def Moe_KVCacheType : Moe_Type<"KVCache", "kv_cache"> {
   let summary = "keys [B, C, G, key_dim] and values [B, C, G, value_dim] of one attention layer";
   let description = [{
-    B (sequence slots) and C (context) bind when a session is prepared. With `window` W > 0 only the last
-    W positions are ever attended to.
+    The state of one attention layer: row [b, c] holds what the token at position c of sequence slot b left behind. G
+    is `heads`. B and C are not part of the type: they bind when a session is prepared. All zero at the start.
+
+    Constraints:
+    * (kv_cache_c1) `heads`, `key_dim` and `value_dim` are positive.
+    * (kv_cache_c2) `element` is f32, bf16 or f64.
+
+    Example:
+    ```mlir
+    !moe.kv_cache<heads = 8, key_dim = 128, value_dim = 128, element = bf16>
+    ```
   }];
   let parameters = (ins "int64_t":$heads, "int64_t":$key_dim, "int64_t":$value_dim, "::mlir::Type":$element);
   let assemblyFormat = "`<` struct(params) `>`";

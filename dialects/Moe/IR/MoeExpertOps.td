@@ -9,7 +9,16 @@ def Moe_ExpertsOp : Moe_Op<"experts", [Pure, AttrSizedOperandSegments]> {
   let summary = "the chosen experts' FFNs, one result row per token and choice";
   let description = [{
     `result[t, k] = ffn_e(x[t])` with `e = experts[t, k]`; the FFN is that of `moe.ffn` with row e of each stacked
-    weight. `e = -1` means nobody: the row is 0 and no work is done.
+    weight. `e = -1` means nobody: the row is 0 and no work is done. An expert that no token chose costs nothing, and
+    no weight is gathered.
+
+    Constraints:
+    * (experts_c1) `x` is [T, H], `up` is [E, I, H], `down` is [E, N, I].
+    * (experts_c2) `experts` is [T, K] and `result` is [T, K, N].
+    * (experts_c3) `gate`, if present, is [E, I, H].
+    * (experts_c4) `gate_bias` and `up_bias`, if present, are [E, I]; `down_bias`, if present, is [E, N].
+    * (experts_c5) `gate_bias` and `oss_swiglu` need a `gate`.
+    * (experts_c6) `alpha` is finite; `limit` is positive.
 
     Example:
     ```mlir
@@ -18,18 +27,18 @@ def Moe_ExpertsOp : Moe_Op<"experts", [Pure, AttrSizedOperandSegments]> {
         -> tensor<?x2x128xf32>
     ```
   }];
-  let arguments = (ins Moe_Activation2D:$x, 2DTensorOf<[I32]>:$experts,
-                       Optional<3DTensorOf<[Moe_Storage]>>:$gate, 3DTensorOf<[Moe_Storage]>:$up, 3DTensorOf<[Moe_Storage]>:$down,
-                       Optional<2DTensorOf<[Moe_Storage]>>:$gate_bias, Optional<2DTensorOf<[Moe_Storage]>>:$up_bias,
-                       Optional<2DTensorOf<[Moe_Storage]>>:$down_bias,
+  let arguments = (ins Moe_Activation2D:$x, Moe_ExpertIds:$experts,
+                       Optional<Moe_Weight3D>:$gate, Moe_Weight3D:$up, Moe_Weight3D:$down,
+                       Optional<Moe_Weight2D>:$gate_bias, Optional<Moe_Weight2D>:$up_bias,
+                       Optional<Moe_Weight2D>:$down_bias,
                        Moe_Activation:$activation,
                        DefaultValuedAttr<F64Attr, "1.702">:$alpha, DefaultValuedAttr<F64Attr, "7.0">:$limit);
-  let results = (outs 3DTensorOf<[Moe_Float]>:$result);
+  let results = (outs Moe_Activation3D:$result);
   let assemblyFormat = [{
     $x `,` $experts (`gate` $gate^)? `up` $up `down` $down
     (`gate_bias` $gate_bias^)? (`up_bias` $up_bias^)? (`down_bias` $down_bias^)? `activation` $activation attr-dict
     `:` type($x) `,` type($experts) `,` (`gate` type($gate)^ `,`)? `up` type($up) `,` `down` type($down)
-    custom<BiasTypes>(type($gate_bias), type($up_bias), type($down_bias)) `->` type($result)
+    `` custom<BiasTypes>(type($gate_bias), type($up_bias), type($down_bias)) `->` type($result)
   }];
   let hasVerifier = 1;
 }
@@ -37,14 +46,17 @@ def Moe_ExpertsOp : Moe_Op<"experts", [Pure, AttrSizedOperandSegments]> {
 def Moe_CombineOp : Moe_Op<"combine", [Pure]> {
   let summary = "the weighted sum of a token's expert outputs";
   let description = [{
-    `result[t] = sum_k weights[t, k] * y[t, k]`, in k order, in f32 (f64 on f64 input).
+    `result[t] = sum_k weights[t, k] * y[t, k]`, in k order, in f32 (f64 on f64 input), rounded to the result type.
+
+    Constraints:
+    * (combine_c1) `y` is [T, K, H], `weights` is [T, K] and `result` is [T, H].
 
     Example:
     ```mlir
     %o = moe.combine %y, %weights : tensor<?x2x128xf32>, tensor<?x2xf32> -> tensor<?x128xf32>
     ```
   }];
-  let arguments = (ins 3DTensorOf<[Moe_Float]>:$y, 2DTensorOf<[F32, F64]>:$weights);
+  let arguments = (ins Moe_Activation3D:$y, Moe_Scores2D:$weights);
   let results = (outs Moe_Activation2D:$result);
   let assemblyFormat = "$y `,` $weights attr-dict `:` type($y) `,` type($weights) `->` type($result)";
   let hasVerifier = 1;

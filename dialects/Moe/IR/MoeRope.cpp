@@ -10,6 +10,47 @@ LogicalResult RopeAttr::verify(llvm::function_ref<InFlightDiagnostic()> emitErro
                                int64_t dim, int64_t offset, bool interleaved, FloatAttr factor, int64_t originalContext,
                                FloatAttr betaFast, FloatAttr betaSlow, bool truncate, FloatAttr attentionFactor,
                                FloatAttr lowFreqFactor, FloatAttr highFreqFactor, DenseF64ArrayAttr dimFactors) {
+  // rope_attr_c1
+  if (dim <= 0 || dim % 2 != 0 || offset < 0) {
+    return emitError() << "rope dim (" << dim << ") must be positive and even, offset (" << offset << ") not negative";
+  }
+  // rope_attr_c2
+  for (auto [name, value] :
+       {std::pair("theta", theta), std::pair("factor", factor), std::pair("attention_factor", attentionFactor)}) {
+    if (!(value.getValueAsDouble() > 0) || !std::isfinite(value.getValueAsDouble())) {
+      return emitError() << "rope " << name << " (" << value << ") must be positive and finite";
+    }
+  }
+  // rope_attr_c3
+  bool needsContext = kind == RopeKind::Llama3 || kind == RopeKind::Yarn || kind == RopeKind::Dynamic;
+  if (needsContext && originalContext <= 0) {
+    return emitError() << "rope kind " << stringifyRopeKind(kind) << " needs a positive original_context, but it is "
+                       << originalContext;
+  }
+  // rope_attr_c4
+  double low = lowFreqFactor.getValueAsDouble(), high = highFreqFactor.getValueAsDouble();
+  if (kind == RopeKind::Llama3 && !(low > 0 && high > low && std::isfinite(high))) {
+    return emitError() << "rope low_freq_factor (" << lowFreqFactor
+                       << ") must be positive and less than high_freq_factor (" << highFreqFactor << ")";
+  }
+  // rope_attr_c5
+  double fast = betaFast.getValueAsDouble(), slow = betaSlow.getValueAsDouble();
+  if (kind == RopeKind::Yarn && !(slow > 0 && fast >= slow && std::isfinite(fast))) {
+    return emitError() << "rope beta_slow (" << betaSlow << ") must be positive and at most beta_fast (" << betaFast
+                       << ")";
+  }
+  if (kind == RopeKind::Yarn && !(theta.getValueAsDouble() > 1)) {
+    return emitError() << "rope theta (" << theta << ") must exceed 1 for kind yarn";
+  }
+  // rope_attr_c6
+  int64_t count = dimFactors ? dimFactors.size() : 0, expected = kind == RopeKind::LongRope ? dim / 2 : 0;
+  if (count != expected) {
+    return emitError() << "rope kind " << stringifyRopeKind(kind) << " of dim " << dim << " takes " << expected
+                       << " dim_factors, but has " << count;
+  }
+  if (dimFactors && !llvm::all_of(dimFactors.asArrayRef(), [](double f) { return f > 0 && std::isfinite(f); })) {
+    return emitError() << "rope dim_factors (" << dimFactors << ") must be positive and finite";
+  }
   return success();
 }
 
@@ -37,7 +78,8 @@ llvm::SmallVector<double> moe::computeInverseFrequencies(RopeAttr rope) {
     break;
   case RopeKind::Llama3:
     for (double &f : result) {
-      double wavelength = 2 * M_PI / f, low = rope.getLowFreqFactor().getValueAsDouble(), high = rope.getHighFreqFactor().getValueAsDouble();
+      double wavelength = 2 * M_PI / f, low = rope.getLowFreqFactor().getValueAsDouble(),
+             high = rope.getHighFreqFactor().getValueAsDouble();
       if (wavelength > context / low) {
         f /= factor;
       } else if (wavelength >= context / high) {

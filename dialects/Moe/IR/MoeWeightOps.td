@@ -14,8 +14,14 @@ def Moe_WeightOp : Moe_Op<"weight", [Symbol]> {
   let summary = "a tensor of the checkpoint, by name";
   let description = [{
     Declares a weight. Its tensor in the checkpoint is `source` (the symbol's own name when absent). With `stacked`,
-    `source` holds one `{}` and the symbol stands for E tensors of the trailing shape, E being the leading dim:
-    expert e is the tensor whose name has `e` in place of `{}`.
+    that name holds one `{}` and the symbol stands for E tensors of the trailing shape, E being the leading dim:
+    expert e is the tensor whose name has `e` in place of `{}`. One symbol for 256 tensors keeps a module of a
+    thousand experts small.
+
+    Constraints:
+    * (weight_c1) `type` is a tensor of f32, bf16, f16 or f64 with static dims, none of them 0.
+    * (weight_c2) The name in the checkpoint is not empty; if `stacked`, it holds exactly one `{}`.
+    * (weight_c3) If `stacked`, the rank is at least 2.
 
     Example:
     ```mlir
@@ -24,7 +30,7 @@ def Moe_WeightOp : Moe_Op<"weight", [Symbol]> {
     ```
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, OptionalAttr<StrAttr>:$source, UnitAttr:$stacked,
-                       TypeAttrOf<RankedTensorOf<[Moe_Storage]>>:$type);
+                       TypeAttrOf<Moe_Weight>:$type); // weight_c1
   let assemblyFormat = "$sym_name (`source` $source^)? (`stacked` $stacked^)? `:` $type attr-dict";
   let extraClassDeclaration = [{
     /// The name in the checkpoint: `source`, or the symbol's own name. Holds `{}` when stacked.
@@ -38,43 +44,63 @@ def Moe_WeightOp : Moe_Op<"weight", [Symbol]> {
 def Moe_GetWeightOp : Moe_Op<"get_weight", [Pure, DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "the value of a declared weight";
   let description = [{
+    `result` = the tensor that the symbol `weight` declares. Pure: weights do not change while a program runs.
+
+    Constraints:
+    * (get_weight_c1) `weight` names a `moe.weight`.
+    * (get_weight_c2) The type of `result` is the declared type.
+
     Example:
     ```mlir
     %w = moe.get_weight @model.norm.weight : tensor<128xbf16>
     ```
   }];
   let arguments = (ins FlatSymbolRefAttr:$weight);
-  let results = (outs RankedTensorOf<[Moe_Storage]>:$result);
+  let results = (outs Moe_Weight:$result);
   let assemblyFormat = "$weight attr-dict `:` type($result)";
 }
 
 def Moe_StateOp : Moe_Op<"state", [Symbol]> {
   let summary = "memory that outlives the step";
   let description = [{
+    Declares a state: what a step leaves behind for the steps after it. Ops name it by its symbol; reading and writing
+    are memory effects on that symbol.
+
+    Constraints:
+    * (state_c1) `type` is a `!moe.kv_cache`.
+
     Example:
     ```mlir
-    moe.state @kv0 : !moe.kv_cache<heads = 2, key_dim = 32, value_dim = 32, element = bf16>
+    moe.state @kv0 : !moe.kv_cache<heads = 2, key_dim = 32, value_dim = 32, element = f32>
     ```
   }];
-  let arguments = (ins SymbolNameAttr:$sym_name, TypeAttrOf<Moe_KVCacheType>:$type);
+  let arguments = (ins SymbolNameAttr:$sym_name, TypeAttrOf<Moe_KVCacheType>:$type); // state_c1
   let assemblyFormat = "$sym_name `:` $type attr-dict";
 }
 
 def Moe_ConcatOp : Moe_Op<"concat", [Pure]> {
   let summary = "weights joined along one dimension";
   let description = [{
-    `result = inputs[0] ++ inputs[1] ++ ...` along `dim`; the other dims and the storage type agree. A computation on
-    weights: `moe-hoist-initializers` moves it out of the step, and the runtime performs it once.
+    `result = inputs[0] ++ inputs[1] ++ ...` along `dim`. A computation on weights: it leaves the step as an
+    initializer, which the runtime performs once.
+
+    Constraints:
+    * (concat_c1) There is at least one input.
+    * (concat_c2) `dim` is less than the rank of the result.
+    * (concat_c3) Every input has the rank and the element type of the result.
+    * (concat_c4) Every input has the dims of the result, except along `dim`.
+    * (concat_c5) Along `dim` the result is as long as the inputs together.
 
     Example:
     ```mlir
     %qkv = moe.concat %q, %k, %v dim 0 : tensor<128x128xbf16>, tensor<64x128xbf16>, tensor<64x128xbf16> -> tensor<256x128xbf16>
     ```
   }];
-  let arguments = (ins Variadic<RankedTensorOf<[Moe_Storage]>>:$inputs, ConfinedAttr<I64Attr, [IntNonNegative]>:$dim);
-  let results = (outs RankedTensorOf<[Moe_Storage]>:$result);
+  let arguments = (ins Variadic<Moe_Weight>:$inputs, ConfinedAttr<I64Attr, [IntNonNegative]>:$dim);
+  let results = (outs Moe_Weight:$result);
   let assemblyFormat = "$inputs `dim` $dim attr-dict `:` type($inputs) `->` type($result)";
   let hasVerifier = 1;
+  let hasFolder = 1;
 }
 
 #endif // MOE_WEIGHT_OPS_TD

@@ -396,6 +396,7 @@ def Sched_WaitOp : Sched_Command<"wait"> {
   let description = [{
     Example:
     ```mlir
+    sched.record 0 stream 1
     sched.wait 0
     ```
   }];

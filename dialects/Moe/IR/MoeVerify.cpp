@@ -1,0 +1,35 @@
+//===- MoeVerify.cpp - Checks that the verifiers of all families share ------===//
+
+#include "dialects/Moe/IR/MoeVerify.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+LogicalResult moe::checkEqual(Operation *op, const Twine &what, int64_t actual, const Twine &rule, int64_t expected) {
+  if (actual == expected) {
+    return success();
+  }
+  InFlightDiagnostic diag = op->emitOpError();
+  *diag.getUnderlyingDiagnostic() << what << " (" << Dim{actual} << ") must equal " << rule << " (" << Dim{expected}
+                                  << ")";
+  return diag;
+}
+
+/// `dims` as in a type: "?x2x128".
+static std::string spell(ArrayRef<int64_t> dims) {
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  llvm::interleave(
+      dims, os, [&](int64_t dim) { ShapedType::isDynamic(dim) ? (void)(os << "?") : (void)(os << dim); }, "x");
+  return text;
+}
+
+LogicalResult moe::checkShape(Operation *op, StringRef name, Value value, StringRef shape, ArrayRef<int64_t> expected) {
+  if (!value || llvm::cast<ShapedType>(value.getType()).getShape() == expected) {
+    return success();
+  }
+  InFlightDiagnostic diag = op->emitOpError() << name << " must be " << shape;
+  diag.attachNote() << "expected: " << spell(expected);
+  diag.attachNote() << "actual: " << spell(llvm::cast<ShapedType>(value.getType()).getShape());
+  return diag;
+}

@@ -1,0 +1,163 @@
+// One module per label that moe-verify-moe-level refuses.
+// RUN: moe-opt %s --split-input-file --verify-diagnostics --moe-verify-moe-level
+
+// expected-error @below {{the module has no function @step with a body; a model at the moe level is one step}}
+module @moe_level_c1 {
+  func.func private @other()
+}
+
+// -----
+
+// expected-error @below {{the module has no function @step with a body}}
+module @moe_level_c1_external {
+  func.func private @step()
+}
+
+// -----
+
+module @moe_level_c1_arguments {
+  moe.weight @w : tensor<96x64xf32>
+  // expected-error @below {{@step has 4 arguments, but takes 5: tokens, seq, pos, runs, rows}}
+  func.func @step(%seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x96xf32> {
+    %w = moe.get_weight @w : tensor<96x64xf32>
+    %h = moe.embedding %rows, %w : tensor<?xi32>, tensor<96x64xf32> -> tensor<?x64xf32>
+    %l = moe.linear %h, %w : tensor<?x64xf32>, tensor<96x64xf32> -> tensor<?x96xf32>
+    return %l : tensor<?x96xf32>
+  }
+}
+
+// -----
+
+module @moe_level_c1_type {
+  moe.weight @w : tensor<96x64xf32>
+  // expected-error @below {{argument 'pos' of @step is 'tensor<?xi64>', but must be 'tensor<?xi32>'}}
+  func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi64>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x96xf32> {
+    %w = moe.get_weight @w : tensor<96x64xf32>
+    %h = moe.embedding %rows, %w : tensor<?xi32>, tensor<96x64xf32> -> tensor<?x64xf32>
+    %l = moe.linear %h, %w : tensor<?x64xf32>, tensor<96x64xf32> -> tensor<?x96xf32>
+    return %l : tensor<?x96xf32>
+  }
+}
+
+// -----
+
+module @moe_level_c1_static {
+  moe.weight @w : tensor<96x64xf32>
+  // expected-error @below {{argument 'runs' of @step is 'tensor<5xi32>', but must be 'tensor<?xi32>'}}
+  func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<5xi32>, %rows: tensor<?xi32>) -> tensor<?x96xf32> {
+    %w = moe.get_weight @w : tensor<96x64xf32>
+    %h = moe.embedding %rows, %w : tensor<?xi32>, tensor<96x64xf32> -> tensor<?x64xf32>
+    %l = moe.linear %h, %w : tensor<?x64xf32>, tensor<96x64xf32> -> tensor<?x96xf32>
+    return %l : tensor<?x96xf32>
+  }
+}
+
+// -----
+
+module @moe_level_c1_result {
+  moe.weight @w : tensor<96x64xf32>
+  // expected-error @below {{@step returns 'tensor<?x96xbf16>', but must return the logits as tensor<?xVxf32>}}
+  func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x96xbf16> {
+    %w = moe.get_weight @w : tensor<96x64xf32>
+    %h = moe.embedding %rows, %w : tensor<?xi32>, tensor<96x64xf32> -> tensor<?x64xf32>
+    %l = moe.linear %h, %w : tensor<?x64xf32>, tensor<96x64xf32> -> tensor<?x96xbf16>
+    return %l : tensor<?x96xbf16>
+  }
+}
+
+// -----
+
+module @moe_level_c1_private {
+  moe.weight @w : tensor<96x64xf32>
+  // expected-error @below {{@step is private, but is the entry point and must be public}}
+  func.func private @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x96xf32> {
+    %w = moe.get_weight @w : tensor<96x64xf32>
+    %h = moe.embedding %rows, %w : tensor<?xi32>, tensor<96x64xf32> -> tensor<?x64xf32>
+    %l = moe.linear %h, %w : tensor<?x64xf32>, tensor<96x64xf32> -> tensor<?x96xf32>
+    return %l : tensor<?x96xf32>
+  }
+}
+
+// -----
+
+module @moe_level_c2 {
+  moe.weight @w : tensor<96x64xf32>
+  func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x96xf32> {
+    %w = moe.get_weight @w : tensor<96x64xf32>
+    %h = moe.embedding %rows, %w : tensor<?xi32>, tensor<96x64xf32> -> tensor<?x64xf32>
+    %l = moe.linear %h, %w : tensor<?x64xf32>, tensor<96x64xf32> -> tensor<?x96xf32>
+    return %l : tensor<?x96xf32>
+  }
+  func.func private @f(%x: tensor<?x8xf32>, %y: tensor<?x8xf32>) {
+    // expected-error @below {{'math.exp' op is not of the moe level, which has moe ops, func.func, func.return and arith.constant only}}
+    math.exp %x : tensor<?x8xf32>
+    return
+  }
+}
+
+// -----
+
+module @moe_level_c3 {
+  moe.weight @w : tensor<96x64xf32>
+  func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x96xf32> {
+    %w = moe.get_weight @w : tensor<96x64xf32>
+    %h = moe.embedding %rows, %w : tensor<?xi32>, tensor<96x64xf32> -> tensor<?x64xf32>
+    %l = moe.linear %h, %w : tensor<?x64xf32>, tensor<96x64xf32> -> tensor<?x96xf32>
+    return %l : tensor<?x96xf32>
+  }
+  // expected-error @below {{'func.func' op argument #0 is 'tensor<?x?xf32>': dim 1 is dynamic, but only dim 0 may be}}
+  func.func private @f(%x: tensor<?x?xf32>) {
+    return
+  }
+}
+
+// -----
+
+module @moe_level_c3_rank {
+  moe.weight @w : tensor<96x64xf32>
+  func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x96xf32> {
+    %w = moe.get_weight @w : tensor<96x64xf32>
+    %h = moe.embedding %rows, %w : tensor<?xi32>, tensor<96x64xf32> -> tensor<?x64xf32>
+    %l = moe.linear %h, %w : tensor<?x64xf32>, tensor<96x64xf32> -> tensor<?x96xf32>
+    return %l : tensor<?x96xf32>
+  }
+  // expected-error @below {{'func.func' op argument #0 is 'tensor<*xf32>', but every tensor has a rank here}}
+  func.func private @f(%x: tensor<*xf32>) {
+    return
+  }
+}
+
+// -----
+
+// expected-error @below {{'builtin.module' op has the attribute 'llvm.target_triple', but the moe level holds no fact of a target}}
+module @moe_level_c5 attributes {llvm.target_triple = "x86_64"} {
+  moe.weight @w : tensor<96x64xf32>
+  func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x96xf32> {
+    %w = moe.get_weight @w : tensor<96x64xf32>
+    %h = moe.embedding %rows, %w : tensor<?xi32>, tensor<96x64xf32> -> tensor<?x64xf32>
+    %l = moe.linear %h, %w : tensor<?x64xf32>, tensor<96x64xf32> -> tensor<?x96xf32>
+    return %l : tensor<?x96xf32>
+  }
+}
+
+// -----
+
+module @moe_level_c6 {
+  moe.weight @w : tensor<96x64xf32>
+  func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x96xf32> {
+    %w = moe.get_weight @w : tensor<96x64xf32>
+    %h = moe.embedding %rows, %w : tensor<?xi32>, tensor<96x64xf32> -> tensor<?x64xf32>
+    %l = moe.linear %h, %w : tensor<?x64xf32>, tensor<96x64xf32> -> tensor<?x96xf32>
+    return %l : tensor<?x96xf32>
+  }
+  moe.state @kv : !moe.kv_cache<heads = 2, key_dim = 32, value_dim = 32, element = f32>
+  func.func private @f(%q: tensor<?x64xf32>, %at: tensor<?xi32>) {
+    // expected-note @below {{the other op is here; every layer needs a state of its own}}
+    %a = moe.attention %q, %q, %q at %at, %at, %at cache @kv heads 2 kv_heads 2 scale 0.25
+        : tensor<?x64xf32>, tensor<?x64xf32>, tensor<?x64xf32>, tensor<?xi32>, tensor<?xi32>, tensor<?xi32> -> tensor<?x64xf32>
+    // expected-error @below {{'moe.attention' op writes the state @kv, which another op of the same function writes}}
+    %b = moe.attention %a, %a, %a at %at, %at, %at cache @kv heads 2 kv_heads 2 scale 0.25
+        : tensor<?x64xf32>, tensor<?x64xf32>, tensor<?x64xf32>, tensor<?xi32>, tensor<?xi32>, tensor<?xi32> -> tensor<?x64xf32>
+    return
+  }
+}
