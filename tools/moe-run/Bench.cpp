@@ -136,7 +136,8 @@ Status moerun::runBench(const BenchCommand &command) {
   text += concat("decode  ", command.generate, " tokens x ", command.batch, ": ", decode.text(), "\n");
   text += concat("weights ", bytesText(stepBytes), " read per decode step of ", bytesText(all), " in all\n");
   text += concat("memory  ", fixed(readRate / 1e9, 1), " GB/s of weights while decoding, ", fixed(bandwidth / 1e9, 1),
-                 " GB/s measured with ", report.value("threads", 1), " threads: ", fixed(100 * fraction, 0), " %\n");
+                 " GB/s measured with ", report.value("threads", 1), " threads: ", fixed(100 * fraction, 0),
+                 fraction > 1 ? " % (weights that fit in the caches)\n" : " %\n");
   text += concat("variant ", report.value("variant", std::string()), ", ", report.value("threads", 1), " threads\n");
   return outputStatus(printOut(text));
 }
