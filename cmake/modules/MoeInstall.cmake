@@ -16,9 +16,6 @@ if(MOE_BUILD_COMPILER)
   install(TARGETS ${MOE_EXPORTED} EXPORT MoeCompilerTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
     INCLUDES DESTINATION ${MOE_HEADER_DIR})
   install(EXPORT MoeCompilerTargets NAMESPACE MoeMLIR:: DESTINATION ${MOE_CMAKE_DIR})
-  if(TARGET MoePlugin)
-    install(TARGETS MoePlugin LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
-  endif()
   # Headers keep their paths (`#include "dialects/Moe/IR/MoeOps.h"`); generated ones come from the build tree.
   foreach(folder dialects passes lowering/MoeToLinalg)
     get_filename_component(parent ${folder} DIRECTORY)

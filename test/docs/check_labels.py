@@ -4,9 +4,10 @@
     check_labels.py [FOLDER]
 
 A label is `<op>_c<n>`. It is
-  specified    where docs/spec.md has the list item `* (label) ...`,
-  checked      where a .td or .cpp file of the dialect, or its pass in passes/Verify, has it in a comment,
-  tested       where a test of errors names a function or a module `@label` or `@label_<variant>`.
+  specified    where docs/spec.md or docs/sched.md has the list item `* (label) ...`,
+  checked      where a .td or .cpp file of a dialect, or a pass in passes/Verify, has it in a comment,
+  tested       where a test of errors names a function or a module `@label` or `@label_<variant>`, or a line begins
+               with `// label` (a schedule has no name).
 Prints what lacks which, and exits 1 if anything does.
 """
 
@@ -17,9 +18,10 @@ from pathlib import Path
 LABEL = r"[a-z][a-z0-9_]*_c\d+"
 SPEC = re.compile(rf"^\* \(({LABEL})\)", re.M)
 COMMENT = re.compile(r"(?://|/\*)(.*)")
-TEST = re.compile(rf"@({LABEL})(?:_[a-z0-9_]+)?\b")
-CHECKS = ("dialects/Moe/IR/*.td", "dialects/Moe/IR/*.cpp", "passes/Verify/VerifyMoeLevel.cpp")
-TESTS = ("test/dialects/Moe/*-errors.mlir", "test/passes/Verify/verify-moe-level-*")
+TEST = re.compile(rf"(?:@|^// )({LABEL})(?:_[a-z0-9_]+)?\b", re.M)
+SPECS = ("docs/spec.md", "docs/sched.md")
+CHECKS = ("dialects/*/IR/*.td", "dialects/*/IR/*.cpp", "passes/Verify/*.cpp")
+TESTS = ("test/dialects/*/*-errors.mlir", "test/passes/Verify/verify-*")
 
 
 def files(root, patterns):
@@ -29,11 +31,11 @@ def files(root, patterns):
 def find(root):
     """For each of spec, check and test: label -> the file that has it."""
     found = {"spec": {}, "check": {}, "test": {}}
-    spec = root / "docs/spec.md"
-    for label in SPEC.findall(spec.read_text()):
-        if label in found["spec"]:
-            sys.exit(f"{spec}: label {label} stands there twice")
-        found["spec"][label] = spec
+    for spec in files(root, SPECS):
+        for label in SPEC.findall(spec.read_text()):
+            if label in found["spec"]:
+                sys.exit(f"{spec}: label {label} stands in a spec already")
+            found["spec"][label] = spec
     for path in files(root, CHECKS):
         # The description is the spec's text; only comments are checks.
         code = re.sub(r"let description = \[\{.*?\}\];", "", path.read_text(), flags=re.S)

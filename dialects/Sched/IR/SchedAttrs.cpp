@@ -163,10 +163,10 @@ LogicalResult SliceAttr::verify(function_ref<InFlightDiagnostic()> emitError, Ac
 
 LogicalResult WeightAttr::verify(function_ref<InFlightDiagnostic()> emitError, Access access, FlatSymbolRefAttr tensor,
                                  int64_t offset, ExtentAttr extent) {
-  if (offset < 0) { // weight_c1
+  if (offset < 0) { // span_c1
     return emitError() << "offset " << offset << " into " << tensor << " must not be negative";
   }
-  if (extent && extent == ExtentAttr::get(extent.getContext(), 0)) { // weight_c2
+  if (extent && extent == ExtentAttr::get(extent.getContext(), 0)) { // span_c2
     return emitError() << "extent 0 of " << tensor << " must be positive: leave it out for the rest of the tensor";
   }
   return success();

@@ -348,14 +348,14 @@ LogicalResult ProgramVerifier::verifySlice(Operation *op, SliceAttr slice, Scope
 
 LogicalResult ProgramVerifier::verifyWeight(Operation *op, WeightAttr weight, Scope &scope) {
   auto tensor = symbols.lookup<TensorOp>(weight.getTensor().getAttr());
-  if (!tensor) { // weight_c3
+  if (!tensor) { // span_c3
     return op->emitOpError("tensor ") << weight.getTensor() << " must be a sched.tensor of the program";
   }
   if (writes(weight.getAccess()) &&
-      (!scope.initializer || scope.initializer.getResultAttr() != weight.getTensor())) { // weight_c4
+      (!scope.initializer || scope.initializer.getResultAttr() != weight.getTensor())) { // span_c4
     return op->emitOpError() << weight << " must not be written: only an initializer writes, and only its own result";
   }
-  if (weight.getExtent() && !weight.getExtent().isConstant()) { // weight_c6
+  if (weight.getExtent() && !weight.getExtent().isConstant()) { // span_c6
     return op->emitOpError() << weight << " must have a fixed extent: a tensor has no dynamic dim";
   }
   if (failed(verifyInitialized(op, weight.getTensor(), scope))) {
@@ -363,7 +363,7 @@ LogicalResult ProgramVerifier::verifyWeight(Operation *op, WeightAttr weight, Sc
   }
   auto size = ExtentAttr::get(op->getContext(), tensor.getByteSize());
   auto extent = weight.getExtent() ? weight.getExtent() : ExtentAttr::get(op->getContext(), 0);
-  return verifyInside(op, weight, weight.getOffset(), extent, size, scope); // weight_c5
+  return verifyInside(op, weight, weight.getOffset(), extent, size, scope); // span_c5
 }
 
 LogicalResult ProgramVerifier::verifyInside(Operation *op, Attribute operand, int64_t offset, ExtentAttr extent,
@@ -380,7 +380,7 @@ LogicalResult ProgramVerifier::verifyInside(Operation *op, Attribute operand, in
     int64_t bound = isOutput ? tokens : program.getMaxTokens();
     __int128 end = offset + extent.evaluate(tokens, tokens, 1, 1);
     __int128 limit = size.evaluate(bound, bound, 1, 1);
-    if (end > limit) { // slice_c3, weight_c5
+    if (end > limit) { // slice_c3, span_c5
       return op->emitOpError() << operand << " must end inside its buffer: at T = " << tokens << " it ends at byte "
                                << toText(end) << " of " << toText(limit);
     }

@@ -172,7 +172,7 @@ sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
 
 // -----
 
-// weight_c1
+// span_c1
 sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
   sched.file @f size 4096 mtime_ns 0 header "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
   sched.tensor @t : tensor<16xf32> in @f[0]
@@ -187,7 +187,7 @@ sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
 
 // -----
 
-// weight_c2
+// span_c2
 sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
   sched.file @f size 4096 mtime_ns 0 header "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
   sched.tensor @t : tensor<16xf32> in @f[0]
@@ -202,7 +202,7 @@ sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
 
 // -----
 
-// weight_c3
+// span_c3
 sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
   sched.file @f size 4096 mtime_ns 0 header "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
   sched.variant "cpu" {
@@ -216,7 +216,7 @@ sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
 
 // -----
 
-// weight_c4
+// span_c4
 sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
   sched.file @f size 4096 mtime_ns 0 header "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
   sched.tensor @t : tensor<16xf32> in @f[0]
@@ -230,7 +230,7 @@ sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
 
 // -----
 
-// weight_c5
+// span_c5
 sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
   sched.file @f size 4096 mtime_ns 0 header "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
   sched.tensor @t : tensor<16xf32> in @f[0]
@@ -245,7 +245,7 @@ sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
 
 // -----
 
-// weight_c6
+// span_c6
 sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
   sched.file @f size 4096 mtime_ns 0 header "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
   sched.tensor @t : tensor<16xf32> in @f[0]
