@@ -10,7 +10,7 @@
 // Example, 2 threads, 5 items: the caller writes the job, pending = 5, ticket = (e, 5). It claims 2 (ticket (e, 3),
 // items 0-1), the worker 1 (item 2), and so on with shrinking chunks; the one that brings `pending` to 0 ends the job.
 //
-// Workers spin for some 50 us, then sleep in a futex; with more threads than cores they sleep almost at once. One
+// Workers spin for some 100 us, then sleep in a futex; with more threads than cores they sleep almost at once. One
 // caller at a time; items must not call run.
 //
 //===----------------------------------------------------------------------===//
