@@ -31,7 +31,7 @@ constexpr uint64_t kSamples = 4;
 void addToKey(format::Sha256 &hash, uint64_t value) { hash.update(&value, sizeof(value)); }
 
 void addToKey(format::Sha256 &hash, const std::string &text) {
-  addToKey(hash, text.size());
+  addToKey(hash, uint64_t(text.size()));
   hash.update(text.data(), text.size());
 }
 
@@ -51,7 +51,10 @@ int64_t gridOf(const format::Grid &grid, int64_t units) {
 
 std::string Initializers::cacheKey(const format::Initializer &initializer) const {
   format::Sha256 hash;
+  const format::Tensor &result = *program.root().tensors()->Get(initializer.result());
   addToKey(hash, initializer.key()->str());
+  addToKey(hash, program.string(result.name()));
+  addToKey(hash, result.bytes());
   hash.update(variant.blob_sha256()->data(), variant.blob_sha256()->size());
   auto addTensor = [&](uint32_t index) {
     const format::Tensor &tensor = *program.root().tensors()->Get(index);

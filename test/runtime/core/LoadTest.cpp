@@ -196,7 +196,7 @@ TEST_F(LoadTest, Commands) {
   withCommand("has kind 77", [](Command &c) { c.mutate_kind(CommandKind(77)); });
   withCommand("command 0 '-' has name index 999", [](Command &c) { c.mutate_name(999); });
   withCommand("command 0 'embed' runs on stream 1 of 1", [](Command &c) { c.mutate_stream(1); });
-  withCommand("launches kernel 7 of 7", [](Command &c) { c.mutate_target(7); });
+  withCommand("launches kernel 8 of 8", [](Command &c) { c.mutate_target(8); });
   withCommand("has operands 4294967295 .. + 4", [](Command &c) { c.mutate_first_operand(UINT32_MAX); });
   withCommand("has operands 0 .. + 4294967295", [](Command &c) { c.mutate_operand_count(UINT32_MAX); });
   withCommand("a divisor of at least 1", [](Command &c) { c.mutable_grid().mutate_divisor(0); });

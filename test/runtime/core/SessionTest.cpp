@@ -2,12 +2,36 @@
 #include "test/runtime/core/TestPackage.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <cstdlib>
 #include <gtest/gtest.h>
 #include <random>
 
 using namespace moert;
 using namespace moert::test;
+
+namespace {
+
+/// Allocations of this process while counting: a step must make none.
+std::atomic<bool> counting{false};
+std::atomic<int> allocations{0};
+
+void *countedAllocation(size_t size) {
+  if (counting) {
+    ++allocations;
+  }
+  return malloc(size ? size : 1);
+}
+
+} // namespace
+
+void *operator new(size_t size) { return countedAllocation(size); }
+void *operator new[](size_t size) { return countedAllocation(size); }
+void operator delete(void *memory) noexcept { free(memory); }
+void operator delete[](void *memory) noexcept { free(memory); }
+void operator delete(void *memory, size_t) noexcept { free(memory); }
+void operator delete[](void *memory, size_t) noexcept { free(memory); }
 
 namespace {
 
@@ -98,6 +122,27 @@ TEST_F(SessionTest, RandomRaggedBatches) {
         expectLogits(r, expected[r]);
       }
     }
+  }
+}
+
+TEST_F(SessionTest, StepsDoNotAllocate) {
+  open();
+  for (bool traced : {false, true}) {
+    ASSERT_EQ(moert_session_trace(loaded.session, traced), nullptr);
+    std::vector<int32_t> tokens = {3, 1, 4, 2}, seq = {0, 0, 1, 2}, pos = {0, 1, 0, 0}, rows = {1, 3};
+    logits.assign(2 * kVocab, 0);
+    moert_step_input whole = {4, tokens.data(), seq.data(), pos.data(), 2, rows.data()};
+    moert_step_input part = {1, tokens.data(), seq.data(), pos.data(), 0, nullptr};
+    moert_status *failed = nullptr;
+    counting = true;
+    for (int i = 0; i < 10 && !failed; ++i) {
+      failed = moert_session_step(loaded.session, &whole, logits.data());
+      failed = failed ? failed : moert_session_step(loaded.session, &part, nullptr);
+    }
+    counting = false;
+    EXPECT_EQ(failed, nullptr);
+    EXPECT_EQ(allocations, 0) << "traced: " << traced;
+    expectLogits(0, {3, 1});
   }
 }
 
@@ -226,6 +271,9 @@ TEST_F(SessionTest, VariantsAreChosenByFeatures) {
   ASSERT_TRUE(loaded.step({3}, {0}, {0}, {0}, logits));
   expectLogits(0, {3});
   moert_session_options options = defaultOptions();
+  options.variant = "x86-64";
+  ASSERT_TRUE(loaded.open(options)) << loaded.message;
+  EXPECT_TRUE(reportSays("{\"target\":\"x86-64\",\"chosen\":true,\"reason\":\"was asked for\"}"));
   options.variant = "unobtainium";
   EXPECT_FALSE(loaded.open(options));
   EXPECT_EQ(loaded.code, MOERT_UNSUPPORTED);
@@ -286,6 +334,70 @@ TEST_F(SessionTest, CollectivesOfOneRankAreCopies) {
   ASSERT_EQ(moert_session_read(loaded.session, "gathered", values, sizeof(values), nullptr), nullptr);
   EXPECT_EQ(values[0], 4.0f);
   EXPECT_EQ(values[1], 2.0f);
+}
+
+/// Every size operand has the value that the step or the session gives it, in each step anew.
+TEST_F(SessionTest, SizesReachKernels) {
+  VariantSpec &v = toy.variant();
+  v.buffers.push_back(format::Buffer(format::BufferKind::State, toy.program.string("kept"), 64, 0, extent(56)));
+  using format::Dim;
+  addCommand(toy.program, v, format::CommandKind::Launch, "keep", 7,
+             {slice(uint32_t(v.buffers.size() - 1), format::Access::Write, extent(56)), size(Dim::T), size(Dim::M),
+              size(Dim::B), size(Dim::C), size(Dim::Tmax), size(Dim::Ranks), size(Dim::Rank)});
+  v.steps = {format::StepVariant(1, kMaxTokens, uint32_t(v.commands.size()) - 1, 1)};
+  moert_session_options options = defaultOptions();
+  options.max_tokens = 5;
+  open(options);
+  auto kept = [&] {
+    std::vector<uint64_t> words(7);
+    EXPECT_EQ(moert_session_read(loaded.session, "kept", words.data(), 56, nullptr), nullptr);
+    return words;
+  };
+  ASSERT_TRUE(loaded.step({1, 2, 3}, {0, 0, 0}, {0, 1, 2}, {1, 2}, logits)) << loaded.message;
+  EXPECT_EQ(kept(), (std::vector<uint64_t>{3, 2, 3, 32, kMaxTokens, 1, 0}));
+  ASSERT_TRUE(loaded.step({1}, {0}, {3}, {}, logits)) << loaded.message;
+  EXPECT_EQ(kept(), (std::vector<uint64_t>{1, 0, 3, 32, kMaxTokens, 1, 0}));
+}
+
+TEST_F(SessionTest, ConstantsAreRead) {
+  VariantSpec &v = toy.variant();
+  toy.program.constants = std::string(64, '.') + "a constant of the program";
+  v.buffers.push_back(format::Buffer(format::BufferKind::Constant, 0, 64, 64, extent(25)));
+  v.buffers.push_back(format::Buffer(format::BufferKind::State, toy.program.string("copied"), 64, 0, extent(32)));
+  uint32_t constants = uint32_t(v.buffers.size()) - 2, first = uint32_t(v.commands.size());
+  addCommand(toy.program, v, format::CommandKind::Fill, "fill", 0,
+             {slice(constants + 1, format::Access::Write, extent(32))}, format::Grid(extent(1), 1, 0, 1), '-');
+  addCommand(toy.program, v, format::CommandKind::Copy, "copy", 0,
+             {slice(constants + 1, format::Access::Write, extent(8), 1),
+              slice(constants, format::Access::Read, extent(8), 2)});
+  v.steps = {format::StepVariant(1, kMaxTokens, first, 2)};
+  open();
+  ASSERT_TRUE(loaded.step({1}, {0}, {0}, {}, logits)) << loaded.message;
+  char copied[16];
+  ASSERT_EQ(moert_session_read(loaded.session, "copied", copied, sizeof(copied), nullptr), nullptr);
+  EXPECT_EQ(std::string(copied, 16), "-constant-------");
+}
+
+/// Transfers of many megabytes are cut and spread over the workers.
+TEST_F(SessionTest, LargeTransfers) {
+  VariantSpec &v = toy.variant();
+  constexpr int64_t bytes = (5 << 20) + 12345;
+  for (const char *name : {"first", "second"}) {
+    v.buffers.push_back(format::Buffer(format::BufferKind::State, toy.program.string(name), 64, 0, extent(bytes)));
+  }
+  uint32_t second = uint32_t(v.buffers.size()) - 1, first = uint32_t(v.commands.size());
+  addCommand(toy.program, v, format::CommandKind::Fill, "fill", 0,
+             {slice(second - 1, format::Access::Write, extent(bytes - 2), 1)}, format::Grid(extent(1), 1, 0, 1), 0x5a);
+  addCommand(
+      toy.program, v, format::CommandKind::Copy, "copy", 0,
+      {slice(second, format::Access::Write, extent(bytes)), slice(second - 1, format::Access::Read, extent(bytes))});
+  v.steps = {format::StepVariant(1, kMaxTokens, first, 2)};
+  open();
+  ASSERT_TRUE(loaded.step({1}, {0}, {0}, {}, logits)) << loaded.message;
+  std::string expected(size_t(bytes), 0x5a), copied(size_t(bytes), 0);
+  expected.front() = expected.back() = 0;
+  ASSERT_EQ(moert_session_read(loaded.session, "second", copied.data(), copied.size(), nullptr), nullptr);
+  EXPECT_TRUE(copied == expected);
 }
 
 TEST_F(SessionTest, IndependentLaunchesShareAWave) {

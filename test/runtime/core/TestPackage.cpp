@@ -163,7 +163,7 @@ Toy::Toy() {
   std::filesystem::create_directories(checkpoint());
   std::filesystem::create_directories(package());
   VariantSpec v;
-  v.kernels = {"embed", "accumulate", "scale", "project", "fold", "hang", "mark"};
+  v.kernels = {"embed", "accumulate", "scale", "project", "fold", "hang", "mark", "keep"};
   program.strings = {"none"};
   auto buffer = [&](BufferKind kind, const char *name, const Extent &bytes) {
     v.buffers.push_back(Buffer(kind, program.string(name), 64, 0, bytes));
