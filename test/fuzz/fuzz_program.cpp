@@ -54,6 +54,24 @@ void judgeOperand(const format::Program &program, const format::Variant &variant
 
 void judge(const format::Program &program, const format::Variant &variant) {
   uint64_t budget = 20000;
+  for (uint32_t i = 0; variant.initializers() && i < variant.initializers()->size(); ++i) {
+    const format::Initializer &initializer = *variant.initializers()->Get(i);
+    const uint64_t resultBytes = program.tensors()->Get(initializer.result())->bytes();
+    for (uint32_t c = 0; c < initializer.command_count(); ++c) {
+      const format::Command &command = *variant.commands()->Get(initializer.first_command() + c);
+      for (uint32_t o = 0; o < command.operand_count() && budget; ++o, --budget) {
+        const format::Operand &operand = *variant.operands()->Get(command.first_operand() + o);
+        const Wide end = Wide(operand.offset()) + operand.extent().fixed();
+        if (operand.kind() == format::OperandKind::Slice) {
+          require(end <= Wide(initializer.scratch()->Get(operand.index())->size().fixed()));
+        } else if (operand.kind() == format::OperandKind::WeightSpan && operand.index() == initializer.result()) {
+          require(end <= Wide(resultBytes));
+        } else {
+          judgeOperand(program, variant, operand, 0, 0, 1, 1);
+        }
+      }
+    }
+  }
   for (uint32_t s = 0; s < variant.steps()->size(); ++s) {
     const format::StepVariant &step = *variant.steps()->Get(s);
     for (uint32_t i = 0; i < step.command_count(); ++i) {

@@ -229,6 +229,16 @@ TEST_F(LoadTest, Commands) {
     c.mutate_operand_count(2);
   });
   refuses("fills with 256, which is not a byte", [](auto &, auto &v) { v.commands[kClearCommand].mutate_value(256); });
+  refuses("copies 32 bytes to 64 bytes", [](auto &p, auto &v) {
+    addCommand(p, v, CommandKind::Collective, "gather", uint32_t(CollectiveKind::AllGather),
+               {slice(kArena, Access::Write, test::extent(64), 64), slice(kArena, Access::Read, test::extent(32))});
+    v.initializers.clear();
+    for (uint32_t c : {3u, 7u}) {
+      v.operands[v.commands[c].first_operand() + 2] = span(kRawHead);
+    }
+    v.commands.erase(v.commands.begin() + 8, v.commands.begin() + 12);
+    v.steps[1].mutate_command_count(5);
+  });
   refuses("copies 28 bytes to 32 bytes", [](auto &, auto &v) {
     v.operands[v.commands[kFetchCommand].first_operand() + 1].mutable_extent().mutate_fixed(28);
   });
