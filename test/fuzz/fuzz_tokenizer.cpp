@@ -57,7 +57,7 @@ static void fuzzText(std::string_view text) {
     const char *name;
     bool givesBack;
   };
-  static const Good kinds[] = {{"llama3", true}, {"smollm", true}, {"deepseek", true}, {"llama2", false},
+  static const Good kinds[] = {{"llama3", true},   {"smollm", true},    {"deepseek", true}, {"llama2", false},
                                {"mistral", false}, {"oddities", false}, {"qwen2", false}};
   static std::vector<Tokenizer> tokenizers;
   for (size_t i = 0; i < std::size(kinds); ++i) {

@@ -22,8 +22,7 @@ using Words = uint64_t __attribute__((vector_size(32)));
 #if defined(__x86_64__)
 __attribute__((target("avx2")))
 #endif
-uint64_t
-sumWide(const Words *data, size_t count) {
+uint64_t sumWide(const Words *data, size_t count) {
   Words sums[8] = {};
   for (size_t i = 0; i + 8 <= count; i += 8) {
     for (size_t k = 0; k < 8; ++k) {

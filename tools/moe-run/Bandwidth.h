@@ -6,8 +6,8 @@
 
 namespace moerun {
 
-/// Bytes per second that `threads` threads read of a buffer much larger than the caches (at most 1 GiB, and a quarter of
-/// the free memory): the best of five passes. Zero when there is no memory for it.
+/// Bytes per second that `threads` threads read of a buffer much larger than the caches (at most 1 GiB, and a quarter
+/// of the free memory): the best of five passes. Zero when there is no memory for it.
 double measureReadBandwidth(int threads);
 
 } // namespace moerun

@@ -79,12 +79,14 @@ WeightBytes classifyWeights(const std::string &folder) {
 struct Series {
   std::vector<double> rates;
   Json json() const {
-    return {{"median", median(rates)}, {"min", *std::min_element(rates.begin(), rates.end())},
-            {"max", *std::max_element(rates.begin(), rates.end())}, {"runs", rates}};
+    return {{"median", median(rates)},
+            {"min", *std::min_element(rates.begin(), rates.end())},
+            {"max", *std::max_element(rates.begin(), rates.end())},
+            {"runs", rates}};
   }
   std::string text() const {
-    return concat(fixed(median(rates), 1), " tokens/s (", fixed(*std::min_element(rates.begin(), rates.end()), 1), " to ",
-                  fixed(*std::max_element(rates.begin(), rates.end()), 1), ", ", rates.size(), " runs)");
+    return concat(fixed(median(rates), 1), " tokens/s (", fixed(*std::min_element(rates.begin(), rates.end()), 1),
+                  " to ", fixed(*std::max_element(rates.begin(), rates.end()), 1), ", ", rates.size(), " runs)");
   }
 };
 
@@ -124,12 +126,19 @@ Status moerun::runBench(const BenchCommand &command) {
   double readRate = stepBytes * median(decode.rates) / static_cast<double>(command.batch);
   double fraction = bandwidth > 0 ? readRate / bandwidth : 0;
   if (command.json) {
-    return outputStatus(printJson({{"package", command.package}, {"variant", report["variant"]}, {"threads", report["threads"]},
-                                   {"prompt_length", command.promptLength}, {"generate", command.generate},
-                                   {"batch", command.batch}, {"prefill_tokens_per_second", prefill.json()},
-                                   {"decode_tokens_per_second", decode.json()}, {"weight_bytes", all},
-                                   {"weight_bytes_per_decode_step", stepBytes}, {"expert_share", touched.share()},
-                                   {"decode_read_bytes_per_second", readRate}, {"read_bandwidth_bytes_per_second", bandwidth},
+    return outputStatus(printJson({{"package", command.package},
+                                   {"variant", report["variant"]},
+                                   {"threads", report["threads"]},
+                                   {"prompt_length", command.promptLength},
+                                   {"generate", command.generate},
+                                   {"batch", command.batch},
+                                   {"prefill_tokens_per_second", prefill.json()},
+                                   {"decode_tokens_per_second", decode.json()},
+                                   {"weight_bytes", all},
+                                   {"weight_bytes_per_decode_step", stepBytes},
+                                   {"expert_share", touched.share()},
+                                   {"decode_read_bytes_per_second", readRate},
+                                   {"read_bandwidth_bytes_per_second", bandwidth},
                                    {"bandwidth_fraction", fraction}}));
   }
   std::string text = concat("prefill ", command.promptLength, " tokens x ", command.batch, ": ", prefill.text(), "\n");

@@ -26,21 +26,25 @@ Status moerun::runCheck(const CheckCommand &command) {
   MOERT_ASSIGN(report, parseReport(*session));
   Json model = Json::parse(info.modelJson, nullptr, false);
   if (command.json) {
-    Json json = {{"package", command.package}, {"ok", true}, {"compiler", info.compiler}, {"model", model},
-                 {"vocabulary", info.vocabulary}, {"max_tokens", info.maxTokens}, {"max_context", info.maxContext},
-                 {"eos", config.eos}, {"tokenizer", tokenizer}, {"weights_hashed", command.verifyWeights}};
+    Json json = {{"package", command.package},     {"ok", true},
+                 {"compiler", info.compiler},      {"model", model},
+                 {"vocabulary", info.vocabulary},  {"max_tokens", info.maxTokens},
+                 {"max_context", info.maxContext}, {"eos", config.eos},
+                 {"tokenizer", tokenizer},         {"weights_hashed", command.verifyWeights}};
     json["session"] = report;
     return outputStatus(printJson(json));
   }
   std::string text = concat(command.package, ": ok\n");
   text += concat("  compiled by  ", info.compiler, "\n");
   text += concat("  model        ", model.is_discarded() ? info.modelJson : model.dump(), "\n");
-  text += concat("  sizes        vocabulary ", info.vocabulary, ", at most ", info.maxTokens, " tokens in a step, context ",
-                 info.maxContext == 0 ? std::string("unlimited") : std::to_string(info.maxContext), "\n");
+  text +=
+      concat("  sizes        vocabulary ", info.vocabulary, ", at most ", info.maxTokens, " tokens in a step, context ",
+             info.maxContext == 0 ? std::string("unlimited") : std::to_string(info.maxContext), "\n");
   text += concat("  tokenizer    ", tokenizer, "\n");
   text += concat("  weights      ", report.value("weights", std::string()), ", ",
                  bytesText(report.value("weight_bytes", 0.0)), " used, ",
-                 command.verifyWeights ? "every byte hashed" : "sizes, times and headers match (--weights hashes every byte)",
+                 command.verifyWeights ? "every byte hashed"
+                                       : "sizes, times and headers match (--weights hashes every byte)",
                  "\n");
   for (const Json &digest : report.value("weight_sha256", Json::array())) {
     text += concat("  sha256       ", digest.get<std::string>(), "\n");

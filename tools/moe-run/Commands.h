@@ -59,8 +59,8 @@ moert::Status runProfile(const ProfileCommand &command);
 //===----------------------------------------------------------------------===//
 
 /// Opens a session with the common options.
-moert::Result<std::unique_ptr<Session>> openSession(const Package &package, const CommonOptions &options, int64_t sequences,
-                                                    int64_t context, bool verifyWeights = false);
+moert::Result<std::unique_ptr<Session>> openSession(const Package &package, const CommonOptions &options,
+                                                    int64_t sequences, int64_t context, bool verifyWeights = false);
 /// The package's tokenizer; an error says how to do without one.
 moert::Result<moert::readers::Tokenizer> openTokenizer(const std::string &package);
 /// Fails when the options ask for more than the model's context.

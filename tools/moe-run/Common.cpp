@@ -13,8 +13,8 @@ using namespace moerun;
 Result<std::unique_ptr<Session>> moerun::openSession(const Package &package, const CommonOptions &options,
                                                      int64_t sequences, int64_t context, bool verifyWeights) {
   if (options.maxTokens > package.info().maxTokens) {
-    return error(Code::InvalidArgument, "--max-tokens ", options.maxTokens, " is more than the ", package.info().maxTokens,
-                 " that the package was compiled for; compile it with a larger --max-tokens");
+    return error(Code::InvalidArgument, "--max-tokens ", options.maxTokens, " is more than the ",
+                 package.info().maxTokens, " that the package was compiled for; compile it with a larger --max-tokens");
   }
   Progress progress(options.quiet);
   SessionOptions session;
@@ -28,7 +28,9 @@ Result<std::unique_ptr<Session>> moerun::openSession(const Package &package, con
   session.verifyWeights = verifyWeights;
   session.pin = options.pin;
   session.deadlineSeconds = options.deadlineSeconds;
-  session.progress = [&](const std::string &stage, uint64_t done, uint64_t total) { progress.update(stage, done, total); };
+  session.progress = [&](const std::string &stage, uint64_t done, uint64_t total) {
+    progress.update(stage, done, total);
+  };
   return Session::create(package, session);
 }
 

@@ -39,8 +39,12 @@ Result<Package> Package::load(const std::string &path) {
   package.program.reset(program, moert_program_free);
   moert_program_info info = {};
   MOERT_TRY(take(moert_program_get_info(program, &info)));
-  package.facts = {textOrEmpty(info.compiler), textOrEmpty(info.model_json), textOrEmpty(info.checkpoint_hint),
-                   info.vocab, info.max_tokens, info.max_context};
+  package.facts = {textOrEmpty(info.compiler),
+                   textOrEmpty(info.model_json),
+                   textOrEmpty(info.checkpoint_hint),
+                   info.vocab,
+                   info.max_tokens,
+                   info.max_context};
   return package;
 }
 
@@ -98,7 +102,8 @@ Result<std::vector<std::vector<int64_t>>> Session::expertCounts() {
     }
     MOERT_TRY(status);
     std::vector<int64_t> counts(size / sizeof(int64_t));
-    MOERT_TRY(take(moert_session_read(session.get(), name.c_str(), counts.data(), counts.size() * sizeof(int64_t), &size)));
+    MOERT_TRY(
+        take(moert_session_read(session.get(), name.c_str(), counts.data(), counts.size() * sizeof(int64_t), &size)));
     layers.push_back(std::move(counts));
   }
 }

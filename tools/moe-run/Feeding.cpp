@@ -17,9 +17,7 @@ using namespace moerun;
 
 namespace {
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 constexpr size_t nobody = SIZE_MAX;
 
@@ -63,8 +61,8 @@ void StepBatch::add(int64_t slot, int64_t position, int32_t token, bool wantsLog
 }
 
 moert_step_input StepBatch::input() const {
-  return {static_cast<int64_t>(tokens.size()), tokens.data(), seq.data(), pos.data(), static_cast<int64_t>(rows.size()),
-          rows.data()};
+  return {static_cast<int64_t>(tokens.size()), tokens.data(), seq.data(), pos.data(),
+          static_cast<int64_t>(rows.size()),   rows.data()};
 }
 
 Result<Chunking> moerun::parseChunking(const std::string &text, uint64_t seed) {
@@ -90,26 +88,29 @@ Result<Chunking> moerun::parseChunking(const std::string &text, uint64_t seed) {
   if (number(text, value) && value >= 1 && value <= INT32_MAX) {
     return Chunking{Chunking::Fixed, static_cast<int64_t>(value), 0};
   }
-  return error(Code::InvalidArgument, "--chunks \"", text, "\" must be one, token, random, random:SEED or a number of tokens");
+  return error(Code::InvalidArgument, "--chunks \"", text,
+               "\" must be one, token, random, random:SEED or a number of tokens");
 }
 
 Status moerun::checkIds(const std::string &what, const std::vector<int32_t> &ids, int64_t vocabulary) {
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= vocabulary) {
-      return error(Code::InvalidArgument, what, ": id ", ids[i], " at position ", i, " is outside the vocabulary of ", vocabulary,
-                   " tokens (0 to ", vocabulary - 1, ")");
+      return error(Code::InvalidArgument, what, ": id ", ids[i], " at position ", i, " is outside the vocabulary of ",
+                   vocabulary, " tokens (0 to ", vocabulary - 1, ")");
     }
   }
   return Status();
 }
 
-Status moerun::checkLength(const std::string &what, int64_t tokens, int64_t more, int64_t context, const char *limitName) {
+Status moerun::checkLength(const std::string &what, int64_t tokens, int64_t more, int64_t context,
+                           const char *limitName) {
   // The last token that is generated is never fed.
   int64_t needed = tokens + std::max<int64_t>(more - 1, 0);
   if (needed <= context) {
     return Status();
   }
-  std::string sum = more > 0 ? concat(tokens, " tokens and ", more, " new ones need ", needed) : concat(tokens, " tokens need as many");
+  std::string sum = more > 0 ? concat(tokens, " tokens and ", more, " new ones need ", needed)
+                             : concat(tokens, " tokens need as many");
   return error(Code::InvalidArgument, what, ": ", sum, " places in the cache, but ", limitName, " is ", context);
 }
 
@@ -150,7 +151,8 @@ Status moerun::feedAll(Engine &engine, const std::vector<std::vector<int32_t>> &
       count = std::min({count, left, room});
       room -= count;
       for (; count > 0; --count, ++fed[sequence]) {
-        batch.add(static_cast<int64_t>(slot), fed[sequence], sequences[sequence][static_cast<size_t>(fed[sequence])], true);
+        batch.add(static_cast<int64_t>(slot), fed[sequence], sequences[sequence][static_cast<size_t>(fed[sequence])],
+                  true);
         owners.emplace_back(sequence, fed[sequence]);
       }
     }
@@ -160,12 +162,14 @@ Status moerun::feedAll(Engine &engine, const std::vector<std::vector<int32_t>> &
     logits.resize(batch.rows.size() * static_cast<size_t>(engine.vocabulary));
     MOERT_TRY(engine.step(batch.input(), logits.data()));
     for (size_t row = 0; row < owners.size(); ++row) {
-      MOERT_TRY(sink(owners[row].first, owners[row].second, logits.data() + row * static_cast<size_t>(engine.vocabulary)));
+      MOERT_TRY(
+          sink(owners[row].first, owners[row].second, logits.data() + row * static_cast<size_t>(engine.vocabulary)));
     }
   }
 }
 
-Result<GenerateStats> moerun::generate(Engine &engine, std::vector<Generation> &sequences, const GenerateOptions &options,
+Result<GenerateStats> moerun::generate(Engine &engine, std::vector<Generation> &sequences,
+                                       const GenerateOptions &options,
                                        const std::function<Status(size_t index, int32_t id)> &onToken) {
   GenerateStats stats;
   if (options.maxNew == 0) {
@@ -205,7 +209,8 @@ Result<GenerateStats> moerun::generate(Engine &engine, std::vector<Generation> &
         const Generation &generation = sequences[i];
         size_t at = fed[i]++;
         bool last = at + 1 >= generation.prompt.size();
-        int32_t token = at < generation.prompt.size() ? generation.prompt[at] : generation.ids[at - generation.prompt.size()];
+        int32_t token =
+            at < generation.prompt.size() ? generation.prompt[at] : generation.ids[at - generation.prompt.size()];
         batch.add(static_cast<int64_t>(slot), static_cast<int64_t>(at), token, last);
         if (last) {
           owners.push_back(slot);
@@ -223,7 +228,8 @@ Result<GenerateStats> moerun::generate(Engine &engine, std::vector<Generation> &
     for (size_t row = 0; row < owners.size(); ++row) {
       size_t i = slots.of[owners[row]];
       Generation &generation = sequences[i];
-      MOERT_ASSIGN(id, samplers[i].next(logits.data() + row * static_cast<size_t>(engine.vocabulary), engine.vocabulary));
+      MOERT_ASSIGN(id,
+                   samplers[i].next(logits.data() + row * static_cast<size_t>(engine.vocabulary), engine.vocabulary));
       generation.ids.push_back(id);
       stats.firstTokenSeconds = stats.firstTokenSeconds == 0 ? now() - start : stats.firstTokenSeconds;
       generation.ended = options.ends && options.ends(id);

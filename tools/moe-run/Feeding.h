@@ -60,12 +60,14 @@ struct GenerateStats {
 };
 
 /// Generates all sequences, as many at a time as there are slots. `onToken` may be null.
-moert::Result<GenerateStats> generate(Engine &engine, std::vector<Generation> &sequences, const GenerateOptions &options,
+moert::Result<GenerateStats> generate(Engine &engine, std::vector<Generation> &sequences,
+                                      const GenerateOptions &options,
                                       const std::function<moert::Status(size_t index, int32_t id)> &onToken);
 
 /// Errors for ids outside the vocabulary and for more tokens than the cache has; `what` names a sequence.
 moert::Status checkIds(const std::string &what, const std::vector<int32_t> &ids, int64_t vocabulary);
-moert::Status checkLength(const std::string &what, int64_t tokens, int64_t more, int64_t context, const char *limitName);
+moert::Status checkLength(const std::string &what, int64_t tokens, int64_t more, int64_t context,
+                          const char *limitName);
 
 } // namespace moerun
 

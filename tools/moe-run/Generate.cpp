@@ -30,7 +30,8 @@ Result<std::vector<int32_t>> parseIds(const std::string &text) {
     errno = 0;
     long long value = std::strtoll(cursor, &end, 10);
     if (end == cursor || errno != 0 || value < 0 || value > INT32_MAX || (*end != '\0' && *end != ',')) {
-      return error(Code::InvalidArgument, "--ids \"", text, "\" must be numbers with commas between them, such as 1,2,3");
+      return error(Code::InvalidArgument, "--ids \"", text,
+                   "\" must be numbers with commas between them, such as 1,2,3");
     }
     ids.push_back(static_cast<int32_t>(value));
     if (*end == '\0') {
@@ -141,7 +142,9 @@ std::string expertTable(const std::vector<std::vector<int64_t>> &counts) {
 }
 
 Json sequenceJson(const Generation &sequence, const std::string &text, bool hasTokenizer) {
-  Json json = {{"prompt_ids", sequence.prompt}, {"ids", sequence.ids}, {"generated", sequence.ids.size()},
+  Json json = {{"prompt_ids", sequence.prompt},
+               {"ids", sequence.ids},
+               {"generated", sequence.ids.size()},
                {"finish", sequence.ended ? "eos" : "length"}};
   if (hasTokenizer) {
     json["text"] = text;
@@ -222,7 +225,8 @@ Status moerun::runGenerate(const GenerateCommand &command) {
   double decodeRate = rate(stats.decodeTokens, stats.decodeSeconds);
   if (command.json) {
     MOERT_ASSIGN(report, parseReport(*session));
-    Json json = sequences.size() == 1 ? sequenceJson(sequences[0], streams.text(0), tokenizer.has_value()) : Json::object();
+    Json json =
+        sequences.size() == 1 ? sequenceJson(sequences[0], streams.text(0), tokenizer.has_value()) : Json::object();
     json["sequences"] = Json::array();
     for (size_t i = 0; i < sequences.size(); ++i) {
       json["sequences"].push_back(sequenceJson(sequences[i], streams.text(i), tokenizer.has_value()));

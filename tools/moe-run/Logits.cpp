@@ -41,7 +41,8 @@ Status moerun::runLogits(const LogitsCommand &command) {
   }
   int64_t context = command.context != 0 ? command.context : longest;
   MOERT_TRY(checkContext(info, context));
-  MOERT_ASSIGN(session, openSession(package, command, command.interleave, context));
+  int64_t slots = std::min(command.interleave, std::max<int64_t>(static_cast<int64_t>(sequences.size()), 1));
+  MOERT_ASSIGN(session, openSession(package, command, slots, context));
   MOERT_ASSIGN(writer, NpyWriter::create(command.output, {total, info.vocabulary}));
   Progress progress(command.quiet);
   int64_t done = 0;
@@ -54,8 +55,10 @@ Status moerun::runLogits(const LogitsCommand &command) {
   MOERT_TRY(writer.finish());
   std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   if (command.json) {
-    return outputStatus(printJson({{"output", command.output}, {"shape", {total, info.vocabulary}},
-                                   {"sequences", sequences.size()}, {"seconds", seconds.count()}}));
+    return outputStatus(printJson({{"output", command.output},
+                                   {"shape", {total, info.vocabulary}},
+                                   {"sequences", sequences.size()},
+                                   {"seconds", seconds.count()}}));
   }
   return outputStatus(printOut(concat(command.output, ": f32 [", total, ", ", info.vocabulary, "], logits of ",
                                       sequences.size(), " sequences in ", fixed(seconds.count(), 2), " s\n")));

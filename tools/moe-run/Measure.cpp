@@ -22,7 +22,8 @@ Result<double> Measurement::step() {
   MOERT_TRY(engine.step(batch.input(), logits.data()));
   std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   for (size_t row = 0; row < batch.rows.size(); ++row) {
-    MOERT_ASSIGN(id, readers::greedyToken(logits.data() + row * static_cast<size_t>(engine.vocabulary), engine.vocabulary));
+    MOERT_ASSIGN(id,
+                 readers::greedyToken(logits.data() + row * static_cast<size_t>(engine.vocabulary), engine.vocabulary));
     next[static_cast<size_t>(batch.seq[static_cast<size_t>(batch.rows[row])])] = id;
   }
   return seconds.count();

@@ -24,8 +24,8 @@ using Costs = std::map<std::string, Cost>;
 Costs costsOf(const Json &report) {
   Costs costs;
   for (const Json &kernel : report.value("kernels", Json::array())) {
-    costs[kernel.value("kernel", std::string())] = {kernel.value("description", std::string()), kernel.value("count", 0.0),
-                                                    kernel.value("ns", 0.0)};
+    costs[kernel.value("kernel", std::string())] = {kernel.value("description", std::string()),
+                                                    kernel.value("count", 0.0), kernel.value("ns", 0.0)};
   }
   return costs;
 }
@@ -53,7 +53,8 @@ std::vector<std::pair<std::string, Cost>> difference(const Costs &before, const 
 Json phaseJson(const std::vector<std::pair<std::string, Cost>> &costs, double seconds, int64_t tokens) {
   Json kernels = Json::array();
   for (const auto &[kernel, cost] : costs) {
-    kernels.push_back({{"kernel", kernel}, {"description", cost.description}, {"launches", cost.launches}, {"ns", cost.ns}});
+    kernels.push_back(
+        {{"kernel", kernel}, {"description", cost.description}, {"launches", cost.launches}, {"ns", cost.ns}});
   }
   return {{"tokens", tokens}, {"seconds", seconds}, {"kernels", kernels}};
 }
@@ -69,8 +70,8 @@ std::string phaseText(const char *name, const std::vector<std::pair<std::string,
     rows.push_back({kernel, fixed(cost.launches, 0), fixed(cost.ns / 1e6, 2), fixed(cost.ns / 1e3 / cost.launches, 1),
                     fixed(sum > 0 ? 100 * cost.ns / sum : 0, 1) + " %"});
   }
-  return concat(name, ": ", tokens, " tokens in ", fixed(seconds * 1e3, 2), " ms, ", fixed(sum / 1e6, 2), " ms in kernels\n",
-                table(rows));
+  return concat(name, ": ", tokens, " tokens in ", fixed(seconds * 1e3, 2), " ms, ", fixed(sum / 1e6, 2),
+                " ms in kernels\n", table(rows));
 }
 
 } // namespace
@@ -98,7 +99,8 @@ Status moerun::runProfile(const ProfileCommand &command) {
   auto decode = difference(costsOf(middle), costsOf(end));
   int64_t prefillTokens = command.promptLength * command.batch, decodeTokens = command.generate * command.batch;
   if (command.json) {
-    Json json = {{"variant", end["variant"]}, {"threads", end["threads"]},
+    Json json = {{"variant", end["variant"]},
+                 {"threads", end["threads"]},
                  {"prefill", phaseJson(prefill, prefillSeconds, prefillTokens)},
                  {"decode", phaseJson(decode, decodeSeconds, decodeTokens)}};
     if (!command.trace.empty()) {

@@ -42,17 +42,29 @@ void addGenerate(CLI::App &app, GenerateCommand &command) {
   sub->footer("Example:\n  moe-run generate mixtral.pkg --prompt \"The best way to learn is\" --max-new 40");
   addCommon(sub, command);
   sub->add_option("--prompt", command.prompts, "text to continue; several: several sequences in one batch")
-      ->type_name("TEXT")->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+      ->type_name("TEXT")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   sub->add_option("--prompt-file", command.promptFiles, "file with the text to continue")
-      ->type_name("FILE")->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+      ->type_name("FILE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   sub->add_option("--ids", command.ids, "token ids to continue, with commas between them")
-      ->type_name("1,2,3")->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  sub->add_option("--max-new", command.maxNew, "most tokens to generate per sequence")->capture_default_str()->check(atLeast(0));
-  sub->add_option("--temperature", command.sampling.temperature, "0: greedy; else draw, flatter above 1")->capture_default_str();
+      ->type_name("1,2,3")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  sub->add_option("--max-new", command.maxNew, "most tokens to generate per sequence")
+      ->capture_default_str()
+      ->check(atLeast(0));
+  sub->add_option("--temperature", command.sampling.temperature, "0: greedy; else draw, flatter above 1")
+      ->capture_default_str();
   sub->add_option("--top-k", command.sampling.topK, "draw among the k likeliest (0: all)")->capture_default_str();
-  sub->add_option("--top-p", command.sampling.topP, "draw among the fewest whose probabilities reach p")->capture_default_str();
-  sub->add_option("--seed", command.sampling.seed, "of the draws; the same seed gives the same text")->capture_default_str();
-  sub->add_option("--context", command.context, "tokens per sequence that the cache holds (default: what is needed)")->check(atLeast(1));
+  sub->add_option("--top-p", command.sampling.topP, "draw among the fewest whose probabilities reach p")
+      ->capture_default_str();
+  sub->add_option("--seed", command.sampling.seed, "of the draws; the same seed gives the same text")
+      ->capture_default_str();
+  sub->add_option("--context", command.context, "tokens per sequence that the cache holds (default: what is needed)")
+      ->check(atLeast(1));
   sub->add_option("--sequences", command.sequences, "sequences at a time; more prompts wait (default: up to 16)")
       ->check(CLI::Range(int64_t(1), int64_t(65536)));
   sub->add_flag("--ignore-eos", command.ignoreEos, "go on after the token that ends a text");
@@ -63,26 +75,35 @@ void addGenerate(CLI::App &app, GenerateCommand &command) {
 
 void addLogits(CLI::App &app, LogitsCommand &command) {
   CLI::App *sub = app.add_subcommand("logits", "write the logits after every token of given sequences");
-  sub->footer("Example:\n  moe-run logits mixtral.pkg --ids-file ids.json -o logits.npy --chunks random:7 --interleave 3");
+  sub->footer(
+      "Example:\n  moe-run logits mixtral.pkg --ids-file ids.json -o logits.npy --chunks random:7 --interleave 3");
   addCommon(sub, command);
   sub->add_option("--ids-file", command.idsFile, "JSON: [[ids], [ids], ...]")->required();
   sub->add_option("-o", command.output, "file to write: f32 [sum of lengths, V]")->required();
   sub->add_option("--chunks", command.chunks, "tokens of a sequence per step: one (all), token, N, random, random:SEED")
       ->capture_default_str();
   sub->add_option("--seed", command.seed, "of --chunks random")->capture_default_str();
-  sub->add_option("--interleave", command.interleave, "sequences fed in one batch")->capture_default_str()
+  sub->add_option("--interleave", command.interleave, "sequences fed in one batch")
+      ->capture_default_str()
       ->check(CLI::Range(int64_t(1), int64_t(65536)));
-  sub->add_option("--context", command.context, "tokens per sequence that the cache holds (default: the longest)")->check(atLeast(1));
+  sub->add_option("--context", command.context, "tokens per sequence that the cache holds (default: the longest)")
+      ->check(atLeast(1));
 }
 
 void addBench(CLI::App &app, BenchCommand &command) {
   CLI::App *sub = app.add_subcommand("bench", "measure prefill and decode speed, and memory bandwidth beside it");
   sub->footer("Example:\n  moe-run bench mixtral.pkg --prompt-length 512 --generate 128 --json");
   addCommon(sub, command);
-  sub->add_option("--prompt-length", command.promptLength, "tokens per prompt")->capture_default_str()->check(atLeast(1));
+  sub->add_option("--prompt-length", command.promptLength, "tokens per prompt")
+      ->capture_default_str()
+      ->check(atLeast(1));
   sub->add_option("--generate", command.generate, "decode steps")->capture_default_str()->check(atLeast(1));
-  sub->add_option("--batch", command.batch, "sequences at a time")->capture_default_str()->check(CLI::Range(int64_t(1), int64_t(65536)));
-  sub->add_option("--repeat", command.repeat, "measurements, after one warm-up")->capture_default_str()->check(CLI::Range(1, 1000));
+  sub->add_option("--batch", command.batch, "sequences at a time")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t(1), int64_t(65536)));
+  sub->add_option("--repeat", command.repeat, "measurements, after one warm-up")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000));
 }
 
 void addCheck(CLI::App &app, CheckCommand &command) {
@@ -96,16 +117,21 @@ void addCheck(CLI::App &app, CheckCommand &command) {
            command.weights = values.empty() ? "" : values[0];
          },
          "hash every byte of the weights; DIR: of that checkpoint")
-      ->type_name("[DIR]")->expected(0, 1);
+      ->type_name("[DIR]")
+      ->expected(0, 1);
 }
 
 void addProfile(CLI::App &app, ProfileCommand &command) {
   CLI::App *sub = app.add_subcommand("profile", "show where the time goes, kernel by kernel");
   sub->footer("Example:\n  moe-run profile mixtral.pkg --trace trace.json");
   addCommon(sub, command);
-  sub->add_option("--prompt-length", command.promptLength, "tokens per prompt")->capture_default_str()->check(atLeast(1));
+  sub->add_option("--prompt-length", command.promptLength, "tokens per prompt")
+      ->capture_default_str()
+      ->check(atLeast(1));
   sub->add_option("--generate", command.generate, "decode steps")->capture_default_str()->check(atLeast(1));
-  sub->add_option("--batch", command.batch, "sequences at a time")->capture_default_str()->check(CLI::Range(int64_t(1), int64_t(65536)));
+  sub->add_option("--batch", command.batch, "sequences at a time")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t(1), int64_t(65536)));
   sub->add_option("--trace", command.trace, "file to write: Perfetto (Chrome trace) JSON");
 }
 

@@ -22,8 +22,9 @@ constexpr int64_t vocabulary = 50;
 
 /// A number that depends on the whole sequence.
 uint64_t hashOf(const std::vector<int32_t> &tokens) {
-  return std::accumulate(tokens.begin(), tokens.end(), uint64_t(7),
-                         [](uint64_t hash, int32_t token) { return (hash + uint64_t(token) + 1) * 0x9E3779B97F4A7C15ull; });
+  return std::accumulate(tokens.begin(), tokens.end(), uint64_t(7), [](uint64_t hash, int32_t token) {
+    return (hash + uint64_t(token) + 1) * 0x9E3779B97F4A7C15ull;
+  });
 }
 /// The logits after `tokens`: the largest is of one id that the hash chooses.
 std::vector<float> logitsOf(const std::vector<int32_t> &tokens) {
@@ -108,7 +109,8 @@ TEST(Feeding, LogitsDoNotDependOnTheWay) {
 
 TEST(Feeding, OneStepTakesAllThatFits) {
   FakeEngine engine(1, 100, 30);
-  ASSERT_TRUE(feedAll(engine, someSequences(), Chunking{}, [](size_t, int64_t, const float *) { return Status(); }).ok());
+  ASSERT_TRUE(
+      feedAll(engine, someSequences(), Chunking{}, [](size_t, int64_t, const float *) { return Status(); }).ok());
   EXPECT_EQ(engine.steps, 6); // One per sequence that is not empty.
 }
 

@@ -25,11 +25,11 @@ int main(int argc, char **argv) {
   std::filesystem::create_directories(target);
   Toy toy;
   toy.program.hint = std::filesystem::absolute(target / "checkpoint");
-  toy.program.packageFiles = {
-      {"tokenizer.json", R"({"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "merges": [],)"
-                         R"( "vocab": {"a": 0, "b": 1, "c": 2, "d": 3, "e": 4, "f": 5, "g": 6, "h": 7}},)"
-                         R"( "decoder": {"type": "Fuse"}})"},
-      {"generation_config.json", R"({"eos_token_id": [7]})"}};
+  toy.program.packageFiles = {{"tokenizer.json",
+                               R"({"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "merges": [],)"
+                               R"( "vocab": {"a": 0, "b": 1, "c": 2, "d": 3, "e": 4, "f": 5, "g": 6, "h": 7}},)"
+                               R"( "decoder": {"type": "Fuse"}})"},
+                              {"generation_config.json", R"({"eos_token_id": [7]})"}};
   if (!hasTokenizer) {
     toy.program.packageFiles.erase(toy.program.packageFiles.begin());
   }
