@@ -16,6 +16,7 @@ include "mlir/Pass/PassBase.td"
 // Contracts of a phase (passes/Verify)
 //===----------------------------------------------------------------------===//
 
+// ANCHOR: docs/adding-an-op.md quotes this.
 def VerifyMoeLevel : Pass<"moe-verify-moe-level", "::mlir::ModuleOp"> {
   let summary = "check the contract of the moe level";
   let description = [{

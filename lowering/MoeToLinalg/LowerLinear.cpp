@@ -27,6 +27,7 @@ struct LowerEmbedding : OpRewritePattern<EmbeddingOp> {
   }
 };
 
+// ANCHOR: docs/adding-an-op.md quotes this.
 struct LowerGatherRows : OpRewritePattern<GatherRowsOp> {
   using OpRewritePattern::OpRewritePattern;
 

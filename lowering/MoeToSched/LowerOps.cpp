@@ -29,6 +29,7 @@ LogicalResult StepLowering::lowerEmbedding(EmbeddingOp op) {
   return success();
 }
 
+// ANCHOR: docs/adding-an-op.md quotes this.
 LogicalResult StepLowering::lowerGatherRows(GatherRowsOp op) {
   if (!elementOf(op.getX()).isF32() || !elementOf(op.getResult()).isF32()) {
     return op.emitOpError("has x of type ") << op.getX().getType() << " and result of type " << op.getResult().getType()

@@ -33,6 +33,7 @@ LogicalResult LinearOp::verify() {
   return checkShape(*this, "bias", getBias(), "[N]", {outputs});
 }
 
+// ANCHOR: docs/adding-an-op.md quotes this.
 LogicalResult GatherRowsOp::verify() {
   // gather_rows_c1
   if (failed(checkEqual(*this, "rows of result", dimOf(getResult(), 0), "the length M of rows", dimOf(getRows(), 0)))) {

@@ -69,6 +69,7 @@ def Moe_AddOp : Moe_Op<"add", [Pure, Commutative, SameOperandsAndResultShape /* 
   let assemblyFormat = "$lhs `,` $rhs attr-dict `:` type($lhs) `,` type($rhs) `->` type($result)";
 }
 
+// ANCHOR: docs/adding-an-op.md quotes this.
 def Moe_GatherRowsOp : Moe_Op<"gather_rows", [Pure]> {
   let summary = "the rows whose logits are wanted";
   let description = [{

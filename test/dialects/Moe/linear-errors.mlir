@@ -63,6 +63,7 @@ func.func @add_c1(%a: tensor<?x64xf32>, %b: tensor<?x32xf32>) {
 
 // -----
 
+// ANCHOR: docs/adding-an-op.md quotes this.
 func.func @gather_rows_c1(%x: tensor<?x64xf32>, %rows: tensor<3xi32>) {
   // expected-error @below {{'moe.gather_rows' op rows of result (?) must equal the length M of rows (3)}}
   moe.gather_rows %x, %rows : tensor<?x64xf32>, tensor<3xi32> -> tensor<?x64xf32>
