@@ -4,9 +4,9 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "tools/common/RegisterAll.h"
 #include "mlir/IR/DialectRegistry.h"
 #include "mlir/Tools/mlir-lsp-server/MlirLspServerMain.h"
+#include "tools/common/RegisterAll.h"
 
 int main(int argc, char **argv) {
   mlir::DialectRegistry registry;
