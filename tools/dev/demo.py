@@ -32,7 +32,17 @@ def generate(moe_run, package, prompt):
 
 
 def indent(text):
-    return "\n".join("      | " + line[:WIDTH] for line in text.split("\n"))
+    return "\n".join("      | " + line[:WIDTH].rstrip() for line in text.split("\n"))
+
+
+def shares(counts):
+    """Counts as percentages of their sum."""
+    return [100 * count / max(1, sum(counts)) for count in counts]
+
+
+def distance(rows):
+    """How much several distributions differ: the L1 distance of all pairs, added up."""
+    return sum(abs(a - b) for i, row in enumerate(rows) for other in rows[:i] for a, b in zip(row, other))
 
 
 def main():
@@ -44,18 +54,17 @@ def main():
         sequence = answer["sequences"][0]
         print(indent(prompt + sequence["text"]))
         print(f"      {sequence['generated']} tokens, {answer['decode_tokens_per_second']:.0f} tokens/s\n")
-        # Counts are per layer and expert; the table adds the layers up.
-        counts[language] = [sum(layer) for layer in zip(*answer["expert_counts"])]
+        counts[language] = [shares(layer) for layer in answer["expert_counts"]]
 
-    experts = len(next(iter(counts.values())))
-    print(f"    Share of the routed tokens per expert in %, all layers together; {100 / experts:.1f} would be even:")
-    print(f"      {'':<8}" + "".join(f"{'E' + str(expert):>5}" for expert in range(experts)))
-    for language, row in counts.items():
-        shares = [100 * count / max(1, sum(row)) for count in row]
-        top = max(shares)
-        cells = "".join(f"{share:>4.0f}{'*' if share == top else ' '}" for share in shares)
-        print(f"      {language:<8}" + cells)
-    print("      (* the busiest expert of that language)")
+    layers, experts = len(counts["English"]), len(counts["English"][0])
+    layer = max(range(layers), key=lambda index: distance([rows[index] for rows in counts.values()]))
+    print(f"    Which experts each language used: share of the routed tokens in %, {100 / experts:.0f} would be even.")
+    print(f"    MoE layer {layer} of {layers}, where the languages differ most; * marks the busiest expert:")
+    print(f"      {'':<8}" + "".join(f"{'E' + str(expert):>5}" for expert in range(experts)).rstrip())
+    for language, rows in counts.items():
+        row = rows[layer]
+        cells = "".join(f"{share:>4.0f}{'*' if share == max(row) else ' '}" for share in row)
+        print(f"      {language:<8}" + cells.rstrip())
 
 
 if __name__ == "__main__":
