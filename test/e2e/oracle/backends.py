@@ -94,6 +94,21 @@ class Native:
         return np.lib.stride_tricks.as_strided(flat, shape, [stride * item for stride in record.strides]).copy()
 
 
+def write_flags(folder, function, arguments, arrays, outputs):
+    """The flags of iree-run-module for one call, in folder/flags.txt; inputs as raw files beside it."""
+    flags = [f"--function={function}", "--device=local-task"]
+    for i, (argument, array) in enumerate(zip(arguments, arrays, strict=True)):
+        path = os.path.join(folder, f"in{i}.bin")
+        np.ascontiguousarray(array, dtype=STORAGE[argument.element]).tofile(path)
+        shape = "".join(f"{size}x" for size in np.shape(array))
+        flags.append(f"--input={shape}{argument.element}=@{path}")
+    flags += [f"--output=@{path}" if path else "--output=" for path in outputs]
+    flagfile = os.path.join(folder, "flags.txt")
+    with open(flagfile, "w") as file:
+        file.write("\n".join(flags) + "\n")
+    return flagfile
+
+
 class Iree:
     """The same through unmodified IREE tools, found beside the running Python or on PATH."""
 
@@ -112,18 +127,9 @@ class Iree:
         return found
 
     def __call__(self, arrays):
-        flags = [f"--module={self.module}", f"--function={self.function}", "--device=local-task"]
-        for i, (argument, array) in enumerate(zip(self.arguments, arrays, strict=True)):
-            path = os.path.join(self.folder, f"in{i}.bin")
-            np.ascontiguousarray(array, dtype=STORAGE[argument.element]).tofile(path)
-            shape = "".join(f"{size}x" for size in np.shape(array))
-            flags.append(f"--input={shape}{argument.element}=@{path}")
         outputs = [os.path.join(self.folder, f"out{i}.bin") for i in range(len(self.results))]
-        flags += [f"--output=@{path}" for path in outputs]
-        flagfile = os.path.join(self.folder, "flags.txt")
-        with open(flagfile, "w") as file:
-            file.write("\n".join(flags) + "\n")
-        execute([self.tool("iree-run-module"), f"--flagfile={flagfile}"])
+        flagfile = write_flags(self.folder, self.function, self.arguments, arrays, outputs)
+        execute([self.tool("iree-run-module"), f"--module={self.module}", f"--flagfile={flagfile}"])
         return [self.read(path, element, shape) for path, (element, shape) in zip(outputs, self.results)]
 
     @staticmethod

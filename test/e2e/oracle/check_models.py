@@ -65,7 +65,7 @@ def compare(label, got, want, dtype):
     return None
 
 
-def kernel_logits(folder, text, graph, weights, ids, dtype):
+def kernel_logits(folder, text, graph, weights, ids):
     """moec compile + moe-run logits on the module, with the weights in a checkpoint beside it."""
     checkpoint = os.path.join(folder, "checkpoint")
     os.makedirs(checkpoint, exist_ok=True)
@@ -74,7 +74,7 @@ def kernel_logits(folder, text, graph, weights, ids, dtype):
     with open(model, "w") as file:
         file.write(text)
     if not os.path.exists(package):
-        execute(["moec", "compile", model, "-o", package, "--dtype", dtype, "--max-tokens", "64"])
+        execute(["moec", "compile", model, "-o", package, "--weights", checkpoint, "--max-tokens", "64"])
     ids_file, out = os.path.join(folder, "ids.json"), os.path.join(folder, "logits.npy")
     with open(ids_file, "w") as file:
         json.dump(ids, file)
@@ -111,7 +111,7 @@ def check(name, options, folder):
             (empty,) = run_steps(run, run.arguments, [none], count, context, weight)
             failures.append(compare(f"{name} no row", empty.astype(np.float64), want[:0], options.dtype))
         if options.kernels and sum(lengths):
-            got = kernel_logits(folder, text, graph, weights, [row for row in ids if row], options.dtype)
+            got = kernel_logits(folder, text, graph, weights, [row for row in ids if row])
             failures.append(compare(f"{name} {shape} kernels", got, want, options.dtype))
     return [failure for failure in failures if failure]
 

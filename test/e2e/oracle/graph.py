@@ -45,8 +45,8 @@ class Graph:
 
     # Declarations.
 
-    def weight(self, symbol, dims, element="f32", stacked=False):
-        source = symbol.replace("experts", "experts.{}") if stacked else symbol
+    def weight(self, symbol, dims, element="f32", stacked=False, source=None):
+        source = source or (symbol.replace("experts", "experts.{}") if stacked else symbol)
         if symbol not in self.weights:
             self.weights[symbol] = (source, list(dims), element)
             options = f' source "{source}" stacked' if stacked else ""
