@@ -2,9 +2,11 @@
 
     moec compile DIR --emit linalg -o model.linalg.mlir
     run_linalg.py model.linalg.mlir --weights DIR --ids-file IDS.json -o logits.npy [--backend native|iree] [--step N]
+    run_linalg.py model.linalg.mlir --weights DIR --ids-file IDS.json -o logits.npy --flags FOLDER
 
 IDS.json: [[ids], ...]; out: f32 [sum of lengths, V]. The sequences are slots of one batch; --step N feeds N tokens of
-each per step (default: all at once).
+each per step (default: all at once). --flags runs nothing: it writes the inputs of one step over empty caches, and
+FOLDER/flags.txt, with which `iree-run-module --module=MODEL.vmfb --flagfile=FOLDER/flags.txt` writes the logits.
 """
 
 import argparse
@@ -16,8 +18,8 @@ import time
 
 import numpy as np
 
-from backends import BACKENDS
-from signature import bind, step_inputs, zero_states
+from backends import BACKENDS, write_flags
+from signature import bind, parse_signature, step_inputs, zero_states
 from tensors import STORAGE, Checkpoint, decode
 
 
@@ -38,6 +40,15 @@ def run(run_step, checkpoint, ids, tokens_per_step=None):
     return np.stack([decode(rows[slot, position], element) for slot, sequence in enumerate(ids) for position in range(len(sequence))])
 
 
+def write_step(text, checkpoint, ids, folder, output):
+    """Inputs and flags of the first step over all of `ids`."""
+    os.makedirs(folder, exist_ok=True)
+    arguments, results = parse_signature(text)
+    states = zero_states(arguments, len(ids), max(1, *map(len, ids)), STORAGE)
+    arrays = bind(arguments, step_inputs(ids), states, checkpoint.weight)
+    return write_flags(folder, "step", arguments, arrays, [output] + [None] * (len(results) - 1))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="linalg text with a function @step")
@@ -46,12 +57,16 @@ def main():
     parser.add_argument("-o", "--output", required=True)
     parser.add_argument("--backend", default="native", choices=list(BACKENDS))
     parser.add_argument("--step", type=int, help="tokens of each sequence per step")
+    parser.add_argument("--flags", metavar="FOLDER", help="write inputs and flags for iree-run-module instead of running")
     parser.add_argument("--expect", help=".npy of logits to compare with: max |d| <= max(2e-4, 1e-5 max |logit|), same top-1")
     options = parser.parse_args()
     with open(options.model) as file:
         text = file.read()
     with open(options.ids_file) as file:
         ids = json.load(file)
+    if options.flags:
+        print(write_step(text, Checkpoint(options.weights), ids, options.flags, options.output))
+        return
     with tempfile.TemporaryDirectory() as folder:
         begin = time.time()
         run_step = BACKENDS[options.backend](text, folder)
