@@ -28,3 +28,14 @@ func.func @caller(%x: tensor<?x2xf32>) -> tensor<?x2xf32> {
   %y = call @callee(%x) : (tensor<?x2xf32>) -> tensor<?x2xf32>
   return %y : tensor<?x2xf32>
 }
+
+// -----
+
+moe.weight @w : tensor<2xf32>
+
+// expected-error @below {{function @two_blocks has 2 blocks, but states can be returned from one block only; use scf ops for control flow}}
+func.func @two_blocks(%x: tensor<?x2xf32>) -> tensor<?x2xf32> {
+  cf.br ^bb1
+^bb1:
+  return %x : tensor<?x2xf32>
+}
