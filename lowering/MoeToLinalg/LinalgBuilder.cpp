@@ -229,8 +229,3 @@ Value LinalgBuilder::project(Value x, Value weight, Value bias, Type acc) {
 }
 
 Type moe::accumulatorType(Type element) { return element.isF64() ? element : Float32Type::get(element.getContext()); }
-
-bool moe::hasStaticDimsFrom(Value tensor, int64_t first) {
-  return llvm::none_of(llvm::cast<RankedTensorType>(tensor.getType()).getShape().drop_front(first),
-                       ShapedType::isDynamic);
-}

@@ -111,9 +111,6 @@ Type accumulatorType(Type element);
 /// The element type of a tensor value.
 inline Type elementOf(Value tensor) { return llvm::cast<RankedTensorType>(tensor.getType()).getElementType(); }
 
-/// True if every dim of `tensor` from `first` on is static.
-bool hasStaticDimsFrom(Value tensor, int64_t first);
-
 /// The weights of one feed-forward network: gate and the biases may be null.
 struct FFNWeights {
   Value gate, up, down, gateBias, upBias, downBias;
@@ -127,10 +124,11 @@ struct AttentionValues {
   Value result, keys, values;
 };
 
-/// Lowers `op` before itself, with the caches `keys` and `values`; fails with a reason by notifyMatchFailure.
-FailureOr<AttentionValues> buildAttention(RewriterBase &rewriter, AttentionOp op, Value keys, Value values);
+/// Lowers `op` before itself, with the caches `keys` and `values`.
+AttentionValues buildAttention(RewriterBase &rewriter, AttentionOp op, Value keys, Value values);
 
-/// Patterns, one function per family. moe.attention, moe.get_weight and moe.state are lowered by the pass.
+/// Patterns, one function per family. They take whatever the verifiers let through. moe.attention, moe.get_weight and
+/// moe.state are lowered by the pass.
 void populateNormPatterns(RewritePatternSet &patterns);
 void populateLinearPatterns(RewritePatternSet &patterns);
 void populateRopePatterns(RewritePatternSet &patterns);

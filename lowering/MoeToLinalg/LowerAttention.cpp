@@ -99,20 +99,11 @@ struct TokenAttention {
 
 } // namespace
 
-FailureOr<AttentionValues> moe::buildAttention(RewriterBase &rewriter, AttentionOp op, Value keys, Value values) {
-  auto fail = [&](const Twine &reason) { return rewriter.notifyMatchFailure(op, reason); };
+AttentionValues moe::buildAttention(RewriterBase &rewriter, AttentionOp op, Value keys, Value values) {
   auto keyType = llvm::cast<RankedTensorType>(keys.getType()),
        valueType = llvm::cast<RankedTensorType>(values.getType());
   int64_t heads = static_cast<int64_t>(op.getHeads()), kvHeads = static_cast<int64_t>(op.getKvHeads());
   int64_t keyWidth = keyType.getDimSize(3), valueWidth = valueType.getDimSize(3);
-  if (heads % kvHeads != 0) {
-    return fail("heads (" + Twine(heads) + ") must be a multiple of kv_heads (" + Twine(kvHeads) + ")");
-  }
-  if (op.getQ().getType().getDimSize(1) != heads * keyWidth ||
-      op.getK().getType().getDimSize(1) != kvHeads * keyWidth ||
-      op.getV().getType().getDimSize(1) != kvHeads * valueWidth || keyType.getDimSize(2) != kvHeads) {
-    return fail("the static widths of q, k and v must be those of the cache");
-  }
   LinalgBuilder b(op.getLoc(), rewriter);
   b.setInsertionPoint(op);
   int64_t ratio = heads / kvHeads;

@@ -81,10 +81,6 @@ struct LowerFFN : OpRewritePattern<FFNOp> {
   using OpRewritePattern::OpRewritePattern;
 
   LogicalResult matchAndRewrite(FFNOp op, PatternRewriter &rewriter) const override {
-    if (op.getActivation() == Activation::OssSwiglu && !op.getGate()) {
-      return rewriter.notifyMatchFailure(
-          op, "activation oss_swiglu needs a gate; add `gate`, or choose another activation");
-    }
     LinalgBuilder b(op.getLoc(), rewriter);
     FFNWeights weights{op.getGate(), op.getUp(), op.getDown(), op.getGateBias(), op.getUpBias(), op.getDownBias()};
     Value sum = buildFFN(b, op.getX(), weights, op.getActivation(), op.getAlpha().convertToDouble(),

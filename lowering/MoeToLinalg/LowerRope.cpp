@@ -33,9 +33,6 @@ struct LowerRope : OpRewritePattern<RopeOp> {
   using OpRewritePattern::OpRewritePattern;
 
   LogicalResult matchAndRewrite(RopeOp op, PatternRewriter &rewriter) const override {
-    if (!hasStaticDimsFrom(op.getX(), 1)) {
-      return rewriter.notifyMatchFailure(op, "the width of x must be static");
-    }
     LinalgBuilder b(op.getLoc(), rewriter);
     RopeAttr rope = op.getRope();
     Type acc = accumulatorType(elementOf(op.getX())), out = elementOf(op.getResult());

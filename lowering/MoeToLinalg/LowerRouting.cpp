@@ -91,9 +91,6 @@ struct LowerRoute : OpRewritePattern<RouteOp> {
   using OpRewritePattern::OpRewritePattern;
 
   LogicalResult matchAndRewrite(RouteOp op, PatternRewriter &rewriter) const override {
-    if (!hasStaticDimsFrom(op.getLogits(), 1)) {
-      return rewriter.notifyMatchFailure(op, "the number of experts must be static");
-    }
     LinalgBuilder b(op.getLoc(), rewriter);
     Type acc = elementOf(op.getLogits()), out = elementOf(op.getWeights());
     int64_t chosen = static_cast<int64_t>(op.getK());

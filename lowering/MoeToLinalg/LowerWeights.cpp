@@ -12,9 +12,6 @@ struct LowerConcat : OpRewritePattern<ConcatOp> {
 
   LogicalResult matchAndRewrite(ConcatOp op, PatternRewriter &rewriter) const override {
     auto type = llvm::cast<RankedTensorType>(op.getType());
-    if (!type.hasStaticShape()) {
-      return rewriter.notifyMatchFailure(op, "weights must have static shapes");
-    }
     LinalgBuilder b(op.getLoc(), rewriter);
     int64_t dim = static_cast<int64_t>(op.getDim()), begin = 0;
     Value joined = b.empty(getAsIndexOpFoldResult(b.getContext(), type.getShape()), type.getElementType());

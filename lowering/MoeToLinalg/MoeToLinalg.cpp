@@ -3,8 +3,7 @@
 // The pass does what needs the whole function: weights and states become
 // arguments, the caches are threaded through the attention ops in program
 // order, what is left is diagnosed. Everything else is a pattern of its
-// family. Patterns say why they do not apply (notifyMatchFailure); the pass
-// keeps the reasons and turns them into errors.
+// family, which takes whatever the verifiers of the dialect let through.
 //
 //===----------------------------------------------------------------------===//
 
@@ -29,17 +28,6 @@ using namespace mlir::moe;
 
 namespace {
 
-/// The reasons that patterns gave, by the location of the op they did not match.
-struct ReasonCollector : RewriterBase::Listener {
-  llvm::DenseMap<Location, std::string> reasons;
-
-  void notifyMatchFailure(Location loc, llvm::function_ref<void(Diagnostic &)> describe) override {
-    Diagnostic diagnostic(loc, DiagnosticSeverity::Remark);
-    describe(diagnostic);
-    reasons[loc] = diagnostic.str();
-  }
-};
-
 /// The two tensors of a KV cache, as they are at some point of a function.
 struct CacheValues {
   Value keys, values;
@@ -48,9 +36,8 @@ struct CacheValues {
 /// Gives functions the states and weights of their module as arguments and lowers what refers to them.
 class Signatures {
 public:
-  Signatures(ModuleOp module, ReasonCollector &collector)
-      : states(llvm::to_vector(module.getOps<StateOp>())), weights(llvm::to_vector(module.getOps<WeightOp>())),
-        collector(collector) {}
+  explicit Signatures(ModuleOp module)
+      : states(llvm::to_vector(module.getOps<StateOp>())), weights(llvm::to_vector(module.getOps<WeightOp>())) {}
 
   bool change() const { return !states.empty() || !weights.empty(); }
 
@@ -69,7 +56,7 @@ public:
       values[weight.getSymName()] =
           addArgument(function, weight.getTensorType(), "moe.weight", weight.getTensorName(), weight.getLoc());
     }
-    IRRewriter rewriter(function.getContext(), &collector);
+    IRRewriter rewriter(function.getContext());
     function.walk([&](GetWeightOp op) { rewriter.replaceOp(op, values.lookup(op.getWeight())); });
     for (Operation &op : llvm::make_early_inc_range(function.front())) {
       if (auto attention = dyn_cast<AttentionOp>(op)) {
@@ -88,7 +75,6 @@ public:
 private:
   SmallVector<StateOp> states;
   SmallVector<WeightOp> weights;
-  ReasonCollector &collector;
 
   static Value addArgument(func::FuncOp function, Type type, StringRef kind, const Twine &name, Location loc) {
     unsigned index = function.getNumArguments();
@@ -114,15 +100,10 @@ private:
   }
 
   static void lowerAttention(IRRewriter &rewriter, AttentionOp op, llvm::MapVector<StringRef, CacheValues> &caches) {
-    auto cache = caches.find(op.getCache());
-    if (cache == caches.end()) {
-      return;
-    }
-    FailureOr<AttentionValues> after = buildAttention(rewriter, op, cache->second.keys, cache->second.values);
-    if (succeeded(after)) {
-      cache->second = {after->keys, after->values};
-      rewriter.replaceOp(op, after->result);
-    }
+    CacheValues &cache = caches[op.getCache()];
+    AttentionValues after = buildAttention(rewriter, op, cache.keys, cache.values);
+    cache = {after.keys, after.values};
+    rewriter.replaceOp(op, after.result);
   }
 
   static void returnStates(func::FuncOp function, const llvm::MapVector<StringRef, CacheValues> &caches) {
@@ -137,7 +118,7 @@ private:
   }
 };
 
-/// Why an op is left that no pattern looked at, and what to do.
+/// Why an op is left, and what to do.
 StringRef nextStep(Operation *op) {
   if (isa<AttentionOp>(op) && !isa<func::FuncOp>(op->getParentOp())) {
     return "it is inside a region, through which the cache cannot be passed; move it to the top level of the function";
@@ -148,8 +129,7 @@ StringRef nextStep(Operation *op) {
 struct LowerToLinalgPass : moe::impl::MoeLowerToLinalgBase<LowerToLinalgPass> {
   void runOnOperation() override {
     ModuleOp module = getOperation();
-    ReasonCollector collector;
-    Signatures signatures(module, collector);
+    Signatures signatures(module);
     int64_t before = countMoeOps(module);
     if (signatures.change()) {
       if (failed(checkCalls(module))) {
@@ -169,8 +149,8 @@ struct LowerToLinalgPass : moe::impl::MoeLowerToLinalgBase<LowerToLinalgPass> {
     populateRoutingPatterns(patterns);
     populateExpertPatterns(patterns);
     populateWeightPatterns(patterns);
-    walkAndApplyPatterns(module, std::move(patterns), &collector);
-    if (failed(diagnoseLeftovers(module, collector))) {
+    walkAndApplyPatterns(module, std::move(patterns));
+    if (failed(diagnoseLeftovers(module))) {
       return signalPassFailure();
     }
     signatures.erase();
@@ -204,17 +184,13 @@ private:
     return failure(result.wasInterrupted());
   }
 
-  static LogicalResult diagnoseLeftovers(ModuleOp module, const ReasonCollector &collector) {
+  static LogicalResult diagnoseLeftovers(ModuleOp module) {
     bool left = false;
     module.walk([&](Operation *op) {
-      if (!isMoeComputation(op)) {
-        return;
+      if (isMoeComputation(op)) {
+        left = true;
+        op->emitOpError("cannot be lowered to linalg: ") << nextStep(op);
       }
-      left = true;
-      auto reason = collector.reasons.find(op->getLoc());
-      bool known = reason != collector.reasons.end();
-      InFlightDiagnostic error = op->emitOpError("cannot be lowered to linalg: ");
-      error << (known ? StringRef(reason->second) : nextStep(op));
     });
     return failure(left);
   }
