@@ -8,7 +8,6 @@
 #include "tools/moec/Model.h"
 #include "tools/moec/OutputFile.h"
 #include "llvm/Support/FileSystem.h"
-#include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/Path.h"
 
 using namespace moec;
@@ -174,8 +173,7 @@ static ExitCode emitPackage(const CompileCommand &command, Progress &progress, D
     result["targets"] = std::move(targets);
     printJson(std::move(result));
   } else {
-    llvm::outs() << llvm::formatv("{0}: {1}, {2} parameters, activations {3}, for {4}\n", command.output, model.family,
-                                  withCommas(model.parameters), model.dtype, names);
+    llvm::outs() << command.output << ": " << summarize(model) << ", for " << names << '\n';
   }
   return kSuccess;
 }

@@ -2,7 +2,6 @@
 
 #include "tools/moec/Model.h"
 #include "tools/moec/OutputFile.h"
-#include "llvm/Support/FormatVariadic.h"
 
 using namespace moec;
 
@@ -42,8 +41,7 @@ ExitCode moec::runImport(const ImportCommand &command) {
     result["output"] = command.output;
     printJson(std::move(result));
   } else {
-    llvm::outs() << llvm::formatv("{0}: {1}, {2} parameters, activations {3}\n", command.output, model->family,
-                                  withCommas(model->parameters), model->dtype);
+    llvm::outs() << command.output << ": " << summarize(*model) << '\n';
   }
   return kSuccess;
 }

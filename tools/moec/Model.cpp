@@ -52,6 +52,13 @@ static void readModelAttr(Model &model) {
   number("max_context", model.maxContext);
 }
 
+/// IR that no importer wrote says nothing of itself; its weights can be counted.
+static void countParameters(Model &model) {
+  for (mlir::moe::WeightOp weight : model.module->getOps<mlir::moe::WeightOp>()) {
+    model.parameters += weight.getTensorType().getNumElements();
+  }
+}
+
 Expected<Model> moec::importDirectory(mlir::MLIRContext &context, mlir::moe::CheckpointDirectory directory,
                                       const ModelOptions &options) {
   loadDialects(context);
@@ -97,6 +104,10 @@ Expected<Model> moec::parseModel(mlir::MLIRContext &context, StringRef path) {
   Model model;
   model.module = std::move(*module);
   readModelAttr(model);
+  if (model.family.empty()) {
+    model.family = "moe IR";
+    countParameters(model);
+  }
   return model;
 }
 
@@ -110,6 +121,11 @@ std::string moec::printModule(mlir::ModuleOp module, bool locations) {
   module->print(stream, flags);
   stream << '\n';
   return text;
+}
+
+std::string moec::summarize(const Model &model) {
+  std::string activations = model.dtype.empty() ? "" : ", activations " + model.dtype;
+  return model.family + ", " + withCommas(model.parameters) + " parameters" + activations;
 }
 
 llvm::json::Object moec::describeModel(const Model &model) {

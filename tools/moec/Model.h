@@ -40,6 +40,9 @@ llvm::Expected<Model> parseModel(mlir::MLIRContext &context, llvm::StringRef pat
 /// The module as text.
 std::string printModule(mlir::ModuleOp module, bool locations);
 
+/// "mixtral, 5,551,744 parameters, activations bf16".
+std::string summarize(const Model &model);
+
 /// What --json says about a model.
 llvm::json::Object describeModel(const Model &model);
 

@@ -34,11 +34,11 @@ static Error systemError(StringRef path, StringRef action) {
   return makeError(path + ": cannot be " + action + ": " + std::strerror(code) + hint);
 }
 
-/// Writes and flushes one new file.
-static Error writeNewFile(StringRef path, StringRef contents) {
-  int descriptor = ::open(path.str().c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+/// Opens `path` with `flags` and writes all of `contents`; `durable`: and waits until they are on the disk.
+static Error writeContents(StringRef path, int flags, bool durable, StringRef contents) {
+  int descriptor = ::open(path.str().c_str(), flags | O_CLOEXEC, 0644);
   if (descriptor < 0) {
-    return systemError(path, "created");
+    return systemError(path, flags & O_CREAT ? "created" : "opened");
   }
   const char *data = contents.data();
   size_t left = contents.size();
@@ -55,12 +55,17 @@ static Error writeNewFile(StringRef path, StringRef contents) {
     data += written;
     left -= static_cast<size_t>(written);
   }
-  if (::fsync(descriptor) != 0) {
+  if (durable && ::fsync(descriptor) != 0) {
     Error error = systemError(path, "flushed to disk");
     ::close(descriptor);
     return error;
   }
   return ::close(descriptor) == 0 ? Error::success() : systemError(path, "closed");
+}
+
+/// Writes and flushes one new file.
+static Error writeNewFile(StringRef path, StringRef contents) {
+  return writeContents(path, O_WRONLY | O_CREAT | O_TRUNC, /*durable=*/true, contents);
 }
 
 /// Flushes an existing file or the entries of a directory.
@@ -107,6 +112,10 @@ Error moec::writeOutput(StringRef path, StringRef contents) {
   }
   if (fs::is_directory(path)) {
     return makeError(path + ": is a directory, but the output is one file; name a file");
+  }
+  // A device or a pipe is written, not replaced: `-o /dev/null` must leave /dev/null what it is.
+  if (fs::exists(path) && !fs::is_regular_file(path)) {
+    return writeContents(path, O_WRONLY, /*durable=*/false, contents);
   }
   std::string temporary = temporaryName(path);
   if (Error error = writeNewFile(temporary, contents)) {
