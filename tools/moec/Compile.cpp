@@ -5,6 +5,7 @@
 #include "lowering/MoeToSched/MoeToSched.h"
 #include "lowering/SchedToProgram/SchedToProgram.h"
 #include "mlir/Pass/PassManager.h"
+#include "passes/Passes.h"
 #include "tools/moec/Model.h"
 #include "tools/moec/OutputFile.h"
 #include "llvm/Support/FileSystem.h"
@@ -105,6 +106,12 @@ static Expected<std::string> openModelWeights(const CompileCommand &command, Mod
   return path.str().str();
 }
 
+/// The contract of the sched level. What breaks it is a mistake of ours, not of the user.
+static bool verifySched(DiagnosticPrinter &diagnostics, mlir::ModuleOp module) {
+  return runPipeline(diagnostics, "the check of the schedule", module,
+                     [](mlir::OpPassManager &manager) { manager.addPass(mlir::moe::createVerifySched()); });
+}
+
 static ExitCode emitSched(const CompileCommand &command, Progress &progress, DiagnosticPrinter &diagnostics,
                           Model &model, const mlir::moe::SchedOptions &options) {
   progress.begin("lower to sched");
@@ -113,6 +120,9 @@ static ExitCode emitSched(const CompileCommand &command, Progress &progress, Dia
       mlir::moe::lowerMoeToSched(*model.module, options, /*compileKernels=*/false);
   if (mlir::failed(lowered)) {
     return kUserError;
+  }
+  if (!verifySched(diagnostics, *lowered->module)) {
+    return kInternalError;
   }
   return emitText(command, progress, *lowered->module);
 }
@@ -133,6 +143,9 @@ static ExitCode emitPackage(const CompileCommand &command, Progress &progress, D
   mlir::FailureOr<mlir::moe::LoweredProgram> lowered = mlir::moe::lowerMoeToSched(*model.module, options);
   if (mlir::failed(lowered)) {
     return kUserError;
+  }
+  if (!verifySched(diagnostics, *lowered->module)) {
+    return kInternalError;
   }
   progress.begin("write " + command.output);
   mlir::FailureOr<mlir::sched::ProgramOp> program = mlir::sched::getProgram(*lowered->module);
