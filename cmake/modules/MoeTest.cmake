@@ -24,7 +24,8 @@ function(moe_add_unittest name)
     ENVIRONMENT "GTEST_OUTPUT=xml:${CMAKE_BINARY_DIR}/test/gtest/${name}.xml;MOE_SOURCE_ROOT=${CMAKE_SOURCE_DIR}")
 endfunction()
 
-# moe_add_lit_suite(tools the suites run...): `check-moe` builds the tools and runs every suite; ctest runs `lit`.
+# moe_add_lit_suite(tools the suites run...): `moe-lit-tools` builds the tools, `check-moe` also runs every suite; ctest
+# runs `lit`.
 function(moe_add_lit_suite)
   find_program(MOE_LIT NAMES lit-22 lit HINTS /usr/lib/llvm-22/bin)
   if(NOT MOE_LIT)
@@ -35,9 +36,11 @@ function(moe_add_lit_suite)
   get_filename_component(MOE_LLVM_TOOLS_DIR ${MOE_LLVM_TOOLS_DIR} DIRECTORY)
   configure_file(${CMAKE_SOURCE_DIR}/test/lit.site.cfg.py.in ${CMAKE_BINARY_DIR}/test/lit.site.cfg.py @ONLY)
   add_custom_target(check-moe COMMAND ${MOE_LIT} -sv ${CMAKE_BINARY_DIR}/test USES_TERMINAL COMMENT "lit suites")
+  add_custom_target(moe-lit-tools)
   if(ARGN)
-    add_dependencies(check-moe ${ARGN})
+    add_dependencies(moe-lit-tools ${ARGN})
   endif()
+  add_dependencies(check-moe moe-lit-tools)
   add_test(NAME lit COMMAND ${MOE_LIT} -sv ${CMAKE_BINARY_DIR}/test)
   set_tests_properties(lit PROPERTIES LABELS lit)
 endfunction()

@@ -36,8 +36,9 @@ struct LowerToSchedPass : mlir::moe::impl::MoeLowerToSchedBase<LowerToSchedPass>
     for (const std::string &name : targets) {
       const cpu::CpuTarget *target = cpu::findTarget(name);
       if (!target) {
-        module.emitError("unknown target '") << name << "'; known are host, "
-                                             << llvm::join(llvm::map_range(cpu::allTargets(), [](const auto &t) { return t.name; }), ", ");
+        module.emitError("unknown target '")
+            << name << "'; known are host, "
+            << llvm::join(llvm::map_range(cpu::allTargets(), [](const auto &t) { return t.name; }), ", ");
         return signalPassFailure();
       }
       options.targets.push_back(target);

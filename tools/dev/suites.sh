@@ -44,7 +44,7 @@ suite_tree() {
 
 suite_format() { format_files --dry-run --Werror; }
 
-build_lit() { compile release build; }
+build_lit() { compile release build all moe-lit-tools; }
 suite_lit() {
   "${LIT:-$(command -v lit-22 || echo /usr/lib/llvm-22/bin/lit)}" -v -j "$JOBS" \
     --xunit-xml-output "$OUT/lit.xml" build/test

@@ -28,7 +28,9 @@ TEST(BufferPlan, EmptyAndZeroSized) {
 
 TEST(BufferPlan, RandomLivesNeverOverlap) {
   std::mt19937 generator(7);
-  auto uniform = [&](int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(generator); };
+  auto uniform = [&](int64_t low, int64_t high) {
+    return std::uniform_int_distribution<int64_t>(low, high)(generator);
+  };
   for (int round = 0; round < 50; ++round) {
     std::vector<PlannedValue> values(uniform(1, 60));
     for (PlannedValue &value : values) {
@@ -55,8 +57,8 @@ TEST(BufferPlan, RandomLivesNeverOverlap) {
       for (size_t b = a + 1; b < values.size(); ++b) {
         bool together =
             values[a].firstCommand <= values[b].lastCommand && values[b].firstCommand <= values[a].lastCommand;
-        bool overlap = plan.offsets[a] < plan.offsets[b] + values[b].bytes &&
-                       plan.offsets[b] < plan.offsets[a] + values[a].bytes;
+        bool overlap =
+            plan.offsets[a] < plan.offsets[b] + values[b].bytes && plan.offsets[b] < plan.offsets[a] + values[a].bytes;
         EXPECT_FALSE(together && overlap) << a << " and " << b;
       }
     }
