@@ -254,6 +254,7 @@ static RopeConfig readRope(const json::Object &config, StringRef file, const Mod
     // Up to the trained context dynamic NTK is the identity; beyond it the frequencies of tokens already cached would
     // change with every token, which a cache of rotated keys cannot follow.
     keys.require("factor", "RoPE type 'dynamic'");
+    model.contextLimit = model.maxPositions;
     model.notes.push_back("RoPE type 'dynamic' is the default up to max_position_embeddings = " +
                           std::to_string(model.maxPositions) + " tokens; longer contexts are not offered");
     return rope;

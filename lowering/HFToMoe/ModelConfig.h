@@ -60,7 +60,10 @@ struct ModelConfig {
   int64_t layers = 0, hidden = 0, vocab = 0;         // L, H, V
   int64_t heads = 0, kvHeads = 0, headDim = 0;       // Q, G, D
   int64_t ffn = 0, experts = 0, expertsPerToken = 0; // I, E, K; E = 0: dense
+  /// The context that the model was made for; it computes beyond it, at a quality of its own.
   int64_t maxPositions = 0;
+  /// The context beyond which the model as imported would compute something else; 0: none.
+  int64_t contextLimit = 0;
   double normEps = 0;
   bool tiedHead = false, attentionBias = false, mlpBias = false;
   /// Attend to the last `window` positions only.

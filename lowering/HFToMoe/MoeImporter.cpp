@@ -243,8 +243,11 @@ Expected<ImportedModel> GraphBuilder::build(const ImportOptions &options) {
       {"family", b.getStringAttr(config.family->modelType)},
       {"dtype", b.getStringAttr(dtype.isBF16() ? "bf16" : "f32")},
       {"parameters", number(weights.getParameters())},
-      {"max_context", number(config.maxPositions)},
+      {"trained_context", number(config.maxPositions)},
   };
+  if (config.contextLimit != 0) {
+    model.emplace_back("max_context", number(config.contextLimit));
+  }
   if (!options.checkpoint.empty()) {
     model.emplace_back("checkpoint", b.getStringAttr(options.checkpoint));
   }

@@ -6,7 +6,8 @@
 // does not match is refused here, not at run time.
 //
 // The module carries what later stages want to know without the config, as the
-// attribute `moe.model`: family, dtype, parameters, max_context, checkpoint.
+// attribute `moe.model`: family, dtype, parameters, trained_context, checkpoint, and
+// max_context where a longer one would be computed wrongly.
 //
 //===----------------------------------------------------------------------===//
 

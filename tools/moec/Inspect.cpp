@@ -66,7 +66,7 @@ static ExitCode inspectDirectory(const InspectCommand &command) {
   if (config.experts != 0) {
     row("experts", llvm::Twine(config.experts) + ", " + llvm::Twine(config.expertsPerToken) + " per token");
   }
-  row("context", withCommas(config.maxPositions) + " tokens");
+  row("context", withCommas(config.maxPositions) + (config.contextLimit ? " tokens at most" : " tokens in training"));
   row("activations", model->dtype + " by default");
   for (const std::string &note : model->notes) {
     row("note", note);

@@ -49,7 +49,7 @@ static void readModelAttr(Model &model) {
   text("dtype", model.dtype);
   text("checkpoint", model.directory);
   number("parameters", model.parameters);
-  number("max_context", model.maxContext);
+  number("trained_context", model.trainedContext);
 }
 
 /// IR that no importer wrote says nothing of itself; its weights can be counted.
@@ -130,6 +130,6 @@ std::string moec::summarize(const Model &model) {
 
 llvm::json::Object moec::describeModel(const Model &model) {
   return llvm::json::Object{{"family", model.family},         {"dtype", model.dtype},
-                            {"parameters", model.parameters}, {"max_context", model.maxContext},
+                            {"parameters", model.parameters}, {"trained_context", model.trainedContext},
                             {"checkpoint", model.directory},  {"notes", llvm::json::Array(model.notes)}};
 }

@@ -21,7 +21,7 @@ struct Model {
   /// Where the weights are, as the user named it.
   std::string directory;
   std::string family, dtype;
-  int64_t parameters = 0, maxContext = 0;
+  int64_t parameters = 0, trainedContext = 0;
   std::vector<std::string> notes;
 };
 
