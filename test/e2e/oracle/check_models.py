@@ -1,4 +1,4 @@
-"""Generated models: the linalg path against numpy, and the kernel path against the linalg path.
+"""Generated models: the linalg path against numpy, and the kernel path against the same.
 
     check_models.py [NAME...] [--dtype f32|bf16] [--storage f32|bf16|f16] [--backend native|iree] [--kernels] [--work DIR]
 
@@ -65,16 +65,20 @@ def compare(label, got, want, dtype):
     return None
 
 
-def kernel_logits(folder, text, graph, weights, ids):
-    """moec compile + moe-run logits on the module, with the weights in a checkpoint beside it."""
-    checkpoint = os.path.join(folder, "checkpoint")
+def compile_package(folder, text, graph, weights):
+    """`moec compile` on the module, with the weights in a checkpoint beside it: (package, checkpoint)."""
+    checkpoint, package = os.path.join(folder, "checkpoint"), os.path.join(folder, "package")
     os.makedirs(checkpoint, exist_ok=True)
     write_safetensors(os.path.join(checkpoint, "model.safetensors"), graph.checkpoint_tensors(weights))
-    model, package = os.path.join(folder, "model.mlir"), os.path.join(folder, "package")
+    model = os.path.join(folder, "model.mlir")
     with open(model, "w") as file:
         file.write(text)
-    if not os.path.exists(package):
-        execute(["moec", "compile", model, "-o", package, "--weights", checkpoint, "--max-tokens", "64"])
+    execute(["moec", "compile", model, "-o", package, "--weights", checkpoint, "--max-tokens", "64"])
+    return package, checkpoint
+
+
+def kernel_logits(folder, package, checkpoint, ids):
+    """`moe-run logits` of every token."""
     ids_file, out = os.path.join(folder, "ids.json"), os.path.join(folder, "logits.npy")
     with open(ids_file, "w") as file:
         json.dump(ids, file)
@@ -85,11 +89,11 @@ def kernel_logits(folder, text, graph, weights, ids):
 def check(name, options, folder):
     """The failures of one model."""
     graph, weights = build(name, options.dtype, options.storage)
-    graph.checkpoint = os.path.join(folder, "checkpoint")
     text = graph.text()
     run = BACKENDS[options.backend](lower(text), folder)
     weight = graph.stored_weight(weights)
     exact = {symbol: decode(encode(values, graph.weights[symbol][2]), graph.weights[symbol][2]) for symbol, values in weights.items()}
+    package = compile_package(folder, text, graph, weights) if options.kernels else None
     failures = []
     for shape, lengths in SHAPES.items():
         ids = sequences(lengths)
@@ -110,8 +114,8 @@ def check(name, options, folder):
             none = step_inputs(ids, rows=[])
             (empty,) = run_steps(run, run.arguments, [none], count, context, weight)
             failures.append(compare(f"{name} no row", empty.astype(np.float64), want[:0], options.dtype))
-        if options.kernels and sum(lengths):
-            got = kernel_logits(folder, text, graph, weights, [row for row in ids if row])
+        if package and sum(lengths):
+            got = kernel_logits(folder, *package, [row for row in ids if row])
             failures.append(compare(f"{name} {shape} kernels", got, want, options.dtype))
     return [failure for failure in failures if failure]
 

@@ -29,14 +29,13 @@ class Value:
 class Graph:
     """`inputs` are further arguments of @step, after the five of every step: {name: (dims, element)}."""
 
-    def __init__(self, inputs=None, checkpoint=None, vocab=None):
+    def __init__(self, inputs=None):
         self.arguments = {name: Value(f"%{name}", [None], "i32") for name in INPUTS}
         for name, (dims, element) in (inputs or {}).items():
             self.arguments[name] = Value(f"%{name}", dims, element)
         self.declarations, self.lines, self.nodes, self.outputs = [], [], [], []
         self.weights = {}  # symbol -> (source, dims, element)
         self.states = {}  # symbol -> (heads, key dim, value dim, element)
-        self.checkpoint, self.vocab = checkpoint, vocab
 
     def __getattr__(self, name):
         if name in INPUTS:
@@ -185,18 +184,11 @@ class Graph:
     # The module, and its value.
 
     def text(self):
-        attributes = ""
-        if self.checkpoint:
-            attributes = (f' attributes {{moe.model = {{family = "generated", dtype = "f32", parameters = {self.parameters()} : i64, '
-                          f'max_context = 0 : i64, checkpoint = "{self.checkpoint}"}}}}')
         arguments = ", ".join(f"{value.name}: {value.type}" for value in self.arguments.values())
         results = ", ".join(value.type for value in self.outputs)
-        lines = [f"module{attributes} {{", *self.declarations, f"func.func @step({arguments}) -> ({results}) {{", *self.lines,
+        lines = ["module {", *self.declarations, f"func.func @step({arguments}) -> ({results}) {{", *self.lines,
                  f"return {', '.join(value.name for value in self.outputs)} : {results}", "}", "}"]
         return "\n".join(lines) + "\n"
-
-    def parameters(self):
-        return sum(math.prod(dims) for _, dims, _ in self.weights.values())
 
     def evaluate(self, inputs, weights, states):
         """The values of the outputs. inputs: {name: float64 or int array}; weights: {symbol: float64 array};

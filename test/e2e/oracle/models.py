@@ -17,7 +17,7 @@ class Layer:
     """One decoder layer under construction, and the head around it."""
 
     def __init__(self, dtype, storage):
-        self.graph, self.dtype, self.storage = Graph(vocab=VOCAB), dtype, storage
+        self.graph, self.dtype, self.storage = Graph(), dtype, storage
         g = self.graph
         self.h = g.embedding(g.weight("embed", [VOCAB, HIDDEN], storage))
 
