@@ -15,10 +15,10 @@ from torch import nn
 
 import safetensors_io as st
 
-# name: (V, H, I, E, K, stacked in one tensor, seed)
+# name: (V, H, I, E, K, stacked in one tensor, seed). V = H: the width of the result is the vocabulary ids are checked against.
 SHAPES = {
-    "textbook-moe": (61, 24, 40, 5, 2, False, 31),
-    "textbook-moe-stacked": (50, 32, 27, 12, 4, True, 32),
+    "textbook-moe": (24, 24, 40, 5, 2, False, 31),
+    "textbook-moe-stacked": (32, 32, 27, 12, 4, True, 32),
 }
 NAMES = tuple(SHAPES)
 LENGTHS = (19, 1, 4, 37)
