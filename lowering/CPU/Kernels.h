@@ -36,8 +36,10 @@ struct MatmulKernel {
   bool many = false;
   int segments = 1;   ///< dense: weights that share x in one launch
   bool gated = false; ///< two weights: act(gate) * up
+  Type up = nullptr;  ///< gated: storage type of the second weight
   std::optional<Activation> activation;
   Type bias = nullptr;   ///< null: none
+  Type upBias = nullptr; ///< gated: of the second weight; null: none
   bool residual = false; ///< out = residual + y, f32
   bool experts = false;
   bool tokenRows = false; ///< experts: x rows are tokens (gate/up), else sorted slots (down)

@@ -35,7 +35,7 @@ static constexpr int64_t panelBytes = 256 << 10;
 int64_t MatmulKernel::tile(const CpuTarget &target, bool many) { return many ? target.lanes * target.tileVectors : 32; }
 
 bool MatmulKernel::dots(const CpuTarget &target) const {
-  return target.bf16Dot && x.isBF16() && weight.isBF16() && !kOdd;
+  return target.bf16Dot && x.isBF16() && weight.isBF16() && (!gated || up.isBF16()) && !kOdd;
 }
 
 int64_t MatmulKernel::kStep(const CpuTarget &target) const { return dots(target) ? 2 * target.lanes : target.lanes; }
@@ -51,13 +51,16 @@ std::string MatmulKernel::name() const {
     name += "_x" + std::to_string(segments);
   }
   if (gated) {
-    name += "_gated";
+    name += "_gated" + (up == weight ? std::string() : "_" + typeName(up));
   }
   if (activation) {
     name += "_" + stringifyActivation(*activation).str();
   }
   if (bias) {
     name += "_bias_" + typeName(bias);
+  }
+  if (upBias) {
+    name += "_upbias_" + typeName(upBias);
   }
   if (residual) {
     name += "_residual";
@@ -96,10 +99,10 @@ private:
   Value inputRow(Int r);
   Int outputRow(Int r);
   void finish(Num value, std::optional<Num> up, Int r, Int n);
-  Num dotRows(Value weight, Int n, Value x);
+  Num dotRows(Value weight, Type type, Int n, Value x);
   void few(Int firstRow, Int lastRow, Int n0);
   void many(Int firstRow, Int lastRow, Int n0);
-  void pack(Value weight, Int n0, Int k0, Int kc);
+  void pack(Value weight, Type type, Int n0, Int k0, Int kc);
   void multiply(Value sums, Int firstRow, Int lastRow, Int k0, Int kc);
 
   const MatmulKernel &kernel;
@@ -128,9 +131,9 @@ Segment MatmulEmitter::readSegment() {
   s.out = b.nextPointer();
   if (kernel.bias) {
     s.bias = b.nextPointer();
-    if (kernel.gated) {
-      s.upBias = b.nextPointer();
-    }
+  }
+  if (kernel.upBias) {
+    s.upBias = b.nextPointer();
   }
   return s;
 }
@@ -236,9 +239,9 @@ void MatmulEmitter::finish(Num value, std::optional<Num> up, Int r, Int n) {
   }
   if (kernel.bias) {
     value = value + b.loadVec(b.at(segment.bias, n, kernel.bias), kernel.bias, lanes, count);
-    if (up) {
-      up = *up + b.loadVec(b.at(segment.upBias, n, kernel.bias), kernel.bias, lanes, count);
-    }
+  }
+  if (kernel.upBias) {
+    up = *up + b.loadVec(b.at(segment.upBias, n, kernel.upBias), kernel.upBias, lanes, count);
   }
   if (kernel.activation) {
     value = emitActivation(b, *kernel.activation, value, up, alpha, limit);
@@ -251,7 +254,7 @@ void MatmulEmitter::finish(Num value, std::optional<Num> up, Int r, Int n) {
 }
 
 /// The products of the `lanes` weight rows from `n` on with one row of x.
-Num MatmulEmitter::dotRows(Value weight, Int n, Value xRow) {
+Num MatmulEmitter::dotRows(Value weight, Type type, Int n, Value xRow) {
   constexpr int group = 4; // rows in flight: enough to hide the latency of the sums
   SmallVector<Value> sums;
   for (int r = 0; r < lanes; r += group) {
@@ -261,7 +264,7 @@ Num MatmulEmitter::dotRows(Value weight, Int n, Value xRow) {
       if (!kernel.nDivisible) {
         row = b.min(row, segment.n - 1);
       }
-      rows.push_back(b.at(weight, row * k, kernel.weight));
+      rows.push_back(b.at(weight, row * k, type));
     }
     SmallVector<Value> zeros(group, b.number(0.0));
     auto step = [&](Int i, std::optional<Int> count, ValueRange carried) {
@@ -269,14 +272,14 @@ Num MatmulEmitter::dotRows(Value weight, Int n, Value xRow) {
       if (dots) {
         Value xv = b.loadRaw(b.at(xRow, i, kernel.x), kernel.x, kStep, count);
         for (int j = 0; j < group; ++j) {
-          Value w = b.loadRaw(b.at(rows[j], i, kernel.weight), kernel.weight, kStep, count);
+          Value w = b.loadRaw(b.at(rows[j], i, type), type, kStep, count);
           next.push_back(b.dotBf16(xv, w, {&b, carried[j]}));
         }
         return next;
       }
       Num xv = b.loadVec(b.at(xRow, i, kernel.x), kernel.x, kStep, count);
       for (int j = 0; j < group; ++j) {
-        Num w = b.loadVec(b.at(rows[j], i, kernel.weight), kernel.weight, kStep, count);
+        Num w = b.loadVec(b.at(rows[j], i, type), type, kStep, count);
         next.push_back(b.fma(xv, w, {&b, carried[j]}));
       }
       return next;
@@ -291,10 +294,10 @@ void MatmulEmitter::few(Int firstRow, Int lastRow, Int n0) {
   b.loop(n0, end, lanes, [&](Int n) {
     b.loop(firstRow, lastRow, 1, [&](Int r) {
       Value xRow = inputRow(r);
-      Num value = dotRows(segment.weight, n, xRow);
+      Num value = dotRows(segment.weight, kernel.weight, n, xRow);
       std::optional<Num> up;
       if (kernel.gated) {
-        up = dotRows(segment.up, n, xRow);
+        up = dotRows(segment.up, kernel.up, n, xRow);
       }
       finish(value, up, r, n);
     });
@@ -303,26 +306,24 @@ void MatmulEmitter::few(Int firstRow, Int lastRow, Int n0) {
 
 /// Transposes rows [n0, n0 + tile) x columns [k0, k0 + kc) into scratch:
 /// [k][tile] f32, or [k / 2][tile] pairs of bf16.
-void MatmulEmitter::pack(Value weight, Int n0, Int k0, Int kc) {
+void MatmulEmitter::pack(Value weight, Type type, Int n0, Int k0, Int kc) {
   Type cell = dots ? Type(b.getI32Type()) : b.f32(); // what a lane holds: a pair of bf16 or one f32
   for (int64_t v = 0; v < vectors; ++v) {
     SmallVector<Value> rows;
     for (int r = 0; r < lanes; ++r) {
-      Int row = n0 + (v * lanes + r);
-      if (!kernel.nDivisible) {
-        row = b.min(row, segment.n - 1);
-      }
-      rows.push_back(b.at(weight, row * k + k0, kernel.weight));
+      // A panel is wider than a vector: its last rows may lie past N even where vectors divide N.
+      Int row = b.min(n0 + (v * lanes + r), segment.n - 1);
+      rows.push_back(b.at(weight, row * k + k0, type));
     }
     b.overVectors(kc, kStep, kernel.kDivisible, [&](Int i, std::optional<Int> count) {
       SmallVector<Value> block;
       for (Value row : rows) {
-        Value pointer = b.at(row, i, kernel.weight);
+        Value pointer = b.at(row, i, type);
         if (dots) {
-          Value raw = b.loadRaw(pointer, kernel.weight, kStep, count);
+          Value raw = b.loadRaw(pointer, type, kStep, count);
           block.push_back(vector::BitCastOp::create(b, b.vec(cell, lanes), raw));
         } else {
-          block.push_back(b.loadVec(pointer, kernel.weight, kStep, count));
+          block.push_back(b.loadVec(pointer, type, kStep, count));
         }
       }
       b.transpose(block);
@@ -394,7 +395,7 @@ void MatmulEmitter::many(Int firstRow, Int lastRow, Int n0) {
   b.loop(b.i64(0), k, panelK, [&](Int k0) {
     Int kc = b.min(b.i64(panelK), k - k0);
     for (auto [i, sum] : llvm::enumerate(sums)) {
-      pack(i == 0 ? segment.weight : segment.up, n0, k0, kc);
+      pack(i == 0 ? segment.weight : segment.up, i == 0 ? kernel.weight : kernel.up, n0, k0, kc);
       multiply(sum, firstRow, lastRow, k0, kc);
     }
   });

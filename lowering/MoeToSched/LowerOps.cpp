@@ -145,20 +145,30 @@ LogicalResult StepLowering::lowerLinear(LinearOp op) {
   return success();
 }
 
+/// What the first product of a dense or expert FFN specialises on beside its shape: gate, biases, activation.
+template <typename Op> static void describeFirst(Op op, cpu::MatmulKernel &kernel, const cpu::CpuTarget &target) {
+  kernel.activation = op.getActivation();
+  const Type upBias = op.getUpBias() ? elementOf(op.getUpBias()) : Type();
+  if (!op.getGate()) {
+    kernel.bias = upBias;
+    return;
+  }
+  kernel.gated = true;
+  kernel.weight = elementOf(op.getGate());
+  kernel.up = elementOf(op.getUp());
+  kernel.bias = op.getGateBias() ? elementOf(op.getGateBias()) : Type();
+  kernel.upBias = upBias;
+  kernel.kDivisible = dim(op.getX(), 1) % kernel.kStep(target) == 0; // the step depends on both weights
+}
+
 LogicalResult StepLowering::lowerFFN(FFNOp op) {
   Weights &weights = context.weights;
   const Type x = elementOf(op.getX());
   const Rows rows = rowsOf(op.getResult());
   auto upType = cast<RankedTensorType>(op.getUp().getType()), downType = cast<RankedTensorType>(op.getDown().getType());
   const int64_t width = upType.getDimSize(0), h = downType.getDimSize(0);
-  if (op.getGate() && (elementOf(op.getGate()) != elementOf(op.getUp()) || !op.getGateBias() != !op.getUpBias())) {
-    return op.emitOpError("has gate ")
-           << op.getGate().getType() << " and up " << upType
-           << " of different storage types, or a bias on only one of them; no CPU kernel takes that";
-  }
   cpu::MatmulKernel first = matmul(x, upType, x);
-  first.gated = static_cast<bool>(op.getGate());
-  first.activation = op.getActivation();
+  describeFirst(op, first, context.kernels.getTarget());
   SmallVector<Operand> operands{read(op.getX()), constant(upType.getDimSize(1)), rowCount(rows)};
   auto append = [&](Value weight) -> LogicalResult {
     FailureOr<Attribute> operand = weights.getTensor(op, weight);
@@ -172,11 +182,8 @@ LogicalResult StepLowering::lowerFFN(FFNOp op) {
   }
   int hidden = newBuffer(perRow(rows, width * byteWidth(x)));
   operands.append({constant(width), write(hidden)});
-  if (op.getUpBias()) {
-    first.bias = elementOf(op.getUpBias());
-    if ((op.getGate() && failed(append(op.getGateBias()))) || failed(append(op.getUpBias()))) {
-      return failure();
-    }
+  if ((op.getGateBias() && failed(append(op.getGateBias()))) || (op.getUpBias() && failed(append(op.getUpBias())))) {
+    return failure();
   }
   if (op.getActivation() == Activation::OssSwiglu) {
     operands.append({constant(static_cast<float>(op.getAlpha().convertToDouble())),
@@ -336,11 +343,6 @@ LogicalResult StepLowering::lowerExperts(ExpertsOp op) {
   auto upType = cast<RankedTensorType>(op.getUp().getType()), downType = cast<RankedTensorType>(op.getDown().getType());
   const int64_t e = upType.getDimSize(0), width = upType.getDimSize(1), h = downType.getDimSize(1);
   const int64_t k = dim(op.getExperts(), 1);
-  if (op.getGate() && (elementOf(op.getGate()) != elementOf(op.getUp()) || !op.getGateBias() != !op.getUpBias())) {
-    return op.emitOpError("has gate ")
-           << op.getGate().getType() << " and up " << upType
-           << " of different storage types, or a bias on only one of them; no CPU kernel takes that";
-  }
   Sorted order = sortByExpert(op);
   SmallVector<Operand> operands;
   auto begin = [&](Operand input, int64_t inner) {
@@ -358,19 +360,15 @@ LogicalResult StepLowering::lowerExperts(ExpertsOp op) {
 
   cpu::MatmulKernel first = matmul(x, upType, x);
   first.experts = first.tokenRows = true;
-  first.gated = static_cast<bool>(op.getGate());
-  first.activation = op.getActivation();
+  describeFirst(op, first, context.kernels.getTarget());
   begin(read(op.getX()), upType.getDimSize(2));
   if ((op.getGate() && failed(append(op.getGate()))) || failed(append(op.getUp()))) {
     return failure();
   }
   int hidden = newBuffer(perRow(rows, k * width * byteWidth(x)));
   operands.append({constant(width), write(hidden)});
-  if (op.getUpBias()) {
-    first.bias = elementOf(op.getUpBias());
-    if ((op.getGate() && failed(append(op.getGateBias()))) || failed(append(op.getUpBias()))) {
-      return failure();
-    }
+  if ((op.getGateBias() && failed(append(op.getGateBias()))) || (op.getUpBias() && failed(append(op.getUpBias())))) {
+    return failure();
   }
   if (op.getActivation() == Activation::OssSwiglu) {
     operands.append({constant(static_cast<float>(op.getAlpha().convertToDouble())),

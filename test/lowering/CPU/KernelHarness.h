@@ -19,11 +19,35 @@
 #include <algorithm>
 #include <cstring>
 #include <dlfcn.h>
+#include <memory>
 #include <random>
+#include <sys/mman.h>
 #include <unistd.h>
 #include <vector>
 
 namespace mlir::moe::cpu::test {
+
+/// Memory whose end is the end of a page that nothing may touch beyond: a read past a tensor faults at once.
+class GuardedBytes {
+public:
+  explicit GuardedBytes(int64_t size) : count(size) {
+    const int64_t page = sysconf(_SC_PAGESIZE), length = (size + page - 1) / page * page + page;
+    void *base = mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    EXPECT_NE(base, MAP_FAILED);
+    region = std::shared_ptr<char>(static_cast<char *>(base), [length](char *p) { munmap(p, length); });
+    EXPECT_EQ(mprotect(region.get() + length - page, page, PROT_NONE), 0);
+    first = region.get() + length - page - size;
+  }
+  const char *data() const { return first; }
+  int64_t size() const { return count; }
+  char &operator[](int64_t i) { return first[i]; }
+  const char &operator[](int64_t i) const { return first[i]; }
+
+private:
+  int64_t count;
+  std::shared_ptr<char> region;
+  char *first = nullptr;
+};
 
 /// A tensor in one of the storage types; values are kept as the storage type
 /// rounds them.
@@ -69,12 +93,12 @@ struct Tensor {
     }
     std::memcpy(&data[i * 2], &bits, 2);
   }
-  int64_t size() const { return static_cast<int64_t>(data.size()) / bytes; }
+  int64_t size() const { return data.size() / bytes; }
   uint64_t word() const { return reinterpret_cast<uint64_t>(data.data()); }
 
   Type type;
   int64_t bytes;
-  std::vector<char> data;
+  GuardedBytes data;
 };
 
 inline uint64_t word(float value) {

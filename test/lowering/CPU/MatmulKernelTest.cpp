@@ -80,6 +80,9 @@ TEST_P(MatmulTest, ManyTokens) {
   checkLinear(bf16, bf16, bf16, true, 6, 72, 17, false, false);
   checkLinear(bf16, f16, f32, true, 5, 33, 5, true, true);
   checkLinear(bf16, bf16, f32, true, 300, 34, 70, false, false);
+  // Vectors divide N, panels do not.
+  checkLinear(f32, f32, f32, true, 9, 64, 16, false, false);
+  checkLinear(bf16, bf16, f32, true, 9, 64, 80, false, false);
   // More than one packed panel along K.
   checkLinear(bf16, bf16, f32, true, 9, 4400, 20, false, false);
   checkLinear(f32, f32, f32, true, 9, 4400, 20, false, false);
@@ -160,8 +163,10 @@ TEST_P(MatmulTest, Experts) {
       MatmulKernel first = configure(bf16, bf16, bf16, many, h, width);
       first.experts = first.tokenRows = true;
       first.gated = gated;
+      first.up = gated ? bf16 : Type();
       first.activation = Activation::Silu;
       first.bias = bf16;
+      first.upBias = gated ? bf16 : Type();
       std::vector<uint64_t> arguments{word(xs), word(h), word(active), word(offsets), word(slots), word(topK)};
       arguments.push_back(word(gated ? gateTable : upTable));
       if (gated) {
