@@ -1,0 +1,146 @@
+//===- Memory.h - The address space of the emulated devices -----*- C++ -*-===//
+//
+// Global memory of all devices and pinned host memory in one address space, as
+// the driver API presents it. A device address lies in a range that is reserved
+// and never accessible, so the host faults when it dereferences one; the bytes
+// live elsewhere (`Allocation::data`). Every allocation stands alone in slots of
+// 64 KiB with unused bytes on both sides (red zones); freed ones stay known, so
+// that an access to them is told from a wild one.
+//
+// With checks on, each allocation has a `Shadow`: which bytes are defined, and
+// who read and wrote them last, when. Host commands (memcpy, memset, host
+// functions) take part in the judgement as actors of their own: `begin`, `read`
+// and `write`, `end`.
+//
+// Not thread-safe but for the data bytes themselves: whoever shares a
+// DeviceMemory between host threads locks around calls. Kernels: exec/Launch.h.
+//
+//===----------------------------------------------------------------------===//
+#ifndef EMULATOR_MEMORY_MEMORY_H
+#define EMULATOR_MEMORY_MEMORY_H
+
+#include "runtime/emulator/memory/Clock.h"
+#include "runtime/emulator/memory/Finding.h"
+
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace emu {
+
+class Shadow;
+
+enum class AllocationKind {
+  Device, ///< cuMemAlloc: not accessible to the host
+  Module, ///< a .global or .const variable of a loaded module
+  Pinned, ///< host memory at its own address (cuMemHostAlloc, cuMemHostRegister)
+  Managed ///< accessible to both at one address
+};
+
+/// One allocation. `data` is where its bytes are; for Pinned and Managed `data` equals `base`.
+struct Allocation {
+  uint64_t base = 0;
+  uint64_t size = 0;
+  uint8_t *data = nullptr;
+  AllocationKind kind = AllocationKind::Device;
+  uint32_t device = 0;
+  uint32_t number = 0; ///< counts allocations, for messages
+  bool freed = false;
+  bool readOnly = false; ///< .const
+  bool ownsData = true;
+  std::string name;               ///< of a module variable
+  std::unique_ptr<Shadow> shadow; ///< null with checks off
+
+  Allocation();
+  ~Allocation();
+  Allocation(Allocation &&) = delete;
+  /// "allocation 3 (4096 bytes at 0x...)" or "variable x (...)".
+  std::string describe() const;
+};
+
+/// A host command that accesses device memory: memcpy, memset, a host function.
+struct Command {
+  Actor actor = 0;
+  uint32_t launch = 0;
+  Clock before; ///< what is ordered before it
+  std::string name;
+};
+
+struct MemoryOptions {
+  bool checks = true;                           ///< shadow state, races, undefined bytes
+  uint64_t bytesPerDevice = uint64_t(80) << 30; ///< allocate() fails beyond
+  uint32_t devices = 1;
+};
+
+/// The memory of all devices.
+class DeviceMemory {
+public:
+  explicit DeviceMemory(MemoryOptions options = {});
+  ~DeviceMemory();
+  DeviceMemory(const DeviceMemory &) = delete;
+
+  /// `size` bytes on `device`, 512-byte aligned, all undefined; 0 when the device is full or `size` is 0.
+  uint64_t allocate(uint32_t device, uint64_t size, AllocationKind kind = AllocationKind::Device,
+                    std::string name = {});
+  /// Host memory that devices may access at the same address. `data` stays the caller's when given; otherwise it is
+  /// allocated here, page aligned. Defined from the start. 0 when it overlaps another registration.
+  uint64_t addHost(void *data, uint64_t size, AllocationKind kind = AllocationKind::Pinned);
+  /// False when `base` is not the first byte of a live allocation. The bytes are gone, the range stays known as freed.
+  bool free(uint64_t base);
+
+  /// The allocation that holds `address`, live or freed, or whose slot it lies in (a red zone); null when wild.
+  /// Check `contains` before use.
+  Allocation *find(uint64_t address) const;
+  static bool contains(const Allocation &allocation, uint64_t address, uint64_t size) {
+    return !allocation.freed && address >= allocation.base && size <= allocation.size &&
+           address - allocation.base <= allocation.size - size;
+  }
+  /// The bytes of [address, address + size), or null when they are not all inside one live allocation.
+  uint8_t *bytes(uint64_t address, uint64_t size) const;
+  /// Why `bytes` is null, in words: "17 bytes past the end of allocation 3 (...)".
+  std::string explain(uint64_t address, uint64_t size) const;
+
+  uint64_t used(uint32_t device) const { return usedBytes[device]; }
+  const MemoryOptions &options() const { return settings; }
+  /// Is `address` in the range that device addresses come from?
+  bool isDeviceAddress(uint64_t address) const { return address - reserved < reservedSize; }
+
+  // Host commands. With checks off these only keep the books that clocks need.
+
+  /// A command that starts after all that `before` knows.
+  Command begin(const Clock &before, std::string name);
+  /// It reads or writes [address, address + size) (which must be valid): reports races with kernels and commands.
+  /// `written` defines the bytes.
+  void read(Command &command, uint64_t address, uint64_t size, FindingSink &sink);
+  void write(Command &command, uint64_t address, uint64_t size, FindingSink &sink);
+  /// The clock of whoever comes after the command.
+  Clock end(Command &command);
+
+  /// Copies which bytes are defined, as a memcpy does. A side that is no known memory counts as defined.
+  void copyDefined(uint64_t destination, uint64_t source, uint64_t size);
+  void setDefined(uint64_t address, uint64_t size, bool defined = true);
+  /// Offset of the first undefined byte, or `size` when all are defined (or unknown to the emulator).
+  uint64_t firstUndefined(uint64_t address, uint64_t size) const;
+
+  Actors actors;
+
+private:
+  struct Slots;
+
+  MemoryOptions settings;
+  uint64_t reserved = 0, reservedSize = 0;
+  uint64_t nextSlot = 1; ///< slot 0 stays empty
+  uint32_t count = 0;
+  std::vector<uint32_t> slots; ///< per slot of 64 KiB: index into `all`, plus 1
+  std::vector<std::unique_ptr<Allocation>> all;
+  std::map<uint64_t, uint32_t> hosts; ///< by end address: index into `all`
+  std::multimap<uint64_t, uint64_t> freeSlots;
+  std::vector<uint64_t> usedBytes;
+  std::vector<uint64_t> quarantine;
+};
+
+} // namespace emu
+
+#endif // EMULATOR_MEMORY_MEMORY_H
