@@ -11,8 +11,8 @@
 // parameter bytes) is checked here.
 //
 //===----------------------------------------------------------------------===//
-#ifndef EMULATOR_EXEC_LAUNCH_H
-#define EMULATOR_EXEC_LAUNCH_H
+#ifndef MOERT_EMULATOR_EXEC_LAUNCH_H
+#define MOERT_EMULATOR_EXEC_LAUNCH_H
 
 #include "runtime/core/Status.h"
 #include "runtime/emulator/memory/Memory.h"
@@ -23,7 +23,7 @@
 #include <string>
 #include <vector>
 
-namespace emu {
+namespace moert::emulator {
 
 /// When asynchronous work (cp.async, bulk copies, wgmma) lands: as late or as early as waits allow, or at seeded times.
 enum class Timing { Late, Early, Random };
@@ -64,7 +64,7 @@ struct ProgramVariable {
 class Program {
 public:
   /// Translates every function and allocates and initialises the variables. `module` must outlive the program.
-  static moert::Result<std::unique_ptr<Program>> load(const ptx::Module &module, DeviceMemory &memory, uint32_t device);
+  static Result<std::unique_ptr<Program>> load(const ptx::Module &module, DeviceMemory &memory, uint32_t device);
   ~Program(); ///< frees the variables
   Program(const Program &) = delete;
 
@@ -121,8 +121,8 @@ public:
   enum class State { Running, WaitsForPrimary, Done, Failed };
 
   /// An error when the configuration does not fit the kernel. `sink` must outlive the grid.
-  static moert::Result<std::unique_ptr<Grid>> create(const Kernel &kernel, const LaunchConfig &config,
-                                                     const ExecOptions &options, FindingSink &sink);
+  static Result<std::unique_ptr<Grid>> create(const Kernel &kernel, const LaunchConfig &config,
+                                              const ExecOptions &options, FindingSink &sink);
   virtual ~Grid();
 
   /// Runs about `instructions` warp instructions. Running: call again. A deadlock is declared only when `alone` (no
@@ -150,9 +150,9 @@ struct LaunchResult {
 };
 
 /// Creates a grid and runs it to its end.
-moert::Result<LaunchResult> launch(const Kernel &kernel, const LaunchConfig &config, const ExecOptions &options,
-                                   FindingSink &sink);
+Result<LaunchResult> launch(const Kernel &kernel, const LaunchConfig &config, const ExecOptions &options,
+                            FindingSink &sink);
 
-} // namespace emu
+} // namespace moert::emulator
 
-#endif // EMULATOR_EXEC_LAUNCH_H
+#endif // MOERT_EMULATOR_EXEC_LAUNCH_H

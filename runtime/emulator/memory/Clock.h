@@ -18,14 +18,14 @@
 // a host command. Clocks say nothing about values.
 //
 //===----------------------------------------------------------------------===//
-#ifndef EMULATOR_MEMORY_CLOCK_H
-#define EMULATOR_MEMORY_CLOCK_H
+#ifndef MOERT_EMULATOR_MEMORY_CLOCK_H
+#define MOERT_EMULATOR_MEMORY_CLOCK_H
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
-namespace emu {
+namespace moert::emulator {
 
 using Time = uint32_t;
 using Actor = uint32_t;
@@ -128,6 +128,6 @@ private:
   Data &own();
 };
 
-} // namespace emu
+} // namespace moert::emulator
 
-#endif // EMULATOR_MEMORY_CLOCK_H
+#endif // MOERT_EMULATOR_MEMORY_CLOCK_H

@@ -6,14 +6,14 @@
 // what is a fault, nor prints.
 //
 //===----------------------------------------------------------------------===//
-#ifndef EMULATOR_MEMORY_FINDING_H
-#define EMULATOR_MEMORY_FINDING_H
+#ifndef MOERT_EMULATOR_MEMORY_FINDING_H
+#define MOERT_EMULATOR_MEMORY_FINDING_H
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
-namespace emu {
+namespace moert::emulator {
 
 /// An extent or an index in three dimensions.
 struct Dim3 {
@@ -71,6 +71,6 @@ private:
   std::vector<Finding> kept;
 };
 
-} // namespace emu
+} // namespace moert::emulator
 
-#endif // EMULATOR_MEMORY_FINDING_H
+#endif // MOERT_EMULATOR_MEMORY_FINDING_H

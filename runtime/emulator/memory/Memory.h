@@ -16,8 +16,8 @@
 // DeviceMemory between host threads locks around calls. Kernels: exec/Launch.h.
 //
 //===----------------------------------------------------------------------===//
-#ifndef EMULATOR_MEMORY_MEMORY_H
-#define EMULATOR_MEMORY_MEMORY_H
+#ifndef MOERT_EMULATOR_MEMORY_MEMORY_H
+#define MOERT_EMULATOR_MEMORY_MEMORY_H
 
 #include "runtime/emulator/memory/Clock.h"
 #include "runtime/emulator/memory/Finding.h"
@@ -28,7 +28,7 @@
 #include <string>
 #include <vector>
 
-namespace emu {
+namespace moert::emulator {
 
 class Shadow;
 
@@ -141,6 +141,6 @@ private:
   std::vector<uint64_t> quarantine;
 };
 
-} // namespace emu
+} // namespace moert::emulator
 
-#endif // EMULATOR_MEMORY_MEMORY_H
+#endif // MOERT_EMULATOR_MEMORY_MEMORY_H
