@@ -164,6 +164,39 @@ struct CopyRowsKernel {
   void emit(KernelBuilder &b) const;
 };
 
+/// A weight times a vector along one of its dims (moe.scale), row by row: in, by, [over], out, n, length, stride. Rows
+/// have n elements; those of out begin `stride` elements apart. `alongRow`: element i of a row takes factor i; else row
+/// r takes factor r % length. A factor is by, or by / over. One workgroup per row.
+struct ScaleRowsKernel {
+  Type in, by, over, out; ///< over null: none
+  bool alongRow;
+  std::string name() const;
+  void emit(KernelBuilder &b) const;
+};
+
+/// out = the sum of `ins`, rounded once (moe.sum): ins, out, n, stride as in ScaleRowsKernel. One workgroup per row.
+struct SumRowsKernel {
+  SmallVector<Type> ins;
+  Type out;
+  std::string name() const;
+  void emit(KernelBuilder &b) const;
+};
+
+/// out = in, or floor where |in| < floor (moe.floor_magnitude): in, out, n, stride, floor. One workgroup per row.
+struct FloorRowsKernel {
+  Type in, out;
+  std::string name() const;
+  void emit(KernelBuilder &b) const;
+};
+
+/// out [M, N] = lhs [M, K] rhs [K, N] (moe.product): lhs, rhs, out, M, K, N, stride. One workgroup per blockRows rows.
+struct ProductKernel {
+  Type lhs, rhs, out;
+  static constexpr int64_t blockRows = 4;
+  std::string name() const;
+  void emit(KernelBuilder &b) const;
+};
+
 /// "f32", "bf16", ... for kernel names.
 std::string typeName(Type type);
 /// The activation of an FFN on f32 vectors; `up` only for gated forms.

@@ -1,4 +1,4 @@
-//===- LowerWeights.cpp - moe.concat as tensor ------------------------------===//
+//===- LowerWeights.cpp - Computations on weights as tensor ---------------===//
 
 #include "lowering/MoeToLinalg/LinalgBuilder.h"
 
@@ -26,6 +26,117 @@ struct LowerConcat : OpRewritePattern<ConcatOp> {
   }
 };
 
+/// The type in which a computation on weights is done.
+Type computeType(Operation *op) {
+  for (Value value : llvm::concat<const Value>(llvm::to_vector(op->getOperands()), llvm::to_vector(op->getResults()))) {
+    if (elementOf(value).isF64()) {
+      return elementOf(value);
+    }
+  }
+  return Float32Type::get(op->getContext());
+}
+
+SmallVector<unsigned> allDims(Value tensor) {
+  return llvm::to_vector(llvm::seq<unsigned>(0, llvm::cast<RankedTensorType>(tensor.getType()).getRank()));
+}
+
+struct LowerScale : OpRewritePattern<ScaleOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(ScaleOp op, PatternRewriter &rewriter) const override {
+    LinalgBuilder b(op.getLoc(), rewriter);
+    Type acc = computeType(op), out = elementOf(op.getResult());
+    SmallVector<unsigned> dims = allDims(op.getWeight());
+    SmallVector<unsigned> along{static_cast<unsigned>(op.getDim())};
+    SmallVector<LinalgBuilder::Operand> operands{{op.getWeight(), dims}, {op.getBy(), along}};
+    if (op.getOver()) {
+      operands.push_back({op.getOver(), along});
+    }
+    Value init = b.empty(b.sizes(op.getWeight()), out);
+    Value scaled = b.loops(operands, init, dims, dims.size(), [&](LinalgBuilder &b, ValueRange args) {
+      Value factor = b.convert(args[1], acc);
+      if (op.getOver()) {
+        factor = b.div(factor, b.convert(args[2], acc));
+      }
+      Value weight = b.convert(args[0], acc);
+      return b.convert(b.mul(weight, factor), out);
+    });
+    rewriter.replaceOp(op, scaled);
+    return success();
+  }
+};
+
+struct LowerFloorMagnitude : OpRewritePattern<FloorMagnitudeOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(FloorMagnitudeOp op, PatternRewriter &rewriter) const override {
+    LinalgBuilder b(op.getLoc(), rewriter);
+    Type acc = computeType(op), out = elementOf(op.getResult());
+    Value result = b.elementwise(op.getWeight(), out, [&](LinalgBuilder &b, ValueRange args) {
+      Value value = b.convert(args[0], acc), floor = b.constant(acc, op.getFloor().convertToDouble());
+      Value magnitude = math::AbsFOp::create(b, value);
+      Value below = b.compare(arith::CmpFPredicate::OLT, magnitude, floor);
+      return b.convert(b.select(below, floor, value), out);
+    });
+    rewriter.replaceOp(op, result);
+    return success();
+  }
+};
+
+struct LowerProduct : OpRewritePattern<ProductOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(ProductOp op, PatternRewriter &rewriter) const override {
+    LinalgBuilder b(op.getLoc(), rewriter);
+    Type acc = computeType(op);
+    Value zero = b.constant(acc, 0.0);
+    Value sums = b.fill({b.size(op.getLhs(), 0), b.size(op.getRhs(), 1)}, zero);
+    sums = b.loops({{op.getLhs(), {0, 2}}, {op.getRhs(), {2, 1}}}, sums, {0, 1}, 3,
+                   [&](LinalgBuilder &b, ValueRange args) {
+                     Value left = b.convert(args[0], acc), right = b.convert(args[1], acc);
+                     Value term = b.mul(left, right);
+                     return b.add(args[2], term);
+                   });
+    rewriter.replaceOp(op, b.convertTensor(sums, elementOf(op.getResult())));
+    return success();
+  }
+};
+
+struct LowerSum : OpRewritePattern<SumOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(SumOp op, PatternRewriter &rewriter) const override {
+    LinalgBuilder b(op.getLoc(), rewriter);
+    Type acc = computeType(op), out = elementOf(op.getResult());
+    Value result = b.elementwise(op.getInputs(), out, [&](LinalgBuilder &b, ValueRange args) {
+      Value sum = b.convert(args[0], acc);
+      for (Value next : args.slice(1, op.getInputs().size() - 1)) {
+        Value term = b.convert(next, acc);
+        sum = b.add(sum, term);
+      }
+      return b.convert(sum, out);
+    });
+    rewriter.replaceOp(op, result);
+    return success();
+  }
+};
+
+struct LowerPad : OpRewritePattern<PadOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(PadOp op, PatternRewriter &rewriter) const override {
+    LinalgBuilder b(op.getLoc(), rewriter);
+    auto type = llvm::cast<RankedTensorType>(op.getType());
+    Value zeros =
+        b.fill(getAsIndexOpFoldResult(b.getContext(), type.getShape()), b.constant(type.getElementType(), 0.0));
+    Sizes offsets(type.getRank(), b.getIndexAttr(0));
+    rewriter.replaceOp(op, b.insert(op.getWeight(), zeros, offsets, b.sizes(op.getWeight())));
+    return success();
+  }
+};
+
 } // namespace
 
-void moe::populateWeightPatterns(RewritePatternSet &patterns) { patterns.add<LowerConcat>(patterns.getContext()); }
+void moe::populateWeightPatterns(RewritePatternSet &patterns) {
+  patterns.add<LowerConcat, LowerScale, LowerFloorMagnitude, LowerProduct, LowerSum, LowerPad>(patterns.getContext());
+}

@@ -119,7 +119,8 @@ LogicalResult StepLowering::lower(Operation &op) {
     return failure();
   }
   return llvm::TypeSwitch<Operation *, LogicalResult>(&op)
-      .Case<GetWeightOp, ConcatOp>([](auto) { return success(); }) // operands of the ops that use them
+      .Case<GetWeightOp, ConcatOp, FloorMagnitudeOp, PadOp, ProductOp, ScaleOp, SumOp>(
+          [](auto) { return success(); }) // operands of the ops that use them
       .Case([&](EmbeddingOp o) { return lowerEmbedding(o); })
       .Case([&](GatherRowsOp o) { return lowerGatherRows(o); })
       .Case([&](AddOp o) { return lowerAdd(o); })

@@ -1,7 +1,7 @@
 //===- Weights.cpp - Declared weights as tensors, tables and initializers ----===//
 
 #include "lowering/MoeToSched/Weights.h"
-#include "lowering/CPU/Kernels.h"
+#include "lowering/MoeToSched/WeightComputation.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -20,7 +20,7 @@ FlatSymbolRefAttr Weights::declare(StringRef name, RankedTensorType type, bool i
   return symbol;
 }
 
-FailureOr<FlatSymbolRefAttr> Weights::resolve(Operation *user, Value weight) {
+LogicalResult Weights::declareSources(Operation *user, Value weight) {
   auto type = cast<RankedTensorType>(weight.getType());
   if (auto get = weight.getDefiningOp<GetWeightOp>()) {
     auto declared = module.lookupSymbol<WeightOp>(get.getWeightAttr());
@@ -29,29 +29,40 @@ FailureOr<FlatSymbolRefAttr> Weights::resolve(Operation *user, Value weight) {
              << declared.getSymName() << "' as one tensor, but it is stacked from " << type.getDimSize(0)
              << " checkpoint tensors; only moe.experts takes those";
     }
-    return declare(declared.getTensorName(), type, /*isComputed=*/false);
+    declare(declared.getTensorName(), type, /*isComputed=*/false);
+    return success();
   }
-  auto concat = weight.getDefiningOp<ConcatOp>();
-  if (!concat) {
-    return user->emitOpError("needs weights that moe.get_weight or moe.concat give; this one comes from ")
-           << (weight.getDefiningOp() ? weight.getDefiningOp()->getName().getStringRef() : "an argument");
+  Operation *op = weight.getDefiningOp();
+  if (!isa_and_nonnull<ConcatOp, PadOp, ScaleOp, SumOp, FloorMagnitudeOp, ProductOp>(op)) {
+    return user->emitOpError("needs weights that moe.get_weight or a computation on weights give; this one comes from ")
+           << (op ? op->getName().getStringRef() : "an argument");
   }
-  if (FlatSymbolRefAttr known = computedOf.lookup(concat)) {
-    return known;
+  if (type.getRank() > 2 && !isa<ConcatOp, PadOp>(op)) {
+    return op->emitOpError("gives a weight of rank ")
+           << type.getRank() << ", but CPU kernels compute those of rank 1 and 2";
   }
-  Computed result{{}, {}, type, static_cast<int64_t>(concat.getDim())};
-  for (Value input : concat.getInputs()) {
-    FailureOr<FlatSymbolRefAttr> symbol = resolve(concat, input);
-    if (failed(symbol)) {
+  for (Value operand : op->getOperands()) {
+    if (failed(declareSources(op, operand))) {
       return failure();
     }
-    result.inputs.push_back({*symbol, cast<RankedTensorType>(input.getType())});
   }
-  std::string name = "concat." + std::to_string(computed.size());
-  result.result = declare(name, type, /*isComputed=*/true);
-  computedOf[concat] = result.result;
-  computed.push_back(std::move(result));
-  return computed.back().result;
+  return success();
+}
+
+FailureOr<FlatSymbolRefAttr> Weights::resolve(Operation *user, Value weight) {
+  if (FlatSymbolRefAttr known = computed.lookup(weight)) {
+    return known;
+  }
+  if (failed(declareSources(user, weight))) {
+    return failure();
+  }
+  auto type = cast<RankedTensorType>(weight.getType());
+  if (auto get = weight.getDefiningOp<GetWeightOp>()) {
+    return declare(module.lookupSymbol<WeightOp>(get.getWeightAttr()).getTensorName(), type, /*isComputed=*/false);
+  }
+  std::string name =
+      (weight.getDefiningOp()->getName().stripDialect() + "." + Twine(static_cast<int64_t>(computed.size()))).str();
+  return computed[weight] = declare(name, type, /*isComputed=*/true);
 }
 
 FailureOr<Attribute> Weights::getTensor(Operation *user, Value weight) {
@@ -96,38 +107,17 @@ FailureOr<Attribute> Weights::getTable(Operation *user, Value weight) {
 
 void Weights::emitInitializers(sched::VariantOp variant, cpu::KernelLibrary &kernels) {
   OpBuilder commands = OpBuilder::atBlockEnd(&variant.getBody().front());
-  MLIRContext *context = commands.getContext();
-  for (const Computed &weight : computed) {
-    auto initializer = sched::InitializerOp::create(commands, variant.getLoc(), weight.result.getValue());
-    OpBuilder::InsertionGuard guard(commands);
-    commands.setInsertionPointToEnd(&initializer.getBody().front());
-    // Each input is a number of equal runs of bytes: those of the dims before `dim`.
-    const int64_t width = byteWidth(weight.type.getElementType());
-    auto runBytes = [&](RankedTensorType type) {
-      int64_t bytes = width;
-      for (int64_t size : type.getShape().drop_front(weight.dim)) {
-        bytes *= size;
-      }
-      return bytes;
-    };
-    const int64_t outRun = runBytes(weight.type), outBytes = weight.type.getNumElements() * width;
-    const int64_t runs = outBytes / outRun;
-    int64_t offset = 0;
-    for (auto [symbol, type] : weight.inputs) {
-      const int64_t inRun = runBytes(type);
-      auto extent = [&](int64_t bytes) { return sched::ExtentAttr::get(context, bytes); };
-      if (runs == 1) {
-        auto to = sched::WeightAttr::get(weight.result, offset, extent(inRun), sched::Access::Write);
-        auto from = sched::WeightAttr::get(symbol, 0, extent(inRun));
-        sched::CopyOp::create(commands, variant.getLoc(), to, from, symbol.getValue());
-      } else {
-        auto to = sched::WeightAttr::get(weight.result, offset, extent(outBytes - offset), sched::Access::Write);
-        SmallVector<Attribute> arguments{sched::WeightAttr::get(symbol), to, sched::ScalarAttr::get(context, inRun),
-                                         sched::ScalarAttr::get(context, outRun)};
-        sched::LaunchOp::create(commands, variant.getLoc(), kernels.use(cpu::CopyRowsKernel{}),
-                                sched::GridAttr::get(extent(runs)), arguments, symbol.getValue());
-      }
-      offset += inRun;
+  llvm::DenseSet<Value> ready;
+  // A tensor of the checkpoint, or what an earlier initializer made.
+  auto tensorOf = [&](Value weight) -> FlatSymbolRefAttr {
+    if (auto get = weight.getDefiningOp<GetWeightOp>()) {
+      return tensors.lookup(module.lookupSymbol<WeightOp>(get.getWeightAttr()).getTensorName());
     }
+    return ready.contains(weight) ? computed.lookup(weight) : FlatSymbolRefAttr();
+  };
+  for (const auto &[weight, tensor] : computed) {
+    auto initializer = sched::InitializerOp::create(commands, variant.getLoc(), tensor.getValue());
+    WeightComputation(initializer, kernels, tensorOf).compute(weight);
+    ready.insert(weight);
   }
 }

@@ -2,7 +2,7 @@
 //
 // A schedule names checkpoint tensors. This gives every weight value of the moe
 // level its operand: a tensor, a table with one pointer per expert, or, for a
-// computation on weights (moe.concat), the result of an initializer.
+// computation on weights (moe.concat and its like), the result of an initializer.
 //
 //===----------------------------------------------------------------------===//
 
@@ -12,7 +12,7 @@
 #include "dialects/Moe/IR/MoeOps.h"
 #include "dialects/Sched/IR/SchedOps.h"
 #include "lowering/CPU/KernelLibrary.h"
-#include "llvm/ADT/DenseMap.h"
+#include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/StringMap.h"
 
 namespace mlir::moe {
@@ -34,21 +34,16 @@ private:
   FailureOr<FlatSymbolRefAttr> resolve(Operation *user, Value weight);
   FlatSymbolRefAttr declare(StringRef name, RankedTensorType type, bool computed);
 
-  /// A concatenation to be done once.
-  struct Computed {
-    SmallVector<std::pair<FlatSymbolRefAttr, RankedTensorType>> inputs;
-    FlatSymbolRefAttr result;
-    RankedTensorType type;
-    int64_t dim;
-  };
+  /// Declares the checkpoint tensors that `weight` is computed from; an error at `user` if it cannot be.
+  LogicalResult declareSources(Operation *user, Value weight);
 
   ModuleOp module;
   sched::ProgramOp program;
   OpBuilder builder;
   llvm::StringMap<FlatSymbolRefAttr> tensors;
   llvm::StringMap<Attribute> tables;
-  llvm::DenseMap<Operation *, FlatSymbolRefAttr> computedOf;
-  SmallVector<Computed> computed;
+  /// Weights to be computed once, in the order in which they were asked for, and the tensor of each.
+  llvm::MapVector<Value, FlatSymbolRefAttr> computed;
 };
 
 /// Bytes of an element as a checkpoint stores it.

@@ -81,3 +81,83 @@ LogicalResult ConcatOp::verify() {
 }
 
 OpFoldResult ConcatOp::fold(FoldAdaptor) { return getInputs().size() == 1 ? getInputs().front() : Value(); }
+
+LogicalResult ScaleOp::verify() {
+  auto type = llvm::cast<RankedTensorType>(getWeight().getType());
+  int64_t dim = static_cast<int64_t>(getDim());
+  // scale_c1
+  if (dim >= type.getRank()) {
+    return emitOpError() << "dim (" << dim << ") must be less than the rank of weight (" << type.getRank() << ")";
+  }
+  // scale_c2
+  if (failed(checkShape(*this, "result", getResult(), "of the shape of weight", type.getShape()))) {
+    return failure();
+  }
+  // scale_c3
+  StringRef rule = "as long as weight along dim";
+  return success(succeeded(checkShape(*this, "by", getBy(), rule, type.getDimSize(dim))) &&
+                 succeeded(checkShape(*this, "over", getOver(), rule, type.getDimSize(dim))));
+}
+
+LogicalResult FloorMagnitudeOp::verify() {
+  // floor_magnitude_c2
+  if (!getFloor().isFinite() || getFloor().isNegative() || getFloor().isZero()) {
+    return emitOpError() << "floor (" << getFloorAttr() << ") must be positive and finite";
+  }
+  return success();
+}
+
+LogicalResult ProductOp::verify() {
+  // product_c1
+  if (failed(checkEqual(*this, "columns of lhs", dimOf(getLhs(), 1), "the rows K of rhs", dimOf(getRhs(), 0)))) {
+    return failure();
+  }
+  return checkShape(*this, "result", getResult(), "[M, N] with the rows of lhs and the columns of rhs",
+                    {dimOf(getLhs(), 0), dimOf(getRhs(), 1)});
+}
+
+LogicalResult SumOp::verify() {
+  // sum_c1
+  if (getInputs().empty()) {
+    return emitOpError("needs at least one input");
+  }
+  // sum_c2
+  for (auto [index, input] : llvm::enumerate(getInputs())) {
+    if (failed(checkShape(*this, ("input #" + Twine(index)).str(), input, "of the shape of the result",
+                          llvm::cast<RankedTensorType>(getType()).getShape()))) {
+      return failure();
+    }
+  }
+  return success();
+}
+
+OpFoldResult SumOp::fold(FoldAdaptor) {
+  return getInputs().size() == 1 && getInputs().front().getType() == getType() ? getInputs().front() : Value();
+}
+
+LogicalResult PadOp::verify() {
+  auto from = llvm::cast<RankedTensorType>(getWeight().getType()), to = llvm::cast<RankedTensorType>(getType());
+  int64_t dim = static_cast<int64_t>(getDim());
+  // pad_c1
+  if (dim >= from.getRank()) {
+    return emitOpError() << "dim (" << dim << ") must be less than the rank of weight (" << from.getRank() << ")";
+  }
+  // pad_c2
+  if (from.getRank() != to.getRank() || from.getElementType() != to.getElementType()) {
+    return emitOpError() << "result (" << to << ") must have the rank and element type of weight (" << from << ")";
+  }
+  // pad_c3
+  if (to.getDimSize(dim) < from.getDimSize(dim)) {
+    return emitOpError() << "dim " << dim << " of the result (" << to.getDimSize(dim)
+                         << ") must not be less than that of weight (" << from.getDimSize(dim) << ")";
+  }
+  for (int64_t d = 0; d < to.getRank(); ++d) {
+    if (d != dim && failed(checkEqual(*this, "dim " + Twine(d) + " of the result", to.getDimSize(d), "that of weight",
+                                      from.getDimSize(d)))) {
+      return failure();
+    }
+  }
+  return success();
+}
+
+OpFoldResult PadOp::fold(FoldAdaptor) { return getWeight().getType() == getType() ? getWeight() : Value(); }

@@ -78,6 +78,14 @@ def Moe_StateOp : Moe_Op<"state", [Symbol]> {
   let assemblyFormat = "$sym_name `:` $type attr-dict";
 }
 
+//===----------------------------------------------------------------------===//
+// Computations on weights
+//
+// They leave the step as initializers. Each computes in f32 (f64 where an operand
+// or the result is f64) and rounds once to the result type, so what a chain of
+// them loses is one rounding per op of the chain.
+//===----------------------------------------------------------------------===//
+
 def Moe_ConcatOp : Moe_Op<"concat", [Pure]> {
   let summary = "weights joined along one dimension";
   let description = [{
@@ -99,6 +107,118 @@ def Moe_ConcatOp : Moe_Op<"concat", [Pure]> {
   let arguments = (ins Variadic<Moe_Weight>:$inputs, ConfinedAttr<I64Attr, [IntNonNegative]>:$dim);
   let results = (outs Moe_Weight:$result);
   let assemblyFormat = "$inputs `dim` $dim attr-dict `:` type($inputs) `->` type($result)";
+  let hasVerifier = 1;
+  let hasFolder = 1;
+}
+
+def Moe_ScaleOp : Moe_Op<"scale", [Pure]> {
+  let summary = "a weight times a vector, along one dimension";
+  let description = [{
+    With i the index along `dim`: `result[.., i, ..] = weight[.., i, ..] * by[i]`, or `* (by[i] / over[i])` with
+    `over`. Along the last dim of a linear's weight this is the product with a diagonal matrix on the right: the scale of
+    a norm, moved into what reads the norm. `over` is the scale that the norm keeps. Where the two are equal the factor
+    is 1 and the weight stays as it is.
+
+    Constraints:
+    * (scale_c1) `dim` is less than the rank of `weight`.
+    * (scale_c2) `result` has the shape of `weight`.
+    * (scale_c3) `by`, and `over` if present, are as long as `weight` along `dim`.
+
+    Example:
+    ```mlir
+    %folded = moe.scale %w by %s over %kept dim 1 : tensor<384x128xbf16>, tensor<128xbf16>, tensor<128xf32> -> tensor<384x128xbf16>
+    ```
+  }];
+  let arguments = (ins Moe_Weight:$weight, Moe_Weight1D:$by, Optional<Moe_Weight1D>:$over,
+                       ConfinedAttr<I64Attr, [IntNonNegative]>:$dim);
+  let results = (outs Moe_Weight:$result);
+  let assemblyFormat = [{
+    $weight `by` $by (`over` $over^)? `dim` $dim attr-dict
+    `:` type($weight) `,` type($by) (`,` type($over)^)? `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def Moe_FloorMagnitudeOp : Moe_Op<"floor_magnitude", [Pure, SameOperandsAndResultShape /* floor_magnitude_c1 */]> {
+  let summary = "a weight kept away from zero";
+  let description = [{
+    `result[i] = floor` where `|weight[i]| < floor`, else `weight[i]`. Makes the scale of a norm one that can be divided
+    by (`moe.scale`).
+
+    Constraints:
+    * (floor_magnitude_c1) `result` has the shape of `weight`.
+    * (floor_magnitude_c2) `floor` is positive and finite.
+
+    Example:
+    ```mlir
+    %kept = moe.floor_magnitude %s at 0.0009765625 : tensor<128xbf16> -> tensor<128xbf16>
+    ```
+  }];
+  let arguments = (ins Moe_Weight:$weight, F64Attr:$floor);
+  let results = (outs Moe_Weight:$result);
+  let assemblyFormat = "$weight `at` $floor attr-dict `:` type($weight) `->` type($result)";
+  let hasVerifier = 1;
+}
+
+def Moe_ProductOp : Moe_Op<"product", [Pure]> {
+  let summary = "the matrix product of two weights";
+  let description = [{
+    `result[m, n] = sum_k lhs[m, k] * rhs[k, n]`. Weights are stored [out, in], so a `moe.linear` by the product is one
+    by `rhs` and then one by `lhs`: a map of inputs goes to the right of a weight, a map of outputs to its left.
+
+    Constraints:
+    * (product_c1) `lhs` is [M, K], `rhs` is [K, N] and `result` is [M, N].
+
+    Example:
+    ```mlir
+    %mapped = moe.product %up, %map : tensor<384x128xbf16>, tensor<128x128xf32> -> tensor<384x128xbf16>
+    ```
+  }];
+  let arguments = (ins Moe_Weight2D:$lhs, Moe_Weight2D:$rhs);
+  let results = (outs Moe_Weight2D:$result);
+  let assemblyFormat = "$lhs `,` $rhs attr-dict `:` type($lhs) `,` type($rhs) `->` type($result)";
+  let hasVerifier = 1;
+}
+
+def Moe_SumOp : Moe_Op<"sum", [Pure]> {
+  let summary = "the sum of weights of one shape";
+  let description = [{
+    `result = inputs[0] + inputs[1] + ...`, in this order.
+
+    Constraints:
+    * (sum_c1) There is at least one input.
+    * (sum_c2) Every input has the shape of the result.
+
+    Example:
+    ```mlir
+    %bias = moe.sum %b0, %b1 : tensor<128xbf16>, tensor<128xbf16> -> tensor<128xbf16>
+    ```
+  }];
+  let arguments = (ins Variadic<Moe_Weight>:$inputs);
+  let results = (outs Moe_Weight:$result);
+  let assemblyFormat = "$inputs attr-dict `:` type($inputs) `->` type($result)";
+  let hasVerifier = 1;
+  let hasFolder = 1;
+}
+
+def Moe_PadOp : Moe_Op<"pad", [Pure]> {
+  let summary = "a weight with zeros behind it along one dimension";
+  let description = [{
+    `result` begins with `weight` along `dim` and is zero behind it: FFN width that an engine or a tile wants in steps.
+
+    Constraints:
+    * (pad_c1) `dim` is less than the rank of `weight`.
+    * (pad_c2) `result` has the rank and the element type of `weight`.
+    * (pad_c3) `result` has the dims of `weight`, except along `dim`, where it is no shorter.
+
+    Example:
+    ```mlir
+    %wide = moe.pad %up dim 0 : tensor<300x128xbf16> -> tensor<512x128xbf16>
+    ```
+  }];
+  let arguments = (ins Moe_Weight:$weight, ConfinedAttr<I64Attr, [IntNonNegative]>:$dim);
+  let results = (outs Moe_Weight:$result);
+  let assemblyFormat = "$weight `dim` $dim attr-dict `:` type($weight) `->` type($result)";
   let hasVerifier = 1;
   let hasFolder = 1;
 }

@@ -123,3 +123,125 @@ func.func @concat_c5(%a: tensor<8x8xf32>, %b: tensor<4x8xf32>) {
   moe.concat %a, %b dim 0 : tensor<8x8xf32>, tensor<4x8xf32> -> tensor<16x8xf32>
   return
 }
+
+// -----
+
+func.func @scale_c1(%w: tensor<8x3xf32>, %s: tensor<3xf32>) {
+  // expected-error @below {{'moe.scale' op dim (2) must be less than the rank of weight (2)}}
+  moe.scale %w by %s dim 2 : tensor<8x3xf32>, tensor<3xf32> -> tensor<8x3xf32>
+  return
+}
+
+// -----
+
+func.func @scale_c2(%w: tensor<8x3xf32>, %s: tensor<3xf32>) {
+  // expected-error @below {{'moe.scale' op result must be of the shape of weight}}
+  // expected-note @below {{expected: 8x3}}
+  // expected-note @below {{actual: 3x8}}
+  moe.scale %w by %s dim 1 : tensor<8x3xf32>, tensor<3xf32> -> tensor<3x8xf32>
+  return
+}
+
+// -----
+
+func.func @scale_c3(%w: tensor<8x3xf32>, %s: tensor<3xf32>) {
+  // expected-error @below {{'moe.scale' op by must be as long as weight along dim}}
+  // expected-note @below {{expected: 8}}
+  // expected-note @below {{actual: 3}}
+  moe.scale %w by %s dim 0 : tensor<8x3xf32>, tensor<3xf32> -> tensor<8x3xf32>
+  return
+}
+
+// -----
+
+func.func @scale_c3_over(%w: tensor<8x3xf32>, %s: tensor<3xf32>, %o: tensor<8xf32>) {
+  // expected-error @below {{'moe.scale' op over must be as long as weight along dim}}
+  // expected-note @below {{expected: 3}}
+  // expected-note @below {{actual: 8}}
+  moe.scale %w by %s over %o dim 1 : tensor<8x3xf32>, tensor<3xf32>, tensor<8xf32> -> tensor<8x3xf32>
+  return
+}
+
+// -----
+
+func.func @floor_magnitude_c1(%w: tensor<8xf32>) {
+  // expected-error @below {{'moe.floor_magnitude' op requires the same shape for all operands and results}}
+  moe.floor_magnitude %w at 0.5 : tensor<8xf32> -> tensor<7xf32>
+  return
+}
+
+// -----
+
+func.func @floor_magnitude_c2(%w: tensor<8xf32>) {
+  // expected-error @below {{'moe.floor_magnitude' op floor (0.000000e+00 : f64) must be positive and finite}}
+  moe.floor_magnitude %w at 0.0 : tensor<8xf32> -> tensor<8xf32>
+  return
+}
+
+// -----
+
+func.func @product_c1(%a: tensor<8x3xf32>, %b: tensor<4x5xf32>) {
+  // expected-error @below {{'moe.product' op columns of lhs (3) must equal the rows K of rhs (4)}}
+  moe.product %a, %b : tensor<8x3xf32>, tensor<4x5xf32> -> tensor<8x5xf32>
+  return
+}
+
+// -----
+
+func.func @product_c1_result(%a: tensor<8x3xf32>, %b: tensor<3x5xf32>) {
+  // expected-error @below {{'moe.product' op result must be [M, N] with the rows of lhs and the columns of rhs}}
+  // expected-note @below {{expected: 8x5}}
+  // expected-note @below {{actual: 5x8}}
+  moe.product %a, %b : tensor<8x3xf32>, tensor<3x5xf32> -> tensor<5x8xf32>
+  return
+}
+
+// -----
+
+func.func @sum_c1() {
+  // expected-error @below {{'moe.sum' op needs at least one input}}
+  "moe.sum"() : () -> tensor<8xf32>
+  return
+}
+
+// -----
+
+func.func @sum_c2(%a: tensor<8xf32>, %b: tensor<7xf32>) {
+  // expected-error @below {{'moe.sum' op input #1 must be of the shape of the result}}
+  // expected-note @below {{expected: 8}}
+  // expected-note @below {{actual: 7}}
+  moe.sum %a, %b : tensor<8xf32>, tensor<7xf32> -> tensor<8xf32>
+  return
+}
+
+// -----
+
+func.func @pad_c1(%a: tensor<8xf32>) {
+  // expected-error @below {{'moe.pad' op dim (1) must be less than the rank of weight (1)}}
+  moe.pad %a dim 1 : tensor<8xf32> -> tensor<8xf32>
+  return
+}
+
+// -----
+
+func.func @pad_c2(%a: tensor<8xf32>) {
+  // expected-error @below {{'moe.pad' op result ('tensor<9xbf16>') must have the rank and element type of weight ('tensor<8xf32>')}}
+  moe.pad %a dim 0 : tensor<8xf32> -> tensor<9xbf16>
+  return
+}
+
+// -----
+
+func.func @pad_c3(%a: tensor<8xf32>) {
+  // expected-error @below {{'moe.pad' op dim 0 of the result (7) must not be less than that of weight (8)}}
+  moe.pad %a dim 0 : tensor<8xf32> -> tensor<7xf32>
+  return
+}
+
+// -----
+
+func.func @pad_c3_other_dim(%a: tensor<8x3xf32>) {
+  // expected-error @below {{'moe.pad' op dim 1 of the result (4) must equal that of weight (3)}}
+  moe.pad %a dim 0 : tensor<8x3xf32> -> tensor<9x4xf32>
+  return
+}

@@ -40,6 +40,61 @@ func.func @concat_of_one(%a: tensor<8xf32>) -> tensor<8xf32> {
   return %c : tensor<8xf32>
 }
 
+// CHECK-LABEL: func @scale
+// CHECK: moe.scale %{{.*}} by %{{.*}} dim 0 : tensor<8x3xf32>, tensor<8xbf16> -> tensor<8x3xbf16>
+// CHECK: moe.scale %{{.*}} by %{{.*}} over %{{.*}} dim 1 : tensor<8x3xf32>, tensor<3xf32>, tensor<3xf16> -> tensor<8x3xf32>
+func.func @scale(%w: tensor<8x3xf32>, %rows: tensor<8xbf16>, %columns: tensor<3xf32>, %over: tensor<3xf16>) -> (tensor<8x3xbf16>, tensor<8x3xf32>) {
+  %a = moe.scale %w by %rows dim 0 : tensor<8x3xf32>, tensor<8xbf16> -> tensor<8x3xbf16>
+  %b = moe.scale %w by %columns over %over dim 1 : tensor<8x3xf32>, tensor<3xf32>, tensor<3xf16> -> tensor<8x3xf32>
+  return %a, %b : tensor<8x3xbf16>, tensor<8x3xf32>
+}
+
+// CHECK-LABEL: func @floor_magnitude
+// CHECK: moe.floor_magnitude %{{.*}} at 5.000000e-01 : tensor<8xbf16> -> tensor<8xf32>
+func.func @floor_magnitude(%w: tensor<8xbf16>) -> tensor<8xf32> {
+  %a = moe.floor_magnitude %w at 0.5 : tensor<8xbf16> -> tensor<8xf32>
+  return %a : tensor<8xf32>
+}
+
+// CHECK-LABEL: func @product
+// CHECK: moe.product %{{.*}}, %{{.*}} : tensor<8x3xbf16>, tensor<3x5xf32> -> tensor<8x5xbf16>
+func.func @product(%a: tensor<8x3xbf16>, %b: tensor<3x5xf32>) -> tensor<8x5xbf16> {
+  %c = moe.product %a, %b : tensor<8x3xbf16>, tensor<3x5xf32> -> tensor<8x5xbf16>
+  return %c : tensor<8x5xbf16>
+}
+
+// CHECK-LABEL: func @sum
+// CHECK: moe.sum %{{.*}}, %{{.*}}, %{{.*}} : tensor<8xbf16>, tensor<8xf32>, tensor<8xbf16> -> tensor<8xbf16>
+// FOLD-LABEL: func @sum(
+// FOLD: moe.sum
+func.func @sum(%a: tensor<8xbf16>, %b: tensor<8xf32>) -> tensor<8xbf16> {
+  %c = moe.sum %a, %b, %a : tensor<8xbf16>, tensor<8xf32>, tensor<8xbf16> -> tensor<8xbf16>
+  return %c : tensor<8xbf16>
+}
+
+// A sum of one folds unless it converts.
+// FOLD-LABEL: func @sum_of_one(
+// FOLD-SAME: %[[A:.*]]: tensor<8xf32>
+// FOLD-NEXT: %[[B:.*]] = moe.sum %[[A]] : tensor<8xf32> -> tensor<8xbf16>
+// FOLD-NEXT: return %[[A]], %[[B]]
+func.func @sum_of_one(%a: tensor<8xf32>) -> (tensor<8xf32>, tensor<8xbf16>) {
+  %b = moe.sum %a : tensor<8xf32> -> tensor<8xf32>
+  %c = moe.sum %a : tensor<8xf32> -> tensor<8xbf16>
+  return %b, %c : tensor<8xf32>, tensor<8xbf16>
+}
+
+// CHECK-LABEL: func @pad
+// CHECK: moe.pad %{{.*}} dim 1 : tensor<8x3xf32> -> tensor<8x4xf32>
+// FOLD-LABEL: func @pad(
+// FOLD-SAME: %[[A:.*]]: tensor<8x3xf32>
+// FOLD-NEXT: %[[B:.*]] = moe.pad
+// FOLD-NEXT: return %[[B]], %[[A]]
+func.func @pad(%a: tensor<8x3xf32>) -> (tensor<8x4xf32>, tensor<8x3xf32>) {
+  %b = moe.pad %a dim 1 : tensor<8x3xf32> -> tensor<8x4xf32>
+  %c = moe.pad %a dim 0 : tensor<8x3xf32> -> tensor<8x3xf32>
+  return %b, %c : tensor<8x4xf32>, tensor<8x3xf32>
+}
+
 // Equal reads of a weight are one; a read that nobody uses is none.
 // FOLD-LABEL: func @weights_are_pure
 // FOLD-COUNT-1: moe.get_weight

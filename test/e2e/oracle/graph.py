@@ -181,6 +181,35 @@ class Graph:
         text = f"moe.concat {', '.join(v.name for v in inputs)} dim {dim} : {', '.join(v.type for v in inputs)} -> {result.type}"
         return self.emit(text, list(inputs), (dims, result.element), lambda env, *parts: np.concatenate(parts, dim))
 
+    def weight_op(self, name, operands, tail, dims, element, compute):
+        result = Value("", dims, element)
+        return self.emit(f"moe.{name} {tail} : {', '.join(v.type for v in operands)} -> {result.type}", list(operands),
+                         (list(dims), element), compute)
+
+    def scale(self, weight, by, dim, over=None, element=None):
+        shape = [-1 if d == dim else 1 for d in range(len(weight.dims))]
+        compute = lambda env, w, by, over=1.0: w * (by / over).reshape(shape)
+        tail = f"{weight.name} by {by.name}" + (f" over {over.name}" if over else "") + f" dim {dim}"
+        return self.weight_op("scale", [weight, by] + ([over] if over else []), tail, weight.dims, element or weight.element, compute)
+
+    def floor_magnitude(self, weight, floor):
+        return self.weight_op("floor_magnitude", [weight], f"{weight.name} at {floor!r}", weight.dims, weight.element,
+                              lambda env, w: np.where(np.abs(w) < floor, floor, w))
+
+    def product(self, lhs, rhs, element=None):
+        return self.weight_op("product", [lhs, rhs], f"{lhs.name}, {rhs.name}", [lhs.dims[0], rhs.dims[1]], element or lhs.element,
+                              lambda env, a, b: a @ b)
+
+    def sum(self, inputs, element=None):
+        return self.weight_op("sum", inputs, ", ".join(v.name for v in inputs), inputs[0].dims, element or inputs[0].element,
+                              lambda env, *parts: np.sum(parts, axis=0))
+
+    def pad(self, weight, dim, length):
+        dims = list(weight.dims)
+        dims[dim] = length
+        widths = [(0, length - size if d == dim else 0) for d, size in enumerate(weight.dims)]
+        return self.weight_op("pad", [weight], f"{weight.name} dim {dim}", dims, weight.element, lambda env, w: np.pad(w, widths))
+
     # The module, and its value.
 
     def text(self):

@@ -146,6 +146,22 @@ def joined_weights(dtype, storage):
     return layer.finish(), {}
 
 
+def computed_weights(dtype, storage):
+    """Every computation on weights: into parts of a concatenation, of each other, of odd sizes, one shared by two users."""
+    layer = Layer(dtype, storage)
+    g = layer.graph
+    new = lambda name, *dims: g.weight(name, list(dims), storage)
+    kept = g.floor_magnitude(new("scale0", HIDDEN), 0.5)
+    folded = g.scale(new("up0", 5, HIDDEN), new("scale1", HIDDEN), 1, over=kept)
+    mapped = g.product(g.scale(new("up1", 7, HIDDEN), new("rows1", 7), 0), g.weight("map", [HIDDEN, HIDDEN], "f32"))
+    up = g.concat([folded, mapped, g.pad(new("up2", 3, HIDDEN), 0, 6)], 0)
+    down = g.concat([g.product(new("out", HIDDEN, HIDDEN), new("down0", HIDDEN, 12)), g.pad(new("down1", HIDDEN, 3), 1, 6)], 1)
+    n = g.rms_norm(layer.h, kept, element=dtype)
+    bias = g.sum([new(f"bias{i}", HIDDEN) for i in range(3)])
+    layer.h = g.add(layer.h, g.ffn(n, "silu", up, down, gate=g.scale(up, new("scale2", HIDDEN), 1), down_bias=bias))
+    return layer.finish(), {}
+
+
 def choices(experts, k, overrides, **route):
     def build(dtype, storage):
         layer = Layer(dtype, storage)
@@ -169,7 +185,7 @@ MODELS = {
     "olmoe": olmoe,
     "plain-gelu": plain("gelu"),
     "plain-relu": plain("relu"),
-    "joined-weights": joined_weights,
+    "joined-weights": joined_weights, "computed-weights": computed_weights,
     "one-choice": choices(5, 1, {}),
     "every-expert": choices(4, 4, {}),
     "idle-expert": choices(4, 2, {"router.bias": lambda w: np.array([0.0, -1e4, 0.0, 0.0])}),

@@ -1,4 +1,4 @@
-// Weights and states: trailing arguments in the order of declaration, states first; moe.concat.
+// Weights and states: trailing arguments in the order of declaration, states first; computations on weights.
 // RUN: moe-opt --moe-to-linalg %s | FileCheck-22 %s
 // RUN: moe-opt --moe-to-linalg %s | mlir-opt-22 -o /dev/null
 
@@ -26,4 +26,21 @@ func.func @step(%x: tensor<?x4xf32>) -> (tensor<?x4xf32>, tensor<3x5x4xbf16>) {
   %y = moe.rms_norm %x, %first eps 1.0e-05 : tensor<?x4xf32>, tensor<4xf32> -> tensor<?x4xf32>
   %joined = moe.concat %second, %third dim 1 : tensor<3x2x4xbf16>, tensor<3x3x4xbf16> -> tensor<3x5x4xbf16>
   return %y, %joined : tensor<?x4xf32>, tensor<3x5x4xbf16>
+}
+
+// CHECK-LABEL: func.func @computations
+// CHECK:         arith.divf
+// CHECK:         arith.mulf
+// CHECK:         math.absf
+// CHECK:         arith.cmpf olt
+// CHECK:         linalg.generic {{.*}}iterator_types = ["parallel", "parallel", "reduction"]
+// CHECK-SAME:      ins(%{{.*}}, %{{.*}} : tensor<2x3xbf16>, tensor<3x5xf64>) outs(%{{.*}} : tensor<2x5xf64>)
+// CHECK:         tensor.insert_slice %{{.*}} into %{{.*}}[0, 0] [2, 5] [1, 1] : tensor<2x5xf32> into tensor<4x5xf32>
+func.func @computations(%w: tensor<2x3xbf16>, %s: tensor<3xf32>, %o: tensor<3xf32>, %m: tensor<3x5xf64>) -> (tensor<4x5xf32>, tensor<3xf32>) {
+  %scaled = moe.scale %w by %s over %o dim 1 : tensor<2x3xbf16>, tensor<3xf32>, tensor<3xf32> -> tensor<2x3xbf16>
+  %kept = moe.floor_magnitude %s at 1.0e-3 : tensor<3xf32> -> tensor<3xf32>
+  %mapped = moe.product %scaled, %m : tensor<2x3xbf16>, tensor<3x5xf64> -> tensor<2x5xf32>
+  %wide = moe.pad %mapped dim 0 : tensor<2x5xf32> -> tensor<4x5xf32>
+  %sum = moe.sum %kept, %o : tensor<3xf32>, tensor<3xf32> -> tensor<3xf32>
+  return %wide, %sum : tensor<4x5xf32>, tensor<3xf32>
 }

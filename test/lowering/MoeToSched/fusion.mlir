@@ -48,7 +48,7 @@ func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>
 // CHECK-NEXT: sched.copy (write weight @concat.0[0, 512], weight @a[0, 512])
 // CHECK-NEXT: sched.copy (write weight @concat.0[512, 256], weight @b[0, 256])
 // CHECK: sched.initializer @concat.1 {
-// CHECK-NEXT: sched.launch @copy_rows grid(16) (weight @a[0], write weight @concat.1[0, 768], constant 32, constant 48)
+// CHECK-NEXT: sched.launch @copy_rows grid(16) (weight @a[0], write weight @concat.1[0, 752], constant 32, constant 48)
 // CHECK-NEXT: sched.launch @copy_rows grid(16) (weight @c[0], write weight @concat.1[32, 736], constant 16, constant 48)
 moe.weight @a : tensor<16x16xbf16>
 moe.weight @b : tensor<8x16xbf16>
@@ -61,6 +61,52 @@ func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>
   %ac = moe.concat %a, %c dim 1 : tensor<16x16xbf16>, tensor<16x8xbf16> -> tensor<16x24xbf16>
   %h = moe.embedding %tokens, %ab : tensor<?xi32>, tensor<24x16xbf16> -> tensor<?x16xf32>
   %y = moe.ffn %h up %ab down %ac activation relu : tensor<?x16xf32>, up tensor<24x16xbf16>, down tensor<16x24xbf16> -> tensor<?x16xf32>
+  %g = moe.gather_rows %y, %rows : tensor<?x16xf32>, tensor<?xi32> -> tensor<?x16xf32>
+  %l = moe.linear %g, %a : tensor<?x16xf32>, tensor<16x16xbf16> -> tensor<?x16xf32>
+  return %l : tensor<?x16xf32>
+}
+
+// -----
+
+// A computation on weights is written where it belongs: the parts of a concatenation straight into the result, what a
+// product reads whole into scratch, and a scale that a norm keeps is an initializer of its own that the others read.
+// CHECK: sched.tensor @floor_magnitude.0 computed : tensor<16xbf16>
+// CHECK: sched.tensor @concat.1 computed : tensor<32x16xbf16>
+// CHECK: sched.tensor @concat.2 computed : tensor<16x32xbf16>
+// CHECK: sched.initializer @floor_magnitude.0 {
+// CHECK-NEXT: sched.launch @floor_bf16_bf16 grid(1) (weight @s[0], write weight @floor_magnitude.0[0, 32], constant 16, constant 16, constant 1056964608) label "floor_magnitude"
+// CHECK-NEXT: }
+// CHECK: sched.initializer @concat.1 {
+// CHECK-NEXT: sched.launch @scale_columns_bf16_bf16_over_bf16_bf16 grid(16) (weight @a[0], weight @s[0], weight @floor_magnitude.0[0], write weight @concat.1[0, 512], constant 16, constant 16, constant 16) label "scale"
+// CHECK-NEXT: sched.buffer @scratch.0 arena size 512
+// CHECK-NEXT: sched.launch @scale_rows_bf16_bf16_bf16 grid(16) (weight @a[0], weight @s[0], write @scratch.0[0, 512], constant 16, constant 16, constant 16)
+// CHECK-NEXT: sched.launch @product_bf16_f32_bf16 grid(4) (read @scratch.0[0, 512], weight @m[0], write weight @concat.1[512, 512], constant 16, constant 16, constant 16, constant 16)
+// CHECK: sched.initializer @concat.2 {
+// CHECK-NEXT: sched.fill (write weight @concat.2[0, 1024]) value 0
+// CHECK-NEXT: sched.launch @copy_rows grid(16) (weight @a[0], write weight @concat.2[0, 992], constant 32, constant 64)
+// CHECK-NEXT: sched.launch @copy_rows grid(16) (weight @c[0], write weight @concat.2[32, 976], constant 16, constant 64)
+// CHECK: sched.initializer @sum.3 {
+// CHECK-NEXT: sched.launch @sum_bf16_bf16_to_bf16 grid(1) (weight @s[0], weight @s[0], write weight @sum.3[0, 32], constant 16, constant 16)
+moe.weight @a : tensor<16x16xbf16>
+moe.weight @c : tensor<16x8xbf16>
+moe.weight @s : tensor<16xbf16>
+moe.weight @m : tensor<16x16xf32>
+func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x16xf32> {
+  %a = moe.get_weight @a : tensor<16x16xbf16>
+  %c = moe.get_weight @c : tensor<16x8xbf16>
+  %s = moe.get_weight @s : tensor<16xbf16>
+  %m = moe.get_weight @m : tensor<16x16xf32>
+  %kept = moe.floor_magnitude %s at 0.5 : tensor<16xbf16> -> tensor<16xbf16>
+  %folded = moe.scale %a by %s over %kept dim 1 : tensor<16x16xbf16>, tensor<16xbf16>, tensor<16xbf16> -> tensor<16x16xbf16>
+  %turned = moe.scale %a by %s dim 0 : tensor<16x16xbf16>, tensor<16xbf16> -> tensor<16x16xbf16>
+  %mapped = moe.product %turned, %m : tensor<16x16xbf16>, tensor<16x16xf32> -> tensor<16x16xbf16>
+  %up = moe.concat %folded, %mapped dim 0 : tensor<16x16xbf16>, tensor<16x16xbf16> -> tensor<32x16xbf16>
+  %wide = moe.pad %c dim 1 : tensor<16x8xbf16> -> tensor<16x16xbf16>
+  %down = moe.concat %a, %wide dim 1 : tensor<16x16xbf16>, tensor<16x16xbf16> -> tensor<16x32xbf16>
+  %bias = moe.sum %s, %s : tensor<16xbf16>, tensor<16xbf16> -> tensor<16xbf16>
+  %h = moe.embedding %tokens, %a : tensor<?xi32>, tensor<16x16xbf16> -> tensor<?x16xf32>
+  %n = moe.rms_norm %h, %kept eps 1.0e-5 : tensor<?x16xf32>, tensor<16xbf16> -> tensor<?x16xf32>
+  %y = moe.ffn %n up %up down %down down_bias %bias activation relu : tensor<?x16xf32>, up tensor<32x16xbf16>, down tensor<16x32xbf16>, down_bias tensor<16xbf16> -> tensor<?x16xf32>
   %g = moe.gather_rows %y, %rows : tensor<?x16xf32>, tensor<?xi32> -> tensor<?x16xf32>
   %l = moe.linear %g, %a : tensor<?x16xf32>, tensor<16x16xbf16> -> tensor<?x16xf32>
   return %l : tensor<?x16xf32>
