@@ -1,6 +1,8 @@
 // POSIX files and pages; see File.h.
 #include "runtime/core/File.h"
 
+#include "runtime/core/OutputPath.h"
+
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
@@ -154,12 +156,15 @@ Result<Pages> File::map() const {
   return pages;
 }
 
-Status writeFile(const std::string &path, std::initializer_list<Piece> pieces) {
+Status writeFile(const std::string &name, std::initializer_list<Piece> pieces) {
   static std::atomic<unsigned> counter{0};
-  const std::string temporary = concat(path, ".tmp-", int(getpid()), "-", counter.fetch_add(1));
-  int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  const std::string path = followLinks(name);
+  const bool inPlace = isDevice(path);
+  const std::string temporary = inPlace ? path : concat(path, ".tmp-", int(getpid()), "-", counter.fetch_add(1));
+  int fd = inPlace ? ::open(path.c_str(), O_WRONLY | O_CLOEXEC)
+                   : ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
   if (fd < 0) {
-    return systemError(temporary, "create");
+    return systemError(temporary, inPlace ? "open" : "create");
   }
   Status status;
   for (const Piece &piece : pieces) {
@@ -173,11 +178,14 @@ Status writeFile(const std::string &path, std::initializer_list<Piece> pieces) {
       }
     }
   }
-  if (status.ok() && fsync(fd) != 0) {
+  if (status.ok() && !inPlace && fsync(fd) != 0) {
     status = systemError(temporary, "flush");
   }
   if (close(fd) != 0 && status.ok()) {
     status = systemError(temporary, "close");
+  }
+  if (inPlace) {
+    return status;
   }
   if (status.ok() && rename(temporary.c_str(), path.c_str()) != 0) {
     status = systemError(temporary, "rename");

@@ -72,6 +72,7 @@ struct Piece {
 };
 
 /// Writes the pieces under a temporary name, flushes them to the disk and renames; on error nothing is left behind.
+/// A device is written in place.
 Status writeFile(const std::string &path, std::initializer_list<Piece> pieces);
 
 /// Memory of this machine.

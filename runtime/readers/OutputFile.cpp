@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "runtime/readers/OutputFile.h"
+#include "runtime/core/OutputPath.h"
 
 #include <cerrno>
 #include <cstdio>
@@ -17,11 +18,13 @@ using namespace moert::readers;
 
 Result<OutputFile> OutputFile::create(const std::string &path) {
   OutputFile file;
-  file.path = path;
-  std::string temporary = concat(path, ".tmp-", ::getpid());
-  file.descriptor = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  file.path = followLinks(path);
+  const bool inPlace = isDevice(file.path);
+  std::string temporary = inPlace ? "" : concat(file.path, ".tmp-", ::getpid());
+  file.descriptor = inPlace ? ::open(file.path.c_str(), O_WRONLY | O_CLOEXEC)
+                            : ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (file.descriptor < 0) {
-    return error(Code::IO, path, ": cannot create: ", std::strerror(errno));
+    return error(Code::IO, path, ": cannot ", inPlace ? "open: " : "create: ", std::strerror(errno));
   }
   file.temporary = temporary;
   return file;
@@ -68,7 +71,7 @@ Status OutputFile::commit() {
   if (::close(std::exchange(descriptor, -1)) != 0 && failed == 0) {
     failed = errno;
   }
-  if (failed == 0 && ::rename(temporary.c_str(), path.c_str()) != 0) {
+  if (failed == 0 && !temporary.empty() && ::rename(temporary.c_str(), path.c_str()) != 0) {
     failed = errno;
   }
   if (failed != 0) {

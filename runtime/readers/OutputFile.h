@@ -2,7 +2,7 @@
 //
 // Writes under a temporary name beside the target and renames at the end, so
 // that nobody ever sees half a file: not after a full disk, an error or a
-// crash. A file that is not committed is removed.
+// crash. A file that is not committed is removed. A device is written in place.
 //
 //===----------------------------------------------------------------------===//
 #ifndef MOERT_READERS_OUTPUTFILE_H

@@ -1,6 +1,7 @@
 //===- OutputFile.cpp - Files and packages that are whole or absent ---------===//
 
 #include "tools/moec/OutputFile.h"
+#include "runtime/core/OutputPath.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
@@ -99,8 +100,9 @@ static std::string temporaryName(StringRef path) {
   return (path + ".tmp-" + Twine(::getpid())).str();
 }
 
-Error moec::writeOutput(StringRef path, StringRef contents) {
-  if (path == "-") {
+Error moec::writeOutput(StringRef name, StringRef contents) {
+  const std::string path = moert::followLinks(name.str());
+  if (name == "-") {
     llvm::outs() << contents;
     llvm::outs().flush();
     if (llvm::outs().has_error()) {
@@ -111,10 +113,10 @@ Error moec::writeOutput(StringRef path, StringRef contents) {
     return Error::success();
   }
   if (fs::is_directory(path)) {
-    return makeError(path + ": is a directory, but the output is one file; name a file");
+    return makeError(name + ": is a directory, but the output is one file; name a file");
   }
   // A device or a pipe is written, not replaced: `-o /dev/null` must leave /dev/null what it is.
-  if (fs::exists(path) && !fs::is_regular_file(path)) {
+  if (moert::isDevice(path)) {
     return writeContents(path, O_WRONLY, /*durable=*/false, contents);
   }
   std::string temporary = temporaryName(path);
@@ -122,7 +124,7 @@ Error moec::writeOutput(StringRef path, StringRef contents) {
     fs::remove(temporary);
     return error;
   }
-  if (::rename(temporary.c_str(), path.str().c_str()) != 0) {
+  if (::rename(temporary.c_str(), path.c_str()) != 0) {
     Error error = systemError(path, "replaced");
     fs::remove(temporary);
     return error;
@@ -141,20 +143,22 @@ static bool isEmptyDirectory(StringRef path) {
   return fs::is_directory(path) && fs::directory_iterator(path, error) == fs::directory_iterator() && !error;
 }
 
-Expected<PackageWriter> PackageWriter::create(StringRef path) {
-  path = path.rtrim('/');
-  if (path.empty()) {
+Expected<PackageWriter> PackageWriter::create(StringRef name) {
+  name = name.rtrim('/');
+  if (name.empty()) {
     return makeError("the package needs a name: -o PKG");
   }
+  // Of a link to a package, the package is replaced: swapping the link itself would remove what it points to.
+  const std::string path = moert::followLinks(name.str());
   if (fs::exists(path) && !isPackage(path) && !isEmptyDirectory(path)) {
-    return makeError(path + ": exists and is not a package (it has no " + kProgramFile +
+    return makeError(name + ": exists and is not a package (it has no " + kProgramFile +
                      "), so it is not overwritten; choose another name or remove it");
   }
   std::string temporary = temporaryName(path);
   if (::mkdir(temporary.c_str(), 0755) != 0) {
     return systemError(temporary, "created");
   }
-  return PackageWriter(path.str(), std::move(temporary));
+  return PackageWriter(path, std::move(temporary));
 }
 
 PackageWriter::PackageWriter(PackageWriter &&other)

@@ -9,9 +9,12 @@
 #include "test/runtime/core/TestPackage.h"
 
 #include <algorithm>
+#include <fcntl.h>
 #include <filesystem>
 #include <gtest/gtest.h>
 #include <random>
+#include <sys/stat.h>
+#include <unistd.h>
 
 using namespace moert;
 using moert::test::extent;
@@ -136,6 +139,24 @@ TEST(File, WrittenWholeOrNotAtAll) {
   for (const auto &entry : std::filesystem::directory_iterator(folder.path)) {
     EXPECT_EQ(entry.path().string().find(".tmp"), std::string::npos) << entry.path();
   }
+}
+
+// A rename would turn a device or a pipe into a file, and a link into a copy.
+TEST(File, LinksAndPipesStay) {
+  test::TemporaryFolder folder;
+  std::string pipe = folder.path + "/pipe", link = folder.path + "/link", file = folder.path + "/file";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  int reader = ::open(pipe.c_str(), O_RDWR | O_NONBLOCK);
+  ASSERT_TRUE(writeFile(pipe, {{"abc", 3}}).ok());
+  char text[4] = {};
+  EXPECT_EQ(read(reader, text, sizeof(text)), 3);
+  EXPECT_STREQ(text, "abc");
+  close(reader);
+  test::writeFile(file, "old");
+  ASSERT_EQ(symlink("file", link.c_str()), 0);
+  ASSERT_TRUE(writeFile(link, {{"new", 3}}).ok());
+  EXPECT_EQ(test::readFile(file), "new");
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
 }
 
 TEST(Pages, LargeAndSmall) {

@@ -9,9 +9,12 @@
 
 #include <cmath>
 #include <csignal>
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <limits>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 using namespace moert;
 using namespace moert::readers;
@@ -164,6 +167,22 @@ TEST(Npy, NothingHalfWritten) {
   EXPECT_EQ(*readWholeFile(folder.path("y.npy"), 100), "the old file");
   EXPECT_SAYS(NpyWriter::create(folder.path("no/such/x.npy"), {1}).status().message(), "cannot create");
   EXPECT_FALSE(NpyWriter::create(folder.path("z.npy"), {1ll << 40, 1ll << 40}).ok());
+}
+
+// A rename would turn a device or a pipe into a file, and a link into a copy.
+TEST(Npy, LinksAndPipesStay) {
+  TempFolder folder;
+  ASSERT_EQ(::mkfifo(folder.path("pipe").c_str(), 0600), 0);
+  int reader = ::open(folder.path("pipe").c_str(), O_RDWR | O_NONBLOCK);
+  EXPECT_SAYS(NpyWriter::create(folder.path("pipe"), {0}).status().message(), "pipe: cannot write");
+  EXPECT_TRUE(std::filesystem::is_fifo(folder.path("pipe")));
+  ::close(reader);
+  folder.write("x.npy", "old");
+  std::filesystem::create_symlink("x.npy", folder.path("link.npy"));
+  Result<NpyWriter> writer = NpyWriter::create(folder.path("link.npy"), {0});
+  ASSERT_TRUE(writer.ok() && writer->finish().ok());
+  EXPECT_TRUE(std::filesystem::is_symlink(folder.path("link.npy")));
+  EXPECT_EQ(readNpy(folder.path("x.npy"))->shape, std::vector<int64_t>{0});
 }
 
 TEST(Npy, WhatIsNoF32Array) {
