@@ -3,6 +3,7 @@
 #include "lowering/HFToMoe/CheckpointDirectory.h"
 #include "lowering/HFToMoe/JsonFile.h"
 #include "llvm/Support/FileSystem.h"
+#include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 
 using namespace mlir;
@@ -19,13 +20,51 @@ Expected<Checkpoint> moe::openWeights(StringRef path) {
   return std::move(*checkpoint);
 }
 
+/// The bytes of `tensor`, mapped.
+static Expected<std::unique_ptr<llvm::MemoryBuffer>> mapTensor(const Checkpoint &checkpoint,
+                                                               const moert::readers::TensorInfo &tensor) {
+  const std::string &path = checkpoint.files()[tensor.file].path;
+  auto buffer = llvm::MemoryBuffer::getFileSlice(path, tensor.bytes, static_cast<int64_t>(tensor.offset));
+  if (!buffer) {
+    return makeError(path + ": cannot be read: " + buffer.getError().message());
+  }
+  return std::move(*buffer);
+}
+
+/// A head that is stored beside the embedding and differs from it is not tied, whatever the config says: transformers
+/// 5 reads such checkpoints that way.
+static llvm::Error checkTiedHead(ModelConfig &config, const Checkpoint &checkpoint) {
+  const moert::readers::TensorInfo *head = checkpoint.find("lm_head.weight"),
+                                   *table = checkpoint.find("model.embed_tokens.weight");
+  if (!config.tiedHead || !head || !table) {
+    return llvm::Error::success();
+  }
+  bool isSame = head->type == table->type && head->shape == table->shape;
+  if (isSame) {
+    auto headBytes = mapTensor(checkpoint, *head), tableBytes = mapTensor(checkpoint, *table);
+    if (!headBytes || !tableBytes) {
+      return llvm::joinErrors(headBytes.takeError(), tableBytes.takeError());
+    }
+    isSame = (*headBytes)->getBuffer() == (*tableBytes)->getBuffer();
+  }
+  if (!isSame) {
+    config.tiedHead = false;
+    config.notes.push_back("tie_word_embeddings is true, but the checkpoint has a 'lm_head.weight' that differs from "
+                           "the embedding: it is used, and nothing is tied");
+  }
+  return llvm::Error::success();
+}
+
 Expected<CheckpointDirectory> moe::openCheckpointDirectory(StringRef path) {
   if (!llvm::sys::fs::exists(path)) {
     return makeError(path + ": no such directory");
   }
   llvm::SmallString<256> configPath(path);
   llvm::sys::path::append(configPath, "config.json");
-  if (!llvm::sys::fs::is_directory(path) || !llvm::sys::fs::exists(configPath)) {
+  // Any other trouble with the file is told by who reads it.
+  bool hasConfig =
+      llvm::sys::fs::access(configPath, llvm::sys::fs::AccessMode::Exist) != std::errc::no_such_file_or_directory;
+  if (!llvm::sys::fs::is_directory(path) || !hasConfig) {
     return makeError(path + ": is not a Hugging Face model directory: it has no config.json");
   }
   Expected<ModelConfig> config = readModelConfig(configPath);
@@ -35,6 +74,9 @@ Expected<CheckpointDirectory> moe::openCheckpointDirectory(StringRef path) {
   Expected<Checkpoint> checkpoint = openWeights(path);
   if (!checkpoint) {
     return checkpoint.takeError();
+  }
+  if (llvm::Error error = checkTiedHead(*config, *checkpoint)) {
+    return std::move(error);
   }
   return CheckpointDirectory{path.str(), std::move(*config), std::move(*checkpoint)};
 }

@@ -107,16 +107,10 @@ public:
   }
 
   double positive(StringRef key, double fallback) {
-    const json::Value *value = find(key);
-    if (!value) {
-      return fallback;
-    }
-    std::optional<double> number = value->getAsNumber();
-    if (!number || !std::isfinite(*number) || *number <= 0) {
-      failKey(key, "a number above 0", *value);
-      return fallback;
-    }
-    return *number;
+    return number(key, fallback, "a number above 0", [](double value) { return value > 0; });
+  }
+  double notNegative(StringRef key, double fallback) {
+    return number(key, fallback, "a number, 0 or above", [](double value) { return value >= 0; });
   }
 
   bool boolean(StringRef key, bool fallback) {
@@ -153,6 +147,19 @@ public:
   }
 
 private:
+  double number(StringRef key, double fallback, StringRef expected, bool (*holds)(double)) {
+    const json::Value *value = find(key);
+    if (!value) {
+      return fallback;
+    }
+    std::optional<double> number = value->getAsNumber();
+    if (!number || !std::isfinite(*number) || !holds(*number)) {
+      failKey(key, expected, *value);
+      return fallback;
+    }
+    return *number;
+  }
+
   const json::Object &object;
   StringRef file, prefix;
   std::vector<std::string> &errors;
@@ -187,6 +194,14 @@ static void readYarn(KeyReader &keys, int64_t maxPositions, RopeConfig &rope) {
                        ? yarnMagnitude(rope.factor, scale) / yarnMagnitude(rope.factor, scaleAllDim)
                        : yarnMagnitude(rope.factor, 1);
   rope.attentionFactor = keys.positive("attention_factor", implied);
+  if (!keys.find("attention_factor") && !(implied > 0 && std::isfinite(implied))) {
+    keys.fail("'mscale' (" + describe(scale) + ") and 'mscale_all_dim' (" + describe(scaleAllDim) +
+              ") make an attention factor of " + describe(implied) + ", which must be above 0");
+  }
+  if (rope.betaFast < rope.betaSlow) {
+    keys.fail("'beta_fast' (" + describe(rope.betaFast) + ") must not be below 'beta_slow' (" +
+              describe(rope.betaSlow) + ")");
+  }
 }
 
 /// Merges the two spellings: `rope_scaling` (transformers 4) and `rope_parameters` (5). Where both speak they must
@@ -205,6 +220,10 @@ static json::Object mergeRope(const json::Object &config, KeyReader &keys) {
     }
     for (const auto &member : *object) {
       StringRef key = member.first;
+      if (member.second.getAsObject()) {
+        keys.fail("'" + name + "." + key + "' is an object: RoPE that differs between layers is not supported");
+        continue;
+      }
       auto [slot, inserted] = merged.try_emplace(key == "type" ? "rope_type" : key, member.second);
       if (!inserted && slot->second != member.second) {
         keys.fail("'" + name + "." + key + "' is " + describe(member.second) + ", but elsewhere in the RoPE keys " +
@@ -217,7 +236,7 @@ static json::Object mergeRope(const json::Object &config, KeyReader &keys) {
   }
   // Phi3 and others keep the trained context outside; transformers gives that key priority.
   if (const json::Value *context = keys.find("original_max_position_embeddings")) {
-    merged.insert({"original_max_position_embeddings", *context});
+    merged["original_max_position_embeddings"] = *context;
   }
   if (const json::Value *partial = keys.find("partial_rotary_factor")) {
     merged.try_emplace("partial_rotary_factor", *partial);
@@ -377,7 +396,7 @@ Expected<ModelConfig> moe::parseModelConfig(const json::Value &value, StringRef 
   model.kvHeads = keys.integer("num_key_value_heads", kvDefault, kMaxDim);
   model.headDim = keys.integer("head_dim", std::max<int64_t>(model.hidden / model.heads, 1), kMaxDim);
   model.maxPositions = keys.integer("max_position_embeddings", family->maxPositions, kMaxContext);
-  model.normEps = keys.positive("rms_norm_eps", family->normEps);
+  model.normEps = keys.notNegative("rms_norm_eps", family->normEps);
   model.tiedHead = keys.boolean("tie_word_embeddings", false);
   model.activation = readActivation(keys);
   if (family->knowsBiases) {
@@ -388,7 +407,9 @@ Expected<ModelConfig> moe::parseModelConfig(const json::Value &value, StringRef 
     model.window = keys.integer("sliding_window", 1, kMaxContext);
   }
   if (family->experts != 0) {
-    model.experts = keys.integer("num_local_experts", family->experts, kMaxExperts);
+    // The class answers to both names.
+    model.experts = keys.integer(keys.find("num_local_experts") ? "num_local_experts" : "num_experts", family->experts,
+                                 kMaxExperts);
     model.expertsPerToken = keys.integer("num_experts_per_tok", family->expertsPerToken, kMaxExperts);
   }
   model.rope = readRope(*config, file, *family, model, errors);

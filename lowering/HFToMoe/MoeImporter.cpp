@@ -205,7 +205,9 @@ Expected<ImportedModel> GraphBuilder::build(const ImportOptions &options) {
   Value tokens = body->getArgument(0), rows = body->getArgument(4);
   StepInputs step{body->getArgument(1), body->getArgument(2), body->getArgument(3)};
 
-  Value table = weight("model.embed_tokens.weight", embedDims);
+  // Of a tied pair either one may be stored.
+  const bool headOnly = config.tiedHead && !weights.has("model.embed_tokens.weight") && weights.has("lm_head.weight");
+  Value table = weight(headOnly ? "lm_head.weight" : "model.embed_tokens.weight", embedDims);
   Type storage = cast<RankedTensorType>(table.getType()).getElementType();
   dtype = chooseDtype(options.dtype.empty() ? (storage.isBF16() ? "bf16" : "f32") : StringRef(options.dtype));
   if (!dtype) {
@@ -228,7 +230,7 @@ Expected<ImportedModel> GraphBuilder::build(const ImportOptions &options) {
   Value head = table;
   if (!config.tiedHead) {
     head = weight("lm_head.weight", embedDims);
-  } else if (weights.has("lm_head.weight")) {
+  } else if (!headOnly && weights.has("lm_head.weight")) {
     weights.ignore("lm_head.weight");
     notes.push_back("'lm_head.weight' is in the checkpoint, but tie_word_embeddings is true: the embedding is used");
   }

@@ -71,17 +71,27 @@ RankedTensorType WeightTable::findStacked(StringRef pattern, int64_t experts, ll
   auto [prefix, suffix] = pattern.split("{}");
   llvm::SmallVector<int64_t> shape{experts};
   llvm::append_range(shape, llvm::map_range(dims, [](const NamedDim &dim) { return dim.size; }));
+  // The first expert that is there decides the type; one expert of another type is named for all of them.
   Type common;
+  StringRef commonDtype;
+  int64_t commonExpert = 0;
+  bool isMixed = false;
   for (int64_t expert = 0; expert < experts; ++expert) {
     std::string name = (prefix + Twine(expert) + suffix).str();
     Type type = check(name, dims);
+    if (!type) {
+      continue;
+    }
+    StringRef dtype = tensors.find(name)->second.dtype;
     if (!common) {
       common = type;
-    } else if (type && type != common) {
-      faults.push_back("tensor '" + name + "' has dtype " + tensors.find(name)->second.dtype + ", but expert 0 has " +
-                       tensors.find((prefix + "0" + suffix).str())->second.dtype +
+      commonDtype = dtype;
+      commonExpert = expert;
+    } else if (type != common && !isMixed) {
+      isMixed = true;
+      faults.push_back("tensor '" + name + "' has dtype " + dtype.str() + ", but expert " +
+                       std::to_string(commonExpert) + " has " + commonDtype.str() +
                        "; the experts of a layer must share one dtype");
-      break;
     }
   }
   return RankedTensorType::get(shape, common ? common : Float32Type::get(&context));
