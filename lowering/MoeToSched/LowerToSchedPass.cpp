@@ -30,7 +30,8 @@ struct LowerToSchedPass : mlir::moe::impl::MoeLowerToSchedBase<LowerToSchedPass>
     options.maxTokens = maxTokens;
     options.fewTokens = fewTokens;
     if (maxTokens < 1 || fewTokens < 1) {
-      module.emitError("max-tokens (") << maxTokens << ") and few-tokens (" << fewTokens << ") must be at least 1";
+      module.emitError("max-tokens (") << options.maxTokens << ") and few-tokens (" << options.fewTokens
+                                       << ") must be at least 1";
       return signalPassFailure();
     }
     for (const std::string &name : targets) {

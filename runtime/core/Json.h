@@ -14,6 +14,30 @@
 
 namespace moert {
 
+/// Bytes of the UTF-8 character that `text`, which is not empty, begins with; 0 if that is none.
+inline size_t utf8Length(std::string_view text) {
+  auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+  const unsigned char first = byte(0);
+  const size_t length = first < 0x80   ? 1
+                        : first < 0xc2 ? 0
+                        : first < 0xe0 ? 2
+                        : first < 0xf0 ? 3
+                        : first < 0xf5 ? 4
+                                       : 0;
+  if (length == 0 || text.size() < length) {
+    return 0;
+  }
+  for (size_t i = 1; i < length; ++i) {
+    // Overlong forms, surrogates and what is above U+10FFFF show in the second byte.
+    const unsigned char low = i > 1 ? 0x80 : first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
+    const unsigned char high = i > 1 ? 0xbf : first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
+    if (byte(i) < low || byte(i) > high) {
+      return 0;
+    }
+  }
+  return length;
+}
+
 class JsonWriter {
 public:
   JsonWriter &beginObject() { return open('{'); }
@@ -32,8 +56,13 @@ public:
   JsonWriter &value(std::string_view string) {
     separate();
     text += '"';
-    for (char c : string) {
-      if (c == '"' || c == '\\') {
+    while (!string.empty()) {
+      const char c = string[0];
+      const size_t length = utf8Length(string);
+      if (length != 1) {
+        // Names of files are bytes; what is no text gets the character that stands for it.
+        text += length == 0 ? std::string_view("\\ufffd") : string.substr(0, length);
+      } else if (c == '"' || c == '\\') {
         text += '\\';
         text += c;
       } else if (static_cast<unsigned char>(c) < 0x20) {
@@ -44,6 +73,7 @@ public:
       } else {
         text += c;
       }
+      string.remove_prefix(length == 0 ? 1 : length);
     }
     text += '"';
     return *this;

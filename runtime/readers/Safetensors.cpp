@@ -10,6 +10,7 @@
 #include "runtime/readers/File.h"
 
 #include <algorithm>
+#include <cstring>
 #include <dirent.h>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -421,6 +422,10 @@ Result<SafetensorsHeader> moert::readers::readSafetensorsHeader(const std::strin
   }
   uint8_t prefix[8];
   MOERT_TRY(file.read(0, prefix, 8));
+  if (std::memcmp(prefix, "version ", 8) == 0) {
+    return error(Code::Corrupt, path,
+                 ": is a pointer of Git LFS and not the file itself; fetch it with 'git lfs pull'");
+  }
   uint64_t length = 0;
   for (int i = 7; i >= 0; --i) {
     length = length << 8 | prefix[i];

@@ -116,6 +116,23 @@ TEST(Json, CommasAndEscapes) {
   EXPECT_EQ(json.str(), "{\"a\":1,\"b\u00e4\":\"x\\\"\\\\\\u000a\\u0001\",\"c\":[true,{},1234.567,-5],\"d\":[]}");
 }
 
+TEST(Json, NamesThatAreNoText) {
+  auto written = [](std::string_view name) { return JsonWriter().value(name).take(); };
+  for (std::string_view text : {"", "a", "\u00e4\u20ac\U0001f600", "\xf4\x8f\xbf\xbf"}) {
+    EXPECT_EQ(written(text), "\"" + std::string(text) + "\"");
+  }
+  EXPECT_EQ(written("a\xff\xc3"), "\"a\\ufffd\\ufffd\"");
+  // Overlong, a surrogate, above U+10FFFF, cut short: no byte of them stands as it is.
+  for (std::string_view bytes :
+       {"\xc0\x80", "\xe0\x9f\xbf", "\xed\xa0\x80", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xe2\x82"}) {
+    std::string expected = "\"";
+    for (size_t i = 0; i < bytes.size(); ++i) {
+      expected += "\\ufffd";
+    }
+    EXPECT_EQ(written(bytes), expected + "\"");
+  }
+}
+
 TEST(Paths, StayInside) {
   for (const char *fine : {"a", "a.b", "a/b/c.json", "..a", "a..", "model-00001-of-00002.safetensors"}) {
     EXPECT_TRUE(isSafeRelativePath(fine)) << fine;
