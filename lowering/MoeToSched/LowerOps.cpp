@@ -328,6 +328,9 @@ StepLowering::Sorted StepLowering::sortByExpert(ExpertsOp op) {
   Sorted result{newBuffer(fixedExtent((e + 1) * 4)), newBuffer(fixedExtent((e + 1) * 4)),
                 newBuffer(perRow(rowsOf(ids), k * 4))};
   std::string symbol = "expert_counts." + std::to_string(expertLayers++);
+  if (step.getSymName() != "step") {
+    symbol = (step.getSymName() + "." + symbol).str();
+  }
   context.counters[symbol] = e * 8;
   int counts = newBuffer(fixedExtent(e * 8), symbol);
   launch(op, "sort", context.kernels.use(cpu::SortByExpertKernel{}), sched::GridAttr::get(fixedExtent(1)),
@@ -407,14 +410,5 @@ LogicalResult StepLowering::lowerCombine(CombineOp op) {
     operands.push_back(read(fused.residual));
   }
   launch(op, "", context.kernels.use(kernel), gridPerRow(rowsOf(op.getResult())), operands);
-  return success();
-}
-
-LogicalResult StepLowering::lowerReturn(func::ReturnOp op) {
-  Operation *source = logits.getDefiningOp();
-  if (!source || !elementOf(logits).isF32() || rowsOf(logits) != Rows::Logits) {
-    return op.emitOpError("returns ") << logits.getType() << (source ? "" : ", an argument of the step")
-                                      << "; the runtime needs f32 logits with one row per element of rows";
-  }
   return success();
 }

@@ -7,9 +7,19 @@
 using namespace mlir;
 using namespace mlir::moe;
 
+namespace {
+
+/// A public function as one table per range of T.
+struct LoweredEntry {
+  func::FuncOp function;
+  SmallVector<std::unique_ptr<StepLowering>> steps;
+};
+
+} // namespace
+
 /// Declares the buffers of a variant: interface, arena, states, constants.
-static void declareBuffers(OpBuilder &builder, ModuleOp module, const VariantContext &context, int64_t arenaBytes,
-                           int64_t vocab) {
+static void declareBuffers(OpBuilder &builder, ModuleOp module, const VariantContext &context,
+                           ArrayRef<LoweredEntry> entries, int64_t arenaBytes, int64_t vocab) {
   MLIRContext *mlir = builder.getContext();
   Location loc = module.getLoc();
   auto buffer = [&](StringRef name, sched::BufferKind kind, sched::ExtentAttr size) {
@@ -36,28 +46,42 @@ static void declareBuffers(OpBuilder &builder, ModuleOp module, const VariantCon
   for (const auto &[name, bytes] : context.counters) {
     buffer(name, sched::BufferKind::State, extent(bytes));
   }
+  for (const LoweredEntry &entry : entries.drop_front()) { // the step's result is the logits
+    for (const StepLowering::Argument &argument : entry.steps.front()->getArguments()) {
+      if (argument.buffer != "logits") {
+        buffer(argument.buffer, argument.isInput ? sched::BufferKind::Input : sched::BufferKind::Output, argument.size);
+      }
+    }
+  }
   for (const auto &[bytes, name] : context.constants) {
     sched::ConstantOp::create(builder, loc, name, ArrayRef<char>(bytes.data(), bytes.size()));
   }
 }
 
-static LogicalResult lowerVariant(ModuleOp module, func::FuncOp step, sched::ProgramOp program, Weights &weights,
-                                  cpu::KernelLibrary &kernels, const SchedOptions &options, int64_t vocab) {
+static LogicalResult lowerVariant(ModuleOp module, ArrayRef<func::FuncOp> functions, sched::ProgramOp program,
+                                  Weights &weights, cpu::KernelLibrary &kernels, const SchedOptions &options,
+                                  int64_t vocab) {
   const cpu::CpuTarget &target = kernels.getTarget();
   VariantContext context{weights, kernels, {}, {}};
-  SmallVector<std::unique_ptr<StepLowering>> steps;
   const int64_t few = std::min(options.fewTokens, options.maxTokens);
   SmallVector<std::pair<int64_t, int64_t>> ranges{{1, few}};
   if (few < options.maxTokens) {
     ranges.push_back({few + 1, options.maxTokens});
   }
   int64_t arenaBytes = 1;
-  for (auto [first, last] : ranges) {
-    steps.push_back(std::make_unique<StepLowering>(step, context, /*many=*/first > 1, options.maxTokens));
-    if (failed(steps.back()->run())) {
-      return failure();
+  func::FuncOp step = functions.front();
+  const Type logits = step.getResultTypes().front();
+  SmallVector<LoweredEntry> entries;
+  for (func::FuncOp function : functions) {
+    LoweredEntry &entry = entries.emplace_back(LoweredEntry{function, {}});
+    for (auto [first, last] : ranges) {
+      const bool many = first > 1;
+      entry.steps.push_back(std::make_unique<StepLowering>(function, context, logits, many, options.maxTokens));
+      if (failed(entry.steps.back()->run())) {
+        return failure();
+      }
+      arenaBytes = std::max(arenaBytes, entry.steps.back()->getArenaBytes());
     }
-    arenaBytes = std::max(arenaBytes, steps.back()->getArenaBytes());
   }
   OpBuilder builder = OpBuilder::atBlockEnd(&program.getBody().front());
   auto variant = sched::VariantOp::create(builder, module.getLoc(), target.name, target.cpuid);
@@ -66,12 +90,22 @@ static LogicalResult lowerVariant(ModuleOp module, func::FuncOp step, sched::Pro
   for (const std::string &symbol : kernels.getSymbols()) {
     sched::KernelOp::create(builder, module.getLoc(), symbol);
   }
-  declareBuffers(builder, module, context, arenaBytes, vocab);
-  builder.setInsertionPointToEnd(&variant.getBody().front());
-  for (auto [range, lowering] : llvm::zip_equal(ranges, steps)) {
-    auto op = sched::StepOp::create(builder, module.getLoc(), range.first, range.second);
-    OpBuilder commands = OpBuilder::atBlockEnd(&op.getBody().front());
-    lowering->emit(commands);
+  declareBuffers(builder, module, context, entries, arenaBytes, vocab);
+  for (LoweredEntry &entry : entries) {
+    builder.setInsertionPointToEnd(&variant.getBody().front());
+    if (entry.function != step) {
+      SmallVector<StringRef> inputs, outputs;
+      for (const StepLowering::Argument &argument : entry.steps.front()->getArguments()) {
+        (argument.isInput ? inputs : outputs).push_back(argument.buffer);
+      }
+      auto op = sched::EntryOp::create(builder, module.getLoc(), entry.function.getSymName(), inputs, outputs);
+      builder.setInsertionPointToEnd(&op.getBody().front());
+    }
+    for (auto [range, lowering] : llvm::zip_equal(ranges, entry.steps)) {
+      auto op = sched::StepOp::create(builder, module.getLoc(), range.first, range.second);
+      OpBuilder commands = OpBuilder::atBlockEnd(&op.getBody().front());
+      lowering->emit(commands);
+    }
   }
   return success();
 }
@@ -104,6 +138,18 @@ FailureOr<LoweredProgram> mlir::moe::lowerMoeToSched(ModuleOp module, const Sche
     return step.emitOpError("has ") << step.getNumArguments() << " arguments and " << step.getNumResults()
                                     << " results; @step takes tokens, seq, pos, runs, rows and returns logits";
   }
+  SmallVector<func::FuncOp> functions{step};
+  for (auto function : module.getOps<func::FuncOp>()) {
+    if (function == step || !function.isPublic()) {
+      continue;
+    }
+    if (function.isExternal() || function.getNumArguments() < step.getNumArguments() ||
+        !llvm::equal(step.getArgumentTypes(), function.getArgumentTypes().take_front(step.getNumArguments()))) {
+      return function.emitOpError("is public and thus an entry, but does not begin with the five arguments of @step "
+                                  "and have a body; make it private, or give it the arguments that docs/spec.md names");
+    }
+    functions.push_back(function);
+  }
   auto facts = module->getAttrOfType<DictionaryAttr>("moe.model");
   auto fact = [&](StringRef name) { return facts ? facts.get(name) : Attribute(); };
   const int64_t vocab = cast<RankedTensorType>(step.getResultTypes().front()).getDimSize(1);
@@ -125,7 +171,7 @@ FailureOr<LoweredProgram> mlir::moe::lowerMoeToSched(ModuleOp module, const Sche
   SmallVector<std::unique_ptr<cpu::KernelLibrary>> libraries;
   for (const cpu::CpuTarget *target : options.targets) {
     libraries.push_back(std::make_unique<cpu::KernelLibrary>(context, *target));
-    if (failed(lowerVariant(module, step, program, weights, *libraries.back(), options, vocab))) {
+    if (failed(lowerVariant(module, functions, program, weights, *libraries.back(), options, vocab))) {
       return failure();
     }
   }

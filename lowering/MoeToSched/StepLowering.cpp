@@ -1,4 +1,4 @@
-//===- StepLowering.cpp - One @step as a list of commands -------------------===//
+//===- StepLowering.cpp - One entry as a list of commands -------------------===//
 //
 // Buffers, fusion decisions, launches and the plan; the ops are in LowerOps.cpp.
 //
@@ -7,12 +7,13 @@
 #include "lowering/MoeToSched/StepLowering.h"
 #include "mlir/IR/BuiltinAttributes.h"
 #include "llvm/ADT/TypeSwitch.h"
+#include "llvm/Support/FormatVariadic.h"
 
 using namespace mlir;
 using namespace mlir::moe;
 
-StepLowering::StepLowering(func::FuncOp step, VariantContext &context, bool many, int64_t maxTokens)
-    : step(step), context(context), mlir(step.getContext()), many(many), maxTokens(maxTokens),
+StepLowering::StepLowering(func::FuncOp step, VariantContext &context, Type logitsType, bool many, int64_t maxTokens)
+    : step(step), context(context), mlir(step.getContext()), logitsType(logitsType), many(many), maxTokens(maxTokens),
       matmulTile(cpu::MatmulKernel::tile(context.kernels.getTarget(), many)) {}
 
 //===----------------------------------------------------------------------===//
@@ -32,14 +33,19 @@ sched::GridAttr StepLowering::gridPerRow(Rows rows, int64_t divisor, int64_t fac
   return sched::GridAttr::get(perRow(rows, 1), divisor, /*cap=*/0, factor);
 }
 
-/// A new buffer for the tensor `value`: the output for the step's result, else a place in the arena.
-int StepLowering::tensorBuffer(Value value) {
+sched::ExtentAttr StepLowering::bytesOf(Value value) {
   auto type = cast<RankedTensorType>(value.getType());
   int64_t rowBytes = byteWidth(type.getElementType());
   for (int64_t size : type.getShape().drop_front()) {
     rowBytes *= size;
   }
-  int buffer = newBuffer(perRow(rowsOf(value), rowBytes), value == logits ? "logits" : "");
+  return perRow(rowsOf(value), rowBytes);
+}
+
+/// A new buffer for the tensor `value`: an output for a result of the entry, else a place in the arena.
+int StepLowering::tensorBuffer(Value value) {
+  auto result = results.find(value);
+  int buffer = newBuffer(bytesOf(value), result == results.end() ? "" : result->second);
   values[value] = buffer;
   return buffer;
 }
@@ -132,15 +138,15 @@ LogicalResult StepLowering::lower(Operation &op) {
       .Case([&](RouteOp o) { return lowerRoute(o); })
       .Case([&](ExpertsOp o) { return lowerExperts(o); })
       .Case([&](CombineOp o) { return lowerCombine(o); })
-      .Case([&](func::ReturnOp o) { return lowerReturn(o); })
+      .Case([&](func::ReturnOp o) { return checkReturn(o); })
       .Default([](Operation *o) {
         return o->emitOpError("has no CPU kernel; lower it to moe ops first, or use the linalg path (--emit linalg)");
       });
 }
 
-LogicalResult StepLowering::run() {
-  auto result = cast<func::ReturnOp>(step.getBody().front().getTerminator());
-  logits = result.getOperand(0);
+/// Gives the arguments and results of the entry their buffers.
+LogicalResult StepLowering::bindInterface() {
+  const bool isStep = step.getSymName() == "step";
   // Inputs in the order of the signature (docs/spec.md).
   sched::ExtentAttr perToken = sched::ExtentAttr::perTokens(mlir, 4);
   const std::pair<StringRef, sched::ExtentAttr> inputs[] = {{"tokens", perToken},
@@ -148,8 +154,12 @@ LogicalResult StepLowering::run() {
                                                             {"pos", perToken},
                                                             {"runs", sched::ExtentAttr::get(mlir, 4, 0, 0, 4)},
                                                             {"rows", sched::ExtentAttr::perRows(mlir, 4)}};
-  for (auto [argument, input] : llvm::zip_equal(step.getArguments(), inputs)) {
+  for (auto [argument, input] : llvm::zip(step.getArguments(), inputs)) {
     values[argument] = newBuffer(input.second, input.first);
+  }
+  for (auto [i, argument] : llvm::enumerate(step.getArguments().drop_front(std::size(inputs)))) {
+    arguments.push_back({llvm::formatv("{0}.in{1}", step.getSymName(), i).str(), bytesOf(argument), true});
+    values[argument] = newBuffer(arguments.back().size, arguments.back().buffer);
   }
   logitRows.insert(step.getArgument(4));
   for (Operation &op : step.getBody().front()) {
@@ -158,6 +168,34 @@ LogicalResult StepLowering::run() {
     if (perLogit) {
       logitRows.insert(op.result_begin(), op.result_end());
     }
+  }
+  auto terminator = cast<func::ReturnOp>(step.getBody().front().getTerminator());
+  for (auto [i, value] : llvm::enumerate(terminator.getOperands())) {
+    const bool isLogits = isStep || (rowsOf(value) == Rows::Logits && value.getType() == logitsType);
+    std::string name = isLogits ? "logits" : llvm::formatv("{0}.out{1}", step.getSymName(), i).str();
+    if (!value.getDefiningOp() || !results.try_emplace(value, name).second) {
+      return terminator.emitOpError("returns ") << value.getType() << " that is an argument or returned twice; @"
+                                                << step.getSymName() << " must compute every result";
+    }
+    arguments.push_back({name, bytesOf(value), false});
+  }
+  return success();
+}
+
+/// The step's result must be what the C ABI calls logits.
+LogicalResult StepLowering::checkReturn(func::ReturnOp op) {
+  Value logits = op.getOperand(0);
+  if (step.getSymName() == "step" &&
+      (rowsOf(logits) != Rows::Logits || !getElementTypeOrSelf(logits.getType()).isF32())) {
+    return op.emitOpError("returns ") << logits.getType()
+                                      << "; the runtime needs f32 logits with one row per element of rows";
+  }
+  return success();
+}
+
+LogicalResult StepLowering::run() {
+  if (failed(bindInterface())) {
+    return failure();
   }
   for (Operation &op : step.getBody().front()) {
     if (failed(lower(op))) {

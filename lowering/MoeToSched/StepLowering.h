@@ -1,6 +1,6 @@
-//===- StepLowering.h - One @step as a list of commands ---------------------===//
+//===- StepLowering.h - One entry as a list of commands ---------------------===//
 //
-// Walks the ops of the step in order and turns each into launches. Values get
+// Walks the ops of an entry (@step, or another public function) in order and turns each into launches. Values get
 // numbers first and arena offsets once all commands are known. What an op's
 // kernel can absorb is decided here by looking at uses, never by rewriting IR:
 //
@@ -39,10 +39,18 @@ struct VariantContext {
 class StepLowering {
 public:
   /// `many`: for T above `fewTokens`.
-  StepLowering(func::FuncOp step, VariantContext &context, bool many, int64_t maxTokens);
+  StepLowering(func::FuncOp step, VariantContext &context, Type logitsType, bool many, int64_t maxTokens);
+
+  /// An argument or result of an entry other than @step: the caller's memory.
+  struct Argument {
+    std::string buffer;
+    sched::ExtentAttr size;
+    bool isInput;
+  };
 
   /// Fills the command list; errors are at the op.
   LogicalResult run();
+  ArrayRef<Argument> getArguments() const { return arguments; }
   /// Bytes of arena that the commands need.
   int64_t getArenaBytes() const { return plan.arenaBytes; }
   /// Writes the commands at `builder`.
@@ -70,6 +78,10 @@ private:
   // Values and buffers.
   int newBuffer(sched::ExtentAttr extent, StringRef symbol = "");
   int tensorBuffer(Value value);
+  /// Bytes of `value`, which has a row per token or per wanted logit.
+  sched::ExtentAttr bytesOf(Value value);
+  LogicalResult bindInterface();
+  LogicalResult checkReturn(func::ReturnOp op);
   /// The number of the buffer that holds `value`, which was lowered before.
   int bufferOf(Value value) { return values.lookup(value); }
   Operand read(Value value) { return {{}, bufferOf(value), sched::Access::Read}; }
@@ -106,7 +118,6 @@ private:
   LogicalResult lowerRoute(RouteOp op);
   LogicalResult lowerExperts(ExpertsOp op);
   LogicalResult lowerCombine(CombineOp op);
-  LogicalResult lowerReturn(func::ReturnOp op);
 
   struct Sorted {
     int active, offsets, slots;
@@ -122,6 +133,7 @@ private:
   func::FuncOp step;
   VariantContext &context;
   MLIRContext *mlir;
+  const Type logitsType; ///< of @step's result
   const bool many;
   const int64_t maxTokens, matmulTile;
   SmallVector<Buffer> buffers;
@@ -132,7 +144,9 @@ private:
   llvm::DenseSet<Operation *> done; ///< ops that an earlier launch took along
   llvm::MapVector<std::pair<Attribute, Value>, int> angles;
   llvm::DenseMap<Value, Sorted> sorted;
-  Value logits;
+  /// Results of the entry and the buffers that they go to.
+  llvm::DenseMap<Value, std::string> results;
+  SmallVector<Argument> arguments;
   int expertLayers = 0;
 };
 

@@ -33,6 +33,9 @@ private:
   LogicalResult readDeclarations();
   LogicalResult readVariant(const format::Variant &variant);
   LogicalResult readBuffer(const format::Buffer &buffer, Names &names);
+  LogicalResult readSteps(const format::Variant &variant, const flatbuffers::Vector<const format::StepVariant *> *steps,
+                          const Names &buffers);
+  LogicalResult readEntry(const format::Variant &variant, const format::Entry &entry, const Names &buffers);
   LogicalResult readInitializer(const format::Variant &variant, const format::Initializer &initializer);
   LogicalResult readCommands(const format::Variant &variant, uint32_t first, uint32_t count, const Names &buffers);
   LogicalResult readCommand(const format::Variant &variant, const format::Command &command, const Names &buffers);
@@ -373,16 +376,49 @@ LogicalResult ProgramReader::readVariant(const format::Variant &variant) {
       return failure();
     }
   }
-  for (uint32_t i = 0; i < sizeOf(variant.steps()); ++i) {
-    const format::StepVariant &step = *variant.steps()->Get(i);
-    auto stepOp = StepOp::create(builder, location, step.min_tokens(), step.max_tokens());
-    OpBuilder::InsertionGuard inner(builder);
-    builder.setInsertionPointToStart(&stepOp.getBody().front());
+  if (failed(readSteps(variant, variant.steps(), buffers))) {
+    return failure();
+  }
+  for (uint32_t i = 0; i < sizeOf(variant.entries()); ++i) {
+    if (failed(readEntry(variant, *variant.entries()->Get(i), buffers))) {
+      return failure();
+    }
+  }
+  return success();
+}
+
+LogicalResult ProgramReader::readSteps(const format::Variant &variant,
+                                       const flatbuffers::Vector<const format::StepVariant *> *steps,
+                                       const Names &buffers) {
+  for (uint32_t i = 0; i < sizeOf(steps); ++i) {
+    const format::StepVariant &step = *steps->Get(i);
+    auto op = StepOp::create(builder, location, step.min_tokens(), step.max_tokens());
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPointToStart(&op.getBody().front());
     if (failed(readCommands(variant, step.first_command(), step.command_count(), buffers))) {
       return failure();
     }
   }
   return success();
+}
+
+LogicalResult ProgramReader::readEntry(const format::Variant &variant, const format::Entry &entry,
+                                       const Names &buffers) {
+  SmallVector<StringRef> arguments[2];
+  for (auto [indices, names] : {std::pair(entry.inputs(), &arguments[0]), {entry.outputs(), &arguments[1]}}) {
+    for (uint32_t i = 0; i < sizeOf(indices); ++i) {
+      FlatSymbolRefAttr buffer = symbol(buffers, indices->Get(i), "buffer");
+      if (!buffer) {
+        return failure();
+      }
+      names->push_back(buffer.getValue());
+    }
+  }
+  const std::string name = entry.name()->str();
+  auto op = EntryOp::create(builder, location, name, arguments[0], arguments[1]);
+  OpBuilder::InsertionGuard guard(builder);
+  builder.setInsertionPointToStart(&op.getBody().front());
+  return readSteps(variant, entry.steps(), buffers);
 }
 
 OwningOpRef<ModuleOp> ProgramReader::read() {

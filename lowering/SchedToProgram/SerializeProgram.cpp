@@ -231,7 +231,6 @@ FailureOr<flatbuffers::Offset<format::Variant>> ProgramWriter::writeVariant(Vari
   Offsets<format::Kernel> kernels;
   Offsets<format::Initializer> initializers;
   std::vector<format::Buffer> buffers;
-  std::vector<format::StepVariant> steps;
   // Declarations first: commands refer to them wherever they stand.
   for (Operation &op : variant.getBody().front()) {
     if (auto kernel = dyn_cast<KernelOp>(op)) {
@@ -254,9 +253,28 @@ FailureOr<flatbuffers::Offset<format::Variant>> ProgramWriter::writeVariant(Vari
     }
     initializers.push_back(*offset);
   }
-  for (auto step : variant.getBody().getOps<StepOp>()) {
-    auto [first, count] = writeCommands(step.getBody().front(), bufferPositions);
-    steps.emplace_back(step.getMinTokens(), step.getMaxTokens(), first, count);
+  auto writeSteps = [&](Block &block) {
+    std::vector<format::StepVariant> steps;
+    for (auto step : block.getOps<StepOp>()) {
+      auto [first, count] = writeCommands(step.getBody().front(), bufferPositions);
+      steps.emplace_back(step.getMinTokens(), step.getMaxTokens(), first, count);
+    }
+    return steps;
+  };
+  std::vector<format::StepVariant> steps = writeSteps(variant.getBody().front());
+  Offsets<format::Entry> entries;
+  for (auto entry : variant.getBody().getOps<EntryOp>()) {
+    auto indices = [&](ArrayAttr buffers) {
+      std::vector<uint32_t> positions;
+      for (auto buffer : buffers.getAsRange<FlatSymbolRefAttr>()) {
+        positions.push_back(bufferPositions.lookup(buffer.getAttr()));
+      }
+      return builder.CreateVector(positions);
+    };
+    auto name = text(entry.getSymName());
+    auto inputs = indices(entry.getInputs()), outputs = indices(entry.getOutputs());
+    auto entrySteps = builder.CreateVectorOfStructs(writeSteps(entry.getBody().front()));
+    entries.push_back(format::CreateEntry(builder, name, inputs, outputs, entrySteps));
   }
   std::string printed;
   llvm::raw_string_ostream stream(printed);
@@ -276,10 +294,11 @@ FailureOr<flatbuffers::Offset<format::Variant>> ProgramWriter::writeVariant(Vari
   auto commandVector = builder.CreateVectorOfStructs(commands);
   auto stepVector = builder.CreateVectorOfStructs(steps);
   auto initializerVector = builder.CreateVector(initializers);
+  auto entryVector = builder.CreateVector(entries);
   auto schedMlir = text(printed);
   return format::CreateVariant(builder, target, features, blob, sha256, kernelVector, bufferVector, operandVector,
                                commandVector, stepVector, initializerVector, variant.getEvents(), variant.getStreams(),
-                               schedMlir, variant.getRanks());
+                               schedMlir, variant.getRanks(), entryVector);
 }
 
 FailureOr<std::string> ProgramWriter::write() {

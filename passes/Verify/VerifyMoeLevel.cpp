@@ -173,6 +173,34 @@ static LogicalResult checkStateWriters(func::FuncOp func) {
   return failure(result.wasInterrupted());
 }
 
+/// moe_level_c7: a public function beside the step is an entry on the same tokens.
+static LogicalResult checkEntry(func::FuncOp func) {
+  auto input = RankedTensorType::get({ShapedType::kDynamic}, IntegerType::get(func.getContext(), 32));
+  const size_t count = std::size(kStepInputs);
+  if (!func.isPublic() || func.getSymName() == "step") {
+    return success();
+  }
+  if (func.isExternal() || func.getNumArguments() < count ||
+      !llvm::all_of(func.getArgumentTypes().take_front(count), [&](Type type) { return type == input; })) {
+    return func.emitError() << "@" << func.getSymName() << " is public and has the arguments "
+                            << func.getArgumentTypes() << ", but an entry has a body and begins with the " << count
+                            << " of @step: tokens, seq, pos, runs, rows; else make it private";
+  }
+  auto isRows = [](Type type) {
+    auto tensor = dyn_cast<RankedTensorType>(type);
+    return tensor && tensor.getRank() >= 1 && tensor.isDynamicDim(0);
+  };
+  for (TypeRange types : {TypeRange(func.getArgumentTypes().drop_front(count)), TypeRange(func.getResultTypes())}) {
+    for (Type type : types) {
+      if (!isRows(type)) {
+        return func.emitError() << "@" << func.getSymName() << " has an argument or result of type " << type
+                                << ", but those of an entry are tensors with a row per token or per logit row";
+      }
+    }
+  }
+  return success();
+}
+
 void VerifyMoeLevelPass::runOnOperation() {
   WalkResult result = getOperation()->walk([](Operation *op) {
     bool bad =
@@ -184,6 +212,11 @@ void VerifyMoeLevelPass::runOnOperation() {
   });
   if (result.wasInterrupted() || failed(checkStep(getOperation()))) {
     return signalPassFailure();
+  }
+  for (auto func : getOperation().getOps<func::FuncOp>()) {
+    if (failed(checkEntry(func))) {
+      return signalPassFailure();
+    }
   }
   markAllAnalysesPreserved();
 }

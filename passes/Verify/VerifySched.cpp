@@ -219,12 +219,12 @@ void VerifySchedPass::runOnOperation() {
         arenas.insert(buffer.getSymNameAttr());
       }
     }
-    for (auto step : variant.getBody().getOps<StepOp>()) {
-      if (failed(checkStep(step, variant, arenas))) {
-        signalPassFailure();
-        return WalkResult::interrupt();
-      }
+    WalkResult result = variant.walk([&](StepOp step) {
+      return failed(checkStep(step, variant, arenas)) ? WalkResult::interrupt() : WalkResult::advance();
+    });
+    if (result.wasInterrupted()) {
+      signalPassFailure();
     }
-    return WalkResult::advance();
+    return result;
   });
 }

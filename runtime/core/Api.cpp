@@ -130,6 +130,28 @@ moert_status *moert_session_step(moert_session *session, const moert_step_input 
   return give(session->session->step(*input, logits));
 }
 
+size_t moert_session_entry_count(const moert_session *session) { return session ? session->session->entryCount() : 0; }
+
+moert_status *moert_session_get_entry(const moert_session *session, size_t entry, moert_entry_info *out) {
+  if (!session || !out) {
+    return nullArgument("moert_session_get_entry", session ? "out" : "session");
+  }
+  if (entry >= session->session->entryCount()) {
+    return give(moert::error(moert::Code::InvalidArgument, "there is no entry ", entry, ", the program has ",
+                             session->session->entryCount()));
+  }
+  *out = session->session->entryInfo(entry);
+  return nullptr;
+}
+
+moert_status *moert_session_run(moert_session *session, size_t entry, const moert_step_input *input,
+                                const void *const *inputs, void *const *outputs) {
+  if (!session || !input) {
+    return nullArgument("moert_session_run", session ? "input" : "session");
+  }
+  return give(session->session->run(entry, *input, inputs, outputs));
+}
+
 moert_status *moert_session_read(moert_session *session, const char *buffer, void *out, size_t capacity, size_t *size) {
   if (!session || !buffer) {
     return nullArgument("moert_session_read", session ? "buffer" : "session");

@@ -2,7 +2,9 @@
 #include "runtime/core/Checks.h"
 
 #include "runtime/core/Extent.h"
+#include "runtime/core/Program.h"
 
+#include <cstring>
 #include <set>
 
 namespace moert {
@@ -68,9 +70,10 @@ public:
 private:
   static constexpr uint32_t kNotWritten = ~0u;
 
-  Status checkBuffer(const format::Buffer &buffer, const std::string &where, bool inInitializer);
+  Status checkBuffer(const format::Buffer &buffer, const std::string &where, bool inInitializer, bool isArgument);
   Status checkInitializers();
-  Status checkSteps();
+  Status checkEntry(uint32_t index);
+  Status checkSteps(uint32_t entry);
   Status checkCommand(uint32_t index, TokenRange range, const format::Initializer *initializer, uint32_t position);
   Status checkOperand(const format::Operand &operand, const Place &where, TokenRange range,
                       const format::Initializer *initializer, uint32_t position);
@@ -87,10 +90,16 @@ private:
   std::vector<uint32_t> writers;
   /// Tables whose tensors are known to be readable; once they are, they stay so.
   std::vector<bool> readableTables;
+  /// Per buffer the entry whose argument it is; 0: of none.
+  std::vector<uint32_t> owners;
+  /// The entry whose steps are looked at, and whether it may write the logits.
+  uint32_t currentEntry = 0;
+  bool writesLogits = true;
   uint64_t checks = 0;
 };
 
-Status VariantChecker::checkBuffer(const format::Buffer &buffer, const std::string &where, bool inInitializer) {
+Status VariantChecker::checkBuffer(const format::Buffer &buffer, const std::string &where, bool inInitializer,
+                                   bool isArgument) {
   const format::Extent &size = buffer.size();
   if (uint8_t(buffer.kind()) > uint8_t(BufferKind::MAX)) {
     return corrupt(where, " has kind ", int(buffer.kind()), ", known are 0 to ", int(BufferKind::MAX));
@@ -130,8 +139,11 @@ Status VariantChecker::checkBuffer(const format::Buffer &buffer, const std::stri
     }
     return {};
   case BufferKind::Output:
+    if (isArgument) {
+      return {};
+    }
     if (name != "logits") {
-      return corrupt(where, ": output '", name, "' is unknown, only 'logits' is written");
+      return corrupt(where, ": output '", name, "' is neither 'logits' nor a result of an entry");
     }
     if (size.fixed() || size.per_token() || dependsOnSession(size) || size.per_row() != 4 * program.vocab()) {
       return corrupt(where, ": output 'logits' has size ", describeExtent(size), ", must be ", 4 * program.vocab(),
@@ -139,6 +151,9 @@ Status VariantChecker::checkBuffer(const format::Buffer &buffer, const std::stri
     }
     return {};
   case BufferKind::Input:
+    if (isArgument) {
+      return {};
+    }
     if (name == "tokens" || name == "seq" || name == "pos") {
       return atLeast(0, 4, 0, 0);
     }
@@ -148,7 +163,7 @@ Status VariantChecker::checkBuffer(const format::Buffer &buffer, const std::stri
     if (name == "rows") {
       return atLeast(0, 0, 4, 0);
     }
-    return corrupt(where, ": input '", name, "' is unknown, known are tokens, seq, pos, runs and rows");
+    return corrupt(where, ": input '", name, "' is neither tokens, seq, pos, runs or rows nor an argument of an entry");
   case BufferKind::Arena:
   case BufferKind::State:
     return {};
@@ -184,6 +199,11 @@ Status VariantChecker::checkOperand(const format::Operand &operand, const Place 
       return corrupt(where, " is a slice with access none: it must say read, write or both");
     }
     const format::Buffer &buffer = *buffers->Get(operand.index());
+    const bool owned = !initializer && owners[operand.index()];
+    if (owned ? owners[operand.index()] != currentEntry : buffer.kind() == BufferKind::Output && !writesLogits) {
+      return corrupt(where, " is a slice of '", nameOrDash(program, buffer.name()),
+                     "', which is no argument of entry '", entryOf(variant, currentEntry).name, "'");
+    }
     if (writes && (buffer.kind() == BufferKind::Constant || buffer.kind() == BufferKind::Input)) {
       return corrupt(where, " writes buffer '", nameOrDash(program, buffer.name()), "', which is read-only");
     }
@@ -191,8 +211,8 @@ Status VariantChecker::checkOperand(const format::Operand &operand, const Place 
       return corrupt(where, " has extent ", describeExtent(extent), initializer ? ", must be fixed and" : ", must be",
                      " not negative");
     }
-    // The caller's logits hold M rows; all other buffers are allocated for Tmax.
-    int64_t sizedAt = buffer.kind() == BufferKind::Output ? -1 : program.max_tokens();
+    // The caller's memory holds T tokens or M rows; all other buffers are allocated for Tmax.
+    int64_t sizedAt = buffer.kind() == BufferKind::Output || owned ? -1 : program.max_tokens();
     if (!fits(extent, operand.offset(), buffer.size(), range, sizedAt)) {
       return corrupt(where, " is bytes ", operand.offset(), " .. + ", describeExtent(extent), " of buffer '",
                      nameOrDash(program, buffer.name()), "', which has ", describeExtent(buffer.size()),
@@ -379,7 +399,7 @@ Status VariantChecker::checkInitializers() {
       return corrupt(where, " has a key of ", key.size(), " characters, must be 64 lower-case hexadecimal digits");
     }
     for (uint32_t b = 0; b < sizeOf(initializer.scratch()); ++b) {
-      MOERT_TRY(checkBuffer(*initializer.scratch()->Get(b), concat(where, ": scratch ", b), true));
+      MOERT_TRY(checkBuffer(*initializer.scratch()->Get(b), concat(where, ": scratch ", b), true, false));
     }
     uint64_t commands = sizeOf(variant.commands());
     if (initializer.first_command() > commands ||
@@ -395,11 +415,51 @@ Status VariantChecker::checkInitializers() {
   return {};
 }
 
-Status VariantChecker::checkSteps() {
+/// Arguments and name of entry `index`; its steps are checked with those of the others.
+Status VariantChecker::checkEntry(uint32_t index) {
+  const EntryView entry = entryOf(variant, index);
+  const std::string where = concat("entry ", index, " '", entry.name, "'");
+  for (uint32_t other = 0; other < index; ++other) {
+    if (strcmp(entry.name, entryOf(variant, other).name) == 0) {
+      return corrupt(where, " has the name of entry ", other);
+    }
+  }
+  for (auto [arguments, kind] : {std::pair(entry.inputs, BufferKind::Input), {entry.outputs, BufferKind::Output}}) {
+    for (uint32_t i = 0; i < sizeOf(arguments); ++i) {
+      const uint32_t index32 = arguments->Get(i);
+      if (index32 >= sizeOf(variant.buffers()) || variant.buffers()->Get(index32)->kind() != kind) {
+        return corrupt(where, ": argument ", i, " is buffer ", index32, " of ", sizeOf(variant.buffers()),
+                       ", which must be an ", format::EnumNameBufferKind(kind));
+      }
+      const format::Buffer &buffer = *variant.buffers()->Get(index32);
+      if (kind == BufferKind::Output && strcmp(nameOrDash(program, buffer.name()), "logits") == 0) {
+        continue;
+      }
+      const format::Extent &size = buffer.size();
+      if (size.fixed() || dependsOnSession(size) || !size.per_token() == !size.per_row()) {
+        return corrupt(where, ": argument ", i, " has size ", describeExtent(size),
+                       ", must be a number of bytes per token or per row");
+      }
+      if (owners[index32]) {
+        return corrupt(where, ": argument ", i, " is one of entry ", owners[index32], " already");
+      }
+      owners[index32] = index;
+    }
+  }
+  return {};
+}
+
+Status VariantChecker::checkSteps(uint32_t entry) {
   const uint32_t afterInitializers = kNotWritten;
+  const EntryView view = entryOf(variant, entry);
+  currentEntry = entry;
+  writesLogits = entry == 0;
+  for (uint32_t i = 0; i < sizeOf(view.outputs); ++i) {
+    writesLogits |= !owners[view.outputs->Get(i)];
+  }
   int64_t next = 1;
-  for (uint32_t s = 0; s < sizeOf(variant.steps()); ++s) {
-    const format::StepVariant &step = *variant.steps()->Get(s);
+  for (uint32_t s = 0; s < sizeOf(view.steps); ++s) {
+    const format::StepVariant &step = *view.steps->Get(s);
     if (step.min_tokens() != next || step.max_tokens() < step.min_tokens() ||
         step.max_tokens() > program.max_tokens()) {
       return corrupt("step ", s, " is for T in [", step.min_tokens(), ", ", step.max_tokens(), "], must start at ",
@@ -418,7 +478,8 @@ Status VariantChecker::checkSteps() {
     MOERT_TRY(checkHazards(program, variant, step));
   }
   if (next != program.max_tokens() + 1) {
-    return corrupt("steps cover T up to ", next - 1, ", must cover 1 to ", program.max_tokens());
+    return corrupt(entry ? concat("entry '", view.name, "': ") : "", "steps cover T up to ", next - 1,
+                   ", must cover 1 to ", program.max_tokens());
   }
   return {};
 }
@@ -434,10 +495,14 @@ Status VariantChecker::run() {
     return corrupt(int(variant.streams()), " streams, ", variant.events(), " events and ", variant.ranks(),
                    " ranks: must be at least 1, at most 1048576 and at least 1");
   }
+  owners.assign(sizeOf(variant.buffers()), 0);
+  for (uint32_t e = 1; e < entryCount(variant); ++e) {
+    MOERT_TRY(checkEntry(e));
+  }
   std::set<std::string> names;
   for (uint32_t b = 0; b < sizeOf(variant.buffers()); ++b) {
     const format::Buffer &buffer = *variant.buffers()->Get(b);
-    MOERT_TRY(checkBuffer(buffer, concat("buffer ", b), false));
+    MOERT_TRY(checkBuffer(buffer, concat("buffer ", b), false, owners[b] != 0));
     bool isNamed = buffer.kind() != BufferKind::Arena && buffer.kind() != BufferKind::Constant;
     if (isNamed && !names.insert(nameOrDash(program, buffer.name())).second) {
       return corrupt("buffer ", b, " has the name '", nameOrDash(program, buffer.name()),
@@ -445,7 +510,10 @@ Status VariantChecker::run() {
     }
   }
   MOERT_TRY(checkInitializers());
-  return checkSteps();
+  for (uint32_t e = 0; e < entryCount(variant); ++e) {
+    MOERT_TRY(checkSteps(e));
+  }
+  return {};
 }
 
 } // namespace

@@ -63,8 +63,10 @@ Status checkAlignment(const format::Program &program) {
     const format::Variant &variant = *program.variants()->Get(v);
     aligned = aligned && isAligned(variant.buffers(), alignof(format::Buffer)) &&
               isAligned(variant.operands(), alignof(format::Operand)) &&
-              isAligned(variant.commands(), alignof(format::Command)) &&
-              isAligned(variant.steps(), alignof(format::StepVariant));
+              isAligned(variant.commands(), alignof(format::Command));
+    for (uint32_t e = 0; e < entryCount(variant); ++e) {
+      aligned = aligned && isAligned(entryOf(variant, e).steps, alignof(format::StepVariant));
+    }
     for (uint32_t i = 0; variant.initializers() && i < variant.initializers()->size(); ++i) {
       aligned = aligned && isAligned(variant.initializers()->Get(i)->scratch(), alignof(format::Buffer));
     }
@@ -73,6 +75,16 @@ Status checkAlignment(const format::Program &program) {
 }
 
 } // namespace
+
+uint32_t entryCount(const format::Variant &variant) { return 1 + (variant.entries() ? variant.entries()->size() : 0); }
+
+EntryView entryOf(const format::Variant &variant, uint32_t index) {
+  if (index == 0) {
+    return {"step", variant.steps(), nullptr, nullptr};
+  }
+  const format::Entry &entry = *variant.entries()->Get(index - 1);
+  return {entry.name()->c_str(), entry.steps(), entry.inputs(), entry.outputs()};
+}
 
 bool isForCpu(const format::Variant &variant) { return strncmp(variant.target()->c_str(), "cuda", 4) != 0; }
 

@@ -26,6 +26,15 @@ constexpr uint64_t kMaxProgramBytes = uint64_t(1) << 30;
 /// `bytes` must be aligned to 64 and stay while `program` is used.
 Status checkProgramBytes(const uint8_t *bytes, size_t size, const format::Program *&program);
 
+/// An entry of a variant. Entry 0 is "step": the variant's own steps, which write the logits.
+struct EntryView {
+  const char *name;
+  const flatbuffers::Vector<const format::StepVariant *> *steps;
+  const flatbuffers::Vector<uint32_t> *inputs, *outputs; ///< buffers; null: none, or the step's
+};
+uint32_t entryCount(const format::Variant &variant);
+EntryView entryOf(const format::Variant &variant, uint32_t index);
+
 /// Whether a variant is for CPUs; those for other backends are not looked at beyond their tables.
 bool isForCpu(const format::Variant &variant);
 

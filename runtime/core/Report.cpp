@@ -79,11 +79,15 @@ const char *Session::report() {
   json.member("cache", cacheFolder).endObject();
 
   json.key("steps").beginArray();
-  for (size_t i = 0; i < plans.size(); ++i) {
-    const format::StepVariant &step = *variant->steps()->Get(uint32_t(i));
-    json.beginObject().member("min_tokens", step.min_tokens()).member("max_tokens", step.max_tokens());
-    json.member("commands", step.command_count()).member("launches", plans[i].launchCount());
-    json.member("waves", plans[i].waveCount()).endObject();
+  for (size_t e = 0; e < entries.size(); ++e) {
+    for (size_t i = 0; i < entries[e].plans.size(); ++i) {
+      const StepPlan &plan = entries[e].plans[i];
+      const format::StepVariant &step = *entryOf(*variant, uint32_t(e)).steps->Get(uint32_t(i));
+      json.beginObject().member("entry", entries[e].name);
+      json.member("min_tokens", step.min_tokens()).member("max_tokens", step.max_tokens());
+      json.member("commands", step.command_count()).member("launches", plan.launchCount());
+      json.member("waves", plan.waveCount()).endObject();
+    }
   }
   json.endArray().member("steps_run", steps).member("tokens_run", stepTokens).member("step_ns", stepNs);
 

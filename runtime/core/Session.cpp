@@ -76,9 +76,19 @@ Status Session::allocateBuffers() {
   const Sizes sizes{root.max_tokens(), root.max_tokens(), sequences, context};
   buffers.assign(count, nullptr);
   bufferBytes.assign(count, 0);
+  std::vector<bool> isArgument(count);
+  for (uint32_t e = 1; e < moert::entryCount(*variant); ++e) {
+    const auto *inputs = entryOf(*variant, e).inputs;
+    for (uint32_t i = 0; inputs && i < inputs->size(); ++i) {
+      isArgument[inputs->Get(i)] = true;
+    }
+  }
   uint64_t total = 0;
   for (uint32_t b = 0; b < count; ++b) {
     const format::Buffer &buffer = *variant->buffers()->Get(b);
+    if (buffer.kind() == format::BufferKind::Output || isArgument[b]) {
+      continue; // the caller's memory
+    }
     int64_t bytes;
     if (!evaluate(buffer.size(), sizes, bytes) || __builtin_add_overflow(total, uint64_t(bytes), &total)) {
       return error(Code::OutOfMemory, "buffer '", program->string(buffer.name()),
@@ -95,7 +105,7 @@ Status Session::allocateBuffers() {
   for (uint32_t b = 0; b < count; ++b) {
     const format::Buffer &buffer = *variant->buffers()->Get(b);
     const std::string name = program->string(buffer.name());
-    if (buffer.kind() == format::BufferKind::Output) {
+    if (buffer.kind() == format::BufferKind::Output || isArgument[b]) {
       continue;
     }
     if (buffer.kind() == format::BufferKind::Constant) {
@@ -117,6 +127,40 @@ Status Session::allocateBuffers() {
        : name == "runs" ? runsInput
                         : rowsInput) = words;
     }
+  }
+  return {};
+}
+
+/// Makes the plans of every entry and finds its arguments.
+Status Session::openEntries() {
+  const uint32_t bufferCount = variant->buffers() ? variant->buffers()->size() : 0;
+  for (uint32_t e = 0; e < moert::entryCount(*variant); ++e) {
+    const EntryView view = entryOf(*variant, e);
+    Entry entry;
+    entry.name = view.name;
+    for (const auto *arguments : {view.inputs, view.outputs}) {
+      for (uint32_t i = 0; arguments && i < arguments->size(); ++i) {
+        entry.buffers.push_back(arguments->Get(i));
+      }
+      entry.inputCount = arguments == view.inputs ? entry.buffers.size() : entry.inputCount;
+    }
+    for (uint32_t b = 0; e == 0 && b < bufferCount; ++b) {
+      if (strcmp(program->string(variant->buffers()->Get(b)->name()), "logits") == 0) {
+        entry.buffers.push_back(b);
+      }
+    }
+    for (uint32_t b : entry.buffers) {
+      const format::Buffer &buffer = *variant->buffers()->Get(b);
+      entry.arguments.push_back({program->string(buffer.name()), buffer.size().per_token(), buffer.size().per_row()});
+    }
+    entry.pointers.resize(entry.buffers.size());
+    for (const format::StepVariant *step : *view.steps) {
+      MOERT_ASSIGN(
+          plan,
+          StepPlan::create({*program, *variant, kernels, buffers, entry.buffers, weights, sequences, context}, *step));
+      entry.plans.push_back(std::move(plan));
+    }
+    entries.push_back(std::move(entry));
   }
   return {};
 }
@@ -172,12 +216,7 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<Program> progra
     }
     return status;
   }
-  for (uint32_t i = 0; i < s.variant->steps()->size(); ++i) {
-    MOERT_ASSIGN(plan,
-                 StepPlan::create({*s.program, *s.variant, s.kernels, s.buffers, s.weights, s.sequences, s.context},
-                                  *s.variant->steps()->Get(i)));
-    s.plans.push_back(std::move(plan));
-  }
+  MOERT_TRY(s.openEntries());
   s.createNs = monotonicNs() - begin;
   return session;
 }
@@ -214,7 +253,7 @@ std::string Session::checkTokens(const moert_step_input &input) const {
   return {};
 }
 
-Status Session::checkInput(const moert_step_input &input, const float *logits) const {
+Status Session::checkInput(const moert_step_input &input) const {
   if (isStuck) {
     return error(Code::Deadline, "an earlier step was not done by its deadline, the session cannot run another: make a "
                                  "new one");
@@ -231,10 +270,9 @@ Status Session::checkInput(const moert_step_input &input, const float *logits) c
     return error(Code::InvalidArgument, input.row_count, " rows of logits for ", input.token_count,
                  " tokens: at most one per token");
   }
-  if ((input.token_count && (!input.tokens || !input.seq || !input.pos)) ||
-      (input.row_count && (!input.rows || !logits))) {
+  if ((input.token_count && (!input.tokens || !input.seq || !input.pos)) || (input.row_count && !input.rows)) {
     return error(Code::InvalidArgument, "a step of ", input.token_count, " tokens and ", input.row_count,
-                 " rows: tokens, seq, pos, rows or logits is NULL");
+                 " rows: tokens, seq, pos or rows is NULL");
   }
   std::string wrong = checkTokens(input);
   return wrong.empty() ? Status() : error(Code::InvalidArgument, wrong);
@@ -262,33 +300,66 @@ void Session::fillInputs(const moert_step_input &input) {
   }
 }
 
-Status Session::runStep(StepPlan &plan) {
-  uint32_t failed = 0;
-  if (plan.execute(*backend, trace, failed)) {
-    return {};
-  }
-  isStuck = true;
-  return error(Code::Deadline, describeCommand(program->root(), *variant, failed), " was not done within ",
-               deadlineSeconds, " seconds: is the machine overloaded? The session cannot run another step");
-}
-
-Status Session::step(const moert_step_input &input, float *logits) {
-  MOERT_TRY(checkInput(input, logits));
+/// Runs an entry whose input is checked and whose pointers are set.
+Status Session::runStep(Entry &entry, const moert_step_input &input) {
   if (input.token_count == 0) {
     return {};
   }
   const int64_t begin = monotonicNs();
   fillInputs(input);
-  StepPlan *plan = plans.data();
+  StepPlan *plan = entry.plans.data();
   while (!plan->covers(input.token_count)) {
     ++plan; // the checks have found that the plans cover every T
   }
-  plan->bind(input.token_count, input.row_count, logits);
-  MOERT_TRY(runStep(*plan));
+  plan->bind(input.token_count, input.row_count, entry.pointers);
+  uint32_t failed = 0;
+  if (!plan->execute(*backend, trace, failed)) {
+    isStuck = true;
+    return error(Code::Deadline, describeCommand(program->root(), *variant, failed), " was not done within ",
+                 deadlineSeconds, " seconds: is the machine overloaded? The session cannot run another step");
+  }
   ++steps;
   stepTokens += uint64_t(input.token_count);
   stepNs += monotonicNs() - begin;
   return {};
+}
+
+Status Session::step(const moert_step_input &input, float *logits) {
+  MOERT_TRY(checkInput(input));
+  if (input.row_count && !logits) {
+    return error(Code::InvalidArgument, "a step of ", input.row_count, " rows: logits is NULL");
+  }
+  std::fill(entries[0].pointers.begin(), entries[0].pointers.end(), logits);
+  return runStep(entries[0], input);
+}
+
+size_t Session::entryCount() const { return entries.size(); }
+
+moert_entry_info Session::entryInfo(size_t index) const {
+  const Entry &entry = entries[index];
+  return {entry.name.c_str(), entry.inputCount, entry.arguments.size() - entry.inputCount, entry.arguments.data(),
+          entry.arguments.data() + entry.inputCount};
+}
+
+Status Session::run(size_t index, const moert_step_input &input, const void *const *inputs, void *const *outputs) {
+  if (index >= entries.size()) {
+    return error(Code::InvalidArgument, "there is no entry ", index, ", the program has ", entries.size());
+  }
+  MOERT_TRY(checkInput(input));
+  Entry &entry = entries[index];
+  for (size_t a = 0; a < entry.arguments.size(); ++a) {
+    const bool isInput = a < entry.inputCount;
+    const void *pointer =
+        isInput ? (inputs ? inputs[a] : nullptr) : (outputs ? outputs[a - entry.inputCount] : nullptr);
+    const moert_argument &argument = entry.arguments[a];
+    const int64_t rows = argument.per_token ? input.token_count : input.row_count;
+    if (rows && (!pointer || reinterpret_cast<uintptr_t>(pointer) % sizeof(float))) {
+      return error(Code::InvalidArgument, "entry '", entry.name, "': argument '", argument.name, "' is ",
+                   pointer ? "not aligned to 4 bytes" : "NULL");
+    }
+    entry.pointers[a] = const_cast<void *>(pointer);
+  }
+  return runStep(entry, input);
 }
 
 Status Session::read(const std::string &name, void *out, size_t capacity, size_t *size) {

@@ -18,6 +18,12 @@ public:
                                                  const moert_session_options &options);
 
   Status step(const moert_step_input &input, float *logits);
+
+  size_t entryCount() const;
+  moert_entry_info entryInfo(size_t entry) const;
+  /// One step of an entry on the caller's arguments.
+  Status run(size_t entry, const moert_step_input &input, const void *const *inputs, void *const *outputs);
+
   Status read(const std::string &buffer, void *out, size_t capacity, size_t *size);
   Status reset();
   void enableTrace(bool on);
@@ -35,13 +41,26 @@ private:
     bool chosen;
   };
 
+  /// An entry with its plans, one per range of T.
+  struct Entry {
+    std::string name;
+    /// Buffers that are the caller's memory, inputs first, and what the caller is told of them.
+    std::vector<uint32_t> buffers;
+    std::vector<moert_argument> arguments;
+    size_t inputCount = 0;
+    /// The pointers of the step at hand.
+    std::vector<void *> pointers;
+    std::vector<StepPlan> plans;
+  };
+
   Session() = default;
+  Status openEntries();
   Status chooseVariant(const char *forced);
   Status allocateBuffers();
-  Status checkInput(const moert_step_input &input, const float *logits) const;
+  Status checkInput(const moert_step_input &input) const;
   void fillInputs(const moert_step_input &input);
   std::string checkTokens(const moert_step_input &input) const;
-  Status runStep(StepPlan &plan);
+  Status runStep(Entry &entry, const moert_step_input &input);
 
   std::shared_ptr<Program> program;
   const format::Variant *variant = nullptr;
@@ -57,7 +76,8 @@ private:
   std::vector<uint64_t> bufferBytes;
   uint64_t arenaBytes = 0, stateBytes = 0;
   int32_t *tokensInput = nullptr, *seqInput = nullptr, *posInput = nullptr, *runsInput = nullptr, *rowsInput = nullptr;
-  std::vector<StepPlan> plans;
+  /// The first is "step".
+  std::vector<Entry> entries;
   Trace trace;
   std::vector<std::string> notes;
   std::string cacheFolder, reportText;

@@ -29,9 +29,11 @@ uint64_t StepPlan::resolve(const Context &context, const format::Operand &operan
   const uint32_t word = uint32_t(words.size());
   switch (operand.kind()) {
   case format::OperandKind::Slice:
-    if (context.variant.buffers()->Get(operand.index())->kind() == format::BufferKind::Output) {
-      outputs.push_back({word, operand.offset()});
-      return 0;
+    for (size_t a = 0; a < context.arguments.size(); ++a) {
+      if (context.arguments[a] == operand.index()) {
+        argumentPatches.push_back({word, uint32_t(a), operand.offset()});
+        return 0;
+      }
     }
     return reinterpret_cast<uintptr_t>(context.buffers[operand.index()]) + operand.offset();
   case format::OperandKind::WeightSpan:
@@ -151,6 +153,7 @@ Result<StepPlan> StepPlan::create(const Context &context, const format::StepVari
   StepPlan plan;
   plan.minTokens = step.min_tokens();
   plan.maxTokens = step.max_tokens();
+  plan.boundArguments.resize(context.arguments.size());
   std::vector<uint32_t> firstWords;
   for (uint32_t c = 0; c < step.command_count(); ++c) {
     MOERT_TRY(plan.addCommand(context, step.first_command() + c, firstWords));
@@ -161,12 +164,12 @@ Result<StepPlan> StepPlan::create(const Context &context, const format::StepVari
   return plan;
 }
 
-void StepPlan::bind(int64_t tokens, int64_t rows, float *logits) {
-  if (logits != boundLogits) {
-    for (const OutputPatch &output : outputs) {
-      words[output.word] = reinterpret_cast<uintptr_t>(logits) + output.offset;
+void StepPlan::bind(int64_t tokens, int64_t rows, const std::vector<void *> &arguments) {
+  if (arguments != boundArguments) {
+    for (const ArgumentPatch &patch : argumentPatches) {
+      words[patch.word] = reinterpret_cast<uintptr_t>(arguments[patch.argument]) + patch.offset;
     }
-    boundLogits = logits;
+    std::copy(arguments.begin(), arguments.end(), boundArguments.begin());
   }
   if (tokens == boundTokens && rows == boundRows) {
     return;

@@ -26,8 +26,10 @@ public:
     const Program &program;
     const format::Variant &variant;
     const std::vector<void *> &kernels;
-    /// Per buffer its memory; null for the output, which is the caller's.
+    /// Per buffer its memory; null for the caller's.
     const std::vector<uint8_t *> &buffers;
+    /// The entry's arguments that are the caller's memory, as buffers: inputs, then outputs.
+    const std::vector<uint32_t> &arguments;
     Weights &weights;
     int64_t sequences, context;
   };
@@ -36,8 +38,8 @@ public:
 
   bool covers(int64_t tokens) const { return tokens >= minTokens && tokens <= maxTokens; }
 
-  /// Sets everything that depends on the step's sizes.
-  void bind(int64_t tokens, int64_t rows, float *logits);
+  /// Sets everything that depends on the step's sizes and arguments (as many as the entry has).
+  void bind(int64_t tokens, int64_t rows, const std::vector<void *> &arguments);
   /// Runs all commands. False if the deadline passed; `failed` is then the index of the command.
   bool execute(Backend &backend, Trace &trace, uint32_t &failed);
 
@@ -72,8 +74,8 @@ private:
     uint32_t word;
     format::Dim dim;
   };
-  struct OutputPatch {
-    uint32_t word;
+  struct ArgumentPatch {
+    uint32_t word, argument;
     uint64_t offset;
   };
 
@@ -87,7 +89,7 @@ private:
   int64_t minTokens = 0, maxTokens = 0;
   std::vector<uint64_t> words;
   std::vector<Patch> patches;
-  std::vector<OutputPatch> outputs;
+  std::vector<ArgumentPatch> argumentPatches;
   std::vector<Launch> launches;
   std::vector<GridRule> grids;
   /// Per launch the index of its command.
@@ -98,7 +100,7 @@ private:
   std::vector<Action> actions;
   uint32_t waves = 0;
   int64_t boundTokens = -1, boundRows = -1;
-  float *boundLogits = nullptr;
+  std::vector<void *> boundArguments;
 };
 
 } // namespace moert

@@ -59,8 +59,10 @@ std::vector<bool> tensorsUsed(const format::Program &program, const format::Vari
       markOperands(*variant.commands()->Get(first + c));
     }
   };
-  for (uint32_t s = 0; variant.steps() && s < variant.steps()->size(); ++s) {
-    markCommands(variant.steps()->Get(s)->first_command(), variant.steps()->Get(s)->command_count());
+  for (uint32_t e = 0; e < entryCount(variant); ++e) {
+    for (const format::StepVariant *step : *entryOf(variant, e).steps) {
+      markCommands(step->first_command(), step->command_count());
+    }
   }
   for (uint32_t i = 0; variant.initializers() && i < variant.initializers()->size(); ++i) {
     markCommands(variant.initializers()->Get(i)->first_command(), variant.initializers()->Get(i)->command_count());

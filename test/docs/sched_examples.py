@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 PROGRAM_LEVEL = ("file", "package_file", "tensor", "table", "variant")
-VARIANT_LEVEL = ("kernel", "buffer", "constant", "initializer", "step")
+VARIANT_LEVEL = ("kernel", "buffer", "constant", "initializer", "step", "entry")
 HASH = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 # In order of declaration: name, level, declaration.
 DECLARATIONS = [
@@ -26,6 +26,8 @@ DECLARATIONS = [
     ("gemv_bf16_f32", "variant", "sched.kernel @gemv_bf16_f32"),
     ("arena", "variant", "sched.buffer @arena arena size 1048576"),
     ("tokens", "variant", "sched.buffer @tokens input size 4*T"),
+    ("ffn.0.in0", "variant", "sched.buffer @ffn.0.in0 input size 512*T"),
+    ("ffn.0.out0", "variant", "sched.buffer @ffn.0.out0 output size 512*T"),
 ]
 
 

@@ -28,11 +28,37 @@ void require(bool holds) {
   }
 }
 
+/// Whether buffer `index` is the caller's memory: an output, or an input of an entry.
+bool isCallers(const format::Variant &variant, uint32_t index) {
+  for (uint32_t e = 1; e < entryCount(variant); ++e) {
+    const auto *inputs = entryOf(variant, e).inputs;
+    for (uint32_t i = 0; inputs && i < inputs->size(); ++i) {
+      if (inputs->Get(i) == index) {
+        return true;
+      }
+    }
+  }
+  return variant.buffers()->Get(index)->kind() == format::BufferKind::Output;
+}
+
+/// Whether a step of entry `e` may touch the caller's memory `index`: its own arguments, and the logits of the step.
+bool mayTouch(const format::Variant &variant, uint32_t e, uint32_t index) {
+  const EntryView entry = entryOf(variant, e);
+  for (const auto *arguments : {entry.inputs, entry.outputs}) {
+    for (uint32_t i = 0; arguments && i < arguments->size(); ++i) {
+      if (arguments->Get(i) == index) {
+        return true;
+      }
+    }
+  }
+  return e == 0 && variant.buffers()->Get(index)->kind() == format::BufferKind::Output;
+}
+
 void judgeOperand(const format::Program &program, const format::Variant &variant, const format::Operand &operand,
                   Wide t, Wide m, Wide b, Wide c) {
   if (operand.kind() == format::OperandKind::Slice) {
     const format::Buffer &buffer = *variant.buffers()->Get(operand.index());
-    bool isOutput = buffer.kind() == format::BufferKind::Output;
+    const bool isOutput = isCallers(variant, operand.index());
     Wide most = program.max_tokens();
     Wide size = evaluateWide(buffer.size(), isOutput ? t : most, isOutput ? m : most, b, c);
     Wide bytes = evaluateWide(operand.extent(), t, m, b, c);
@@ -48,6 +74,32 @@ void judgeOperand(const format::Program &program, const format::Variant &variant
     for (uint32_t i = 0; i < table.count() && i < 64; ++i) {
       const format::TableEntry &entry = *program.table_entries()->Get(table.first() + i);
       require(entry.offset() <= program.tensors()->Get(entry.tensor())->bytes());
+    }
+  }
+}
+
+void judgeStep(const format::Program &program, const format::Variant &variant, uint32_t entry,
+               const format::StepVariant &step, uint64_t &budget) {
+  for (uint32_t i = 0; i < step.command_count(); ++i) {
+    const format::Command &command = *variant.commands()->Get(step.first_command() + i);
+    if (command.kind() == format::CommandKind::Launch) {
+      require(variant.kernels()->Get(command.target()) && command.grid().divisor() > 0);
+    }
+    for (uint32_t o = 0; o < command.operand_count() && budget; ++o, --budget) {
+      const format::Operand &operand = *variant.operands()->Get(command.first_operand() + o);
+      if (operand.kind() == format::OperandKind::Slice && isCallers(variant, operand.index())) {
+        require(mayTouch(variant, entry, operand.index()));
+      }
+      const int64_t tokens[] = {step.min_tokens(), step.max_tokens(),
+                                step.min_tokens() + (step.max_tokens() - step.min_tokens()) / 2};
+      for (int64_t t : tokens) {
+        for (int64_t m : {int64_t(0), t / 2, t}) {
+          judgeOperand(program, variant, operand, t, m, 1, 1);
+          judgeOperand(program, variant, operand, t, m, 3, 7);
+          judgeOperand(program, variant, operand, t, m, 1, 1 << 20);
+          judgeOperand(program, variant, operand, t, m, 1 << 20, 1 << 20);
+        }
+      }
     }
   }
 }
@@ -72,26 +124,9 @@ void judge(const format::Program &program, const format::Variant &variant) {
       }
     }
   }
-  for (uint32_t s = 0; s < variant.steps()->size(); ++s) {
-    const format::StepVariant &step = *variant.steps()->Get(s);
-    for (uint32_t i = 0; i < step.command_count(); ++i) {
-      const format::Command &command = *variant.commands()->Get(step.first_command() + i);
-      if (command.kind() == format::CommandKind::Launch) {
-        require(variant.kernels()->Get(command.target()) && command.grid().divisor() > 0);
-      }
-      for (uint32_t o = 0; o < command.operand_count() && budget; ++o, --budget) {
-        const format::Operand &operand = *variant.operands()->Get(command.first_operand() + o);
-        const int64_t tokens[] = {step.min_tokens(), step.max_tokens(),
-                                  step.min_tokens() + (step.max_tokens() - step.min_tokens()) / 2};
-        for (int64_t t : tokens) {
-          for (int64_t m : {int64_t(0), t / 2, t}) {
-            judgeOperand(program, variant, operand, t, m, 1, 1);
-            judgeOperand(program, variant, operand, t, m, 3, 7);
-            judgeOperand(program, variant, operand, t, m, 1, 1 << 20);
-            judgeOperand(program, variant, operand, t, m, 1 << 20, 1 << 20);
-          }
-        }
-      }
+  for (uint32_t e = 0; e < entryCount(variant); ++e) {
+    for (const format::StepVariant *step : *entryOf(variant, e).steps) {
+      judgeStep(program, variant, e, *step, budget);
     }
   }
 }

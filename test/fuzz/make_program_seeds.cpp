@@ -43,4 +43,15 @@ int main(int argc, char **argv) {
   toy.program.constants.assign(64, 'c');
   v.buffers.push_back(format::Buffer(format::BufferKind::Constant, 0, 4, 0, extent(64)));
   write("all-kinds");
+
+  const auto arguments = uint32_t(v.buffers.size());
+  v.buffers.push_back(format::Buffer(format::BufferKind::Input, toy.program.string("x"), 64, 0, extent(0, 4)));
+  v.buffers.push_back(format::Buffer(format::BufferKind::Output, toy.program.string("y"), 64, 0, extent(0, 4)));
+  v.entries = {{"entry",
+                {arguments},
+                {arguments + 1, kLogits},
+                {format::StepVariant(1, kMaxTokens, uint32_t(v.commands.size()), 1)}}};
+  addCommand(toy.program, v, CommandKind::Copy, "copy", 0,
+             {slice(arguments + 1, Access::Write, extent(0, 4)), slice(arguments, Access::Read, extent(0, 4))});
+  write("entries");
 }

@@ -134,6 +134,19 @@ void VariantOp::build(OpBuilder &builder, OperationState &state, StringRef targe
   addBody(state);
 }
 
+void EntryOp::build(OpBuilder &builder, OperationState &state, StringRef name, ArrayRef<StringRef> inputs,
+                    ArrayRef<StringRef> outputs) {
+  auto references = [&](ArrayRef<StringRef> names) {
+    return builder.getArrayAttr(llvm::map_to_vector(
+        names, [&](StringRef n) -> Attribute { return FlatSymbolRefAttr::get(builder.getContext(), n); }));
+  };
+  Properties &properties = state.getOrAddProperties<Properties>();
+  properties.sym_name = builder.getStringAttr(name);
+  properties.inputs = references(inputs);
+  properties.outputs = references(outputs);
+  addBody(state);
+}
+
 LogicalResult VariantOp::verify() {
   if (getBlob().has_value() != getSha256().has_value()) { // variant_c1
     return emitOpError("blob and sha256 must be given together: ") << (getBlob() ? "sha256" : "blob") << " is missing";

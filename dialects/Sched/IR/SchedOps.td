@@ -133,8 +133,8 @@ def Sched_VariantOp : Sched_Scope<"variant", [SymbolTable, HasParent<"ProgramOp"
   let summary = "all that is specific to one machine kind";
   let description = [{
     Runs where the CPU has all `features`. `blob` names the shared object with the kernels, `sha256` its hash (the
-    writer of the package fills both in). Steps cover every T from 1 to the program's `max_tokens` once. A table is
-    made for a number of `ranks`. Best variant first: a loader takes the first that runs.
+    writer of the package fills both in). Steps cover every T from 1 to the program's `max_tokens` once. Entries
+    are further tables on the same weights and states. A table is made for a number of `ranks`. Best variant first: a loader takes the first that runs.
 
     Example:
     ```mlir
@@ -182,8 +182,9 @@ def Sched_BufferOp : Sched_Op<"buffer", [Symbol, ParentOneOf<["VariantOp", "Init
   let summary = "memory of a session";
   let description = [{
     `arena`: scratch of one step, whose slices were planned at Tmax. `state`: outlives the step, zero at the start.
-    `input`: what the caller asks, @tokens, @seq and @pos (i32 [T]), @runs (i32 [B+1]), @rows (i32 [M]). `output`:
-    @logits, f32 [M, V], the caller's memory. `size` is in bytes and taken at Tmax, that of an output at the step's M.
+    `input`: what the caller asks, @tokens, @seq and @pos (i32 [T]), @runs (i32 [B+1]), @rows (i32 [M]), or an argument
+    of an entry. `output`: @logits, f32 [M, V], or a result of an entry. Arguments and results of entries are the
+    caller's memory. `size` is in bytes and taken at Tmax, that of the caller's memory at the step's T and M.
 
     Example:
     ```mlir
@@ -238,7 +239,31 @@ def Sched_InitializerOp : Sched_Scope<"initializer", [SymbolTable, HasParent<"Va
   let hasVerifier = 1;
 }
 
-def Sched_StepOp : Sched_Scope<"step", [HasParent<"VariantOp">]> {
+def Sched_EntryOp : Sched_Scope<"entry", [Symbol, HasParent<"VariantOp">]> {
+  let summary = "a named piece of the model, with tensors of its own as arguments";
+  let description = [{
+    Steps that stand in the variant itself are those of the entry `step`, from tokens to logits. Every further entry
+    names the input buffers that it reads beside tokens, seq, pos, runs and rows, and the output buffers that it writes:
+    the caller's memory, given in this order. Entries of one variant share weights, states and kernels; the steps of
+    each cover every T.
+
+    Example:
+    ```mlir
+    sched.entry @ffn.0 inputs [@ffn.0.in0] outputs [@ffn.0.out0] {
+      sched.step tokens 1 to 512 {
+      }
+    }
+    ```
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name, FlatSymbolRefArrayAttr:$inputs, FlatSymbolRefArrayAttr:$outputs);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = "$sym_name `inputs` $inputs `outputs` $outputs $body attr-dict";
+  let builders = [OpBuilder<(ins "::llvm::StringRef":$name, "::llvm::ArrayRef<::llvm::StringRef>":$inputs,
+                                 "::llvm::ArrayRef<::llvm::StringRef>":$outputs)>];
+  let skipDefaultBuilders = 1;
+}
+
+def Sched_StepOp : Sched_Scope<"step", [ParentOneOf<["VariantOp", "EntryOp"]>]> {
   let summary = "the command table for a range of T";
   let description = [{
     Example:

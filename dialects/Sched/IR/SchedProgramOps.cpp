@@ -10,8 +10,9 @@
 // T and M <= T are those of the step, the buffer is measured at Tmax, and a
 // session may bind any B, C >= 1. The slack (size - end) is linear in each, so
 // it is smallest at a corner: T and M as large as the step allows, and B = C = 1
-// once the coefficients of B and B*C do not shrink it. An output is the caller's
-// memory, measured at the step's own T and M: there the smallest T is a corner too.
+// once the coefficients of B and B*C do not shrink it. Outputs and arguments of entries
+// are the caller's memory, measured at the step's own T and M: there the smallest T is
+// a corner too, and M = 0.
 //
 //===----------------------------------------------------------------------===//
 
@@ -28,6 +29,7 @@ struct Scope {
   SymbolTable &buffers;
   VariantOp variant;
   InitializerOp initializer; // null in a step
+  EntryOp entry;             // null in an initializer and in the steps of the variant itself
   int64_t minTokens, maxTokens;
 };
 
@@ -41,19 +43,22 @@ private:
   LogicalResult verifyTable(TableOp table);
   LogicalResult verifyVariant(VariantOp variant);
   LogicalResult verifyInterface(BufferOp buffer);
-  LogicalResult verifySteps(VariantOp variant, SymbolTable &names);
+  LogicalResult verifyEntry(EntryOp entry, SymbolTable &names);
+  LogicalResult verifySteps(Operation *parent, VariantOp variant, EntryOp entry, SymbolTable &names);
   LogicalResult verifyInitializers(VariantOp variant, SymbolTable &names);
   LogicalResult verifyCommands(Block &block, SymbolTable &names, Scope &scope);
   LogicalResult verifySlice(Operation *op, SliceAttr slice, Scope &scope);
   LogicalResult verifyWeight(Operation *op, WeightAttr weight, Scope &scope);
   LogicalResult verifyInside(Operation *op, Attribute operand, int64_t offset, ExtentAttr extent, ExtentAttr size,
-                             Scope &scope, bool isOutput = false);
+                             Scope &scope, bool isCallers = false);
   LogicalResult verifyInitialized(Operation *op, FlatSymbolRefAttr tensor, Scope &scope);
 
   ProgramOp program;
   SymbolTable symbols;
   /// Results of the initializers seen so far in the variant at hand.
   llvm::SmallDenseSet<StringAttr> computed;
+  /// Arguments and results of entries of the variant at hand: buffer to entry.
+  llvm::SmallDenseMap<StringAttr, EntryOp> arguments;
 };
 
 } // namespace
@@ -134,19 +139,65 @@ LogicalResult ProgramVerifier::verifyTable(TableOp table) {
 
 LogicalResult ProgramVerifier::verifyVariant(VariantOp variant) {
   SymbolTable names(variant);
+  arguments.clear();
   for (Operation &op : variant.getBody().front()) {
-    if (!isa<KernelOp, BufferOp, ConstantOp, InitializerOp, StepOp>(op)) { // variant_c4
-      return variant.emitOpError("must hold only kernels, buffers, constants, initializers and steps, got '")
+    if (!isa<KernelOp, BufferOp, ConstantOp, InitializerOp, StepOp, EntryOp>(op)) { // variant_c4
+      return variant.emitOpError("must hold only kernels, buffers, constants, initializers, steps and entries, got '")
              << op.getName() << "'";
     }
-    if (auto buffer = dyn_cast<BufferOp>(op); buffer && failed(verifyInterface(buffer))) {
+    if (auto entry = dyn_cast<EntryOp>(op); entry && failed(verifyEntry(entry, names))) {
       return failure();
     }
   }
-  return success(succeeded(verifyInitializers(variant, names)) && succeeded(verifySteps(variant, names)));
+  for (auto buffer : variant.getBody().getOps<BufferOp>()) {
+    if (!arguments.contains(buffer.getSymNameAttr()) && failed(verifyInterface(buffer))) {
+      return failure();
+    }
+  }
+  if (failed(verifyInitializers(variant, names)) || failed(verifySteps(variant, variant, nullptr, names))) {
+    return failure();
+  }
+  for (auto entry : variant.getBody().getOps<EntryOp>()) {
+    if (failed(verifySteps(entry, variant, entry, names))) {
+      return failure();
+    }
+  }
+  return success();
 }
 
-/// Inputs and outputs are what a step of the C ABI takes and gives.
+/// Arguments are the caller's memory: a fixed number of bytes per token, or per row of logits.
+LogicalResult ProgramVerifier::verifyEntry(EntryOp entry, SymbolTable &names) {
+  if (entry.getSymName() == "step") { // entry_c1
+    return entry.emitOpError("must not be named step: those steps stand in the variant itself");
+  }
+  for (bool isInput : {true, false}) {
+    const BufferKind kind = isInput ? BufferKind::Input : BufferKind::Output;
+    for (auto argument : (isInput ? entry.getInputs() : entry.getOutputs()).getAsRange<FlatSymbolRefAttr>()) {
+      if (!isInput && argument.getValue() == "logits") {
+        continue; // whichever entry runs writes them
+      }
+      auto buffer = names.lookup<BufferOp>(argument.getAttr());
+      if (!buffer || buffer.getKind() != kind) { // entry_c2
+        return entry.emitOpError("argument ")
+               << argument << " must be an " << stringifyBufferKind(kind) << " buffer of the variant";
+      }
+      ExtentAttr size = buffer.getSize();
+      if (!size.getPerToken() == !size.getPerRow() || size.getFixed() || size.getPerSequence() ||
+          size.getPerCacheRow()) { // entry_c3
+        return buffer.emitOpError("size of an entry's argument must be a number of bytes per token or per row, got ")
+               << size;
+      }
+      auto [other, isNew] = arguments.try_emplace(argument.getAttr(), entry);
+      if (!isNew) { // entry_c4
+        return entry.emitOpError("argument ")
+               << argument << " must belong to one entry once, but is one of @" << other->second.getSymName();
+      }
+    }
+  }
+  return success();
+}
+
+/// Inputs and outputs of the step are what a step of the C ABI takes and gives.
 LogicalResult ProgramVerifier::verifyInterface(BufferOp buffer) {
   MLIRContext *context = buffer.getContext();
   StringRef name = buffer.getSymName();
@@ -157,7 +208,9 @@ LogicalResult ProgramVerifier::verifyInterface(BufferOp buffer) {
                               .Case("rows", ExtentAttr::perRows(context, 4))
                               .Default(nullptr);
     if (!expected) { // buffer_c3
-      return buffer.emitOpError("input must be named tokens, seq, pos, runs or rows, got ") << buffer.getSymNameAttr();
+      return buffer.emitOpError(
+                 "input must be named tokens, seq, pos, runs or rows, or be an argument of an entry, got ")
+             << buffer.getSymNameAttr();
     }
     ExtentAttr size = buffer.getSize();
     if (size.getFixed() < expected.getFixed() || size.getPerToken() < expected.getPerToken() ||
@@ -169,7 +222,8 @@ LogicalResult ProgramVerifier::verifyInterface(BufferOp buffer) {
     auto expected = ExtentAttr::perRows(context, 4 * program.getVocab());
     if (name != "logits" || buffer.getSize() != expected) { // buffer_c5
       return buffer.emitOpError("output must be logits of size ")
-             << expected << " (f32 per row and id), got " << name << " of size " << buffer.getSize();
+             << expected << " (f32 per row and id), or be a result of an entry, got " << name << " of size "
+             << buffer.getSize();
     }
   }
   return success();
@@ -188,7 +242,7 @@ LogicalResult ProgramVerifier::verifyInitializers(VariantOp variant, SymbolTable
              << initializer.getResultAttr() << " must have one initializer, got a second";
     }
     SymbolTable scratch(initializer);
-    Scope scope{scratch, variant, initializer, /*minTokens=*/1, /*maxTokens=*/1};
+    Scope scope{scratch, variant, initializer, /*entry=*/nullptr, /*minTokens=*/1, /*maxTokens=*/1};
     if (failed(verifyCommands(initializer.getBody().front(), names, scope))) {
       return failure();
     }
@@ -197,9 +251,17 @@ LogicalResult ProgramVerifier::verifyInitializers(VariantOp variant, SymbolTable
   return success();
 }
 
-LogicalResult ProgramVerifier::verifySteps(VariantOp variant, SymbolTable &names) {
+/// The steps of `entry`, or of the variant itself.
+LogicalResult ProgramVerifier::verifySteps(Operation *parent, VariantOp variant, EntryOp entry, SymbolTable &names) {
   int64_t next = 1, limit = program.getMaxTokens();
-  for (auto step : variant.getBody().getOps<StepOp>()) {
+  if (entry) {
+    for (Operation &op : entry.getBody().front()) {
+      if (!isa<StepOp>(op)) { // entry_c5
+        return entry.emitOpError("must hold only steps, got '") << op.getName() << "'";
+      }
+    }
+  }
+  for (auto step : parent->getRegion(0).getOps<StepOp>()) {
     if (static_cast<int64_t>(step.getMinTokens()) != next) { // step_c1
       return step.emitOpError("must start at ")
              << next << " tokens, where the steps before end, got " << step.getMinTokens();
@@ -208,15 +270,19 @@ LogicalResult ProgramVerifier::verifySteps(VariantOp variant, SymbolTable &names
       return step.emitOpError("must end at or after its first token count ")
              << step.getMinTokens() << ", got " << step.getMaxTokens();
     }
-    Scope scope{names, variant, nullptr, static_cast<int64_t>(step.getMinTokens()),
+    Scope scope{names,
+                variant,
+                /*initializer=*/nullptr,
+                entry,
+                static_cast<int64_t>(step.getMinTokens()),
                 static_cast<int64_t>(step.getMaxTokens())};
     if (scope.maxTokens <= limit && failed(verifyCommands(step.getBody().front(), names, scope))) {
       return failure();
     }
     next = scope.maxTokens + 1;
   }
-  if (next - 1 != limit) { // variant_c5
-    return variant.emitOpError("steps must cover 1 to ")
+  if (next - 1 != limit) { // variant_c5, entry_c6
+    return parent->emitOpError("steps must cover 1 to ")
            << limit << " tokens (max_tokens), but cover 1 to " << next - 1;
   }
   return success();
@@ -328,11 +394,20 @@ LogicalResult ProgramVerifier::verifyInitialized(Operation *op, FlatSymbolRefAtt
 LogicalResult ProgramVerifier::verifySlice(Operation *op, SliceAttr slice, Scope &scope) {
   Operation *target = scope.buffers.lookup(slice.getBuffer().getAttr());
   if (auto buffer = dyn_cast_or_null<BufferOp>(target)) {
+    EntryOp owner = arguments.lookup(buffer.getSymNameAttr());
+    bool isLogits = !owner && buffer.getKind() == BufferKind::Output;
+    if (isLogits && scope.entry && !llvm::is_contained(scope.entry.getOutputs(), slice.getBuffer())) {
+      return op->emitOpError() << slice << " must be an output of entry @" << scope.entry.getSymName(); // entry_c7
+    }
+    if (owner && owner != scope.entry) { // entry_c7
+      return op->emitOpError() << slice << " is an argument of entry @" << owner.getSymName()
+                               << ", which only its own steps may touch";
+    }
     if (writes(slice.getAccess()) && buffer.getKind() == BufferKind::Input) { // slice_c4
       return op->emitOpError() << slice << " must not write an input";
     }
     return verifyInside(op, slice, slice.getOffset(), slice.getExtent(), buffer.getSize(), scope,
-                        buffer.getKind() == BufferKind::Output);
+                        buffer.getKind() == BufferKind::Output || owner);
   }
   if (auto constant = dyn_cast_or_null<ConstantOp>(target)) {
     if (writes(slice.getAccess())) { // slice_c4
@@ -367,7 +442,7 @@ LogicalResult ProgramVerifier::verifyWeight(Operation *op, WeightAttr weight, Sc
 }
 
 LogicalResult ProgramVerifier::verifyInside(Operation *op, Attribute operand, int64_t offset, ExtentAttr extent,
-                                            ExtentAttr size, Scope &scope, bool isOutput) {
+                                            ExtentAttr size, Scope &scope, bool isCallers) {
   if (scope.initializer && !extent.isConstant()) { // initializer_c6
     return op->emitOpError() << operand << " must not depend on sizes: an initializer runs outside of steps";
   }
@@ -377,12 +452,15 @@ LogicalResult ProgramVerifier::verifyInside(Operation *op, Attribute operand, in
     return op->emitOpError() << operand << " must not grow faster with B and C than its buffer (" << size << ")";
   }
   for (int64_t tokens : {scope.minTokens, scope.maxTokens}) {
-    int64_t bound = isOutput ? tokens : program.getMaxTokens();
-    __int128 end = offset + extent.evaluate(tokens, tokens, 1, 1);
-    __int128 limit = size.evaluate(bound, bound, 1, 1);
-    if (end > limit) { // slice_c3, span_c5
-      return op->emitOpError() << operand << " must end inside its buffer: at T = " << tokens << " it ends at byte "
-                               << toText(end) << " of " << toText(limit);
+    for (int64_t rows : {tokens, isCallers ? int64_t(0) : tokens}) {
+      __int128 end = offset + extent.evaluate(tokens, rows, 1, 1);
+      __int128 limit = isCallers ? size.evaluate(tokens, rows, 1, 1)
+                                 : size.evaluate(program.getMaxTokens(), program.getMaxTokens(), 1, 1);
+      if (end > limit) { // slice_c3, span_c5
+        return op->emitOpError() << operand << " must end inside its buffer: at T = " << tokens
+                                 << (rows == tokens ? "" : " and M = 0") << " it ends at byte " << toText(end) << " of "
+                                 << toText(limit);
+      }
     }
   }
   return success();

@@ -90,6 +90,25 @@ typedef struct {
 } moert_step_input;
 MOERT_API moert_status *moert_session_step(moert_session *session, const moert_step_input *input, float *logits);
 
+/* A program may have entries beside `step`: named pieces of the model (one sub-layer, say) that share its weights and
+ * states. Entry 0 is `step`, whose only result are the logits. */
+typedef struct {
+  const char *name;           /* owned by the session */
+  int64_t per_token, per_row; /* its bytes are per_token * T + per_row * M; one of the two is 0 */
+} moert_argument;
+typedef struct {
+  const char *name;
+  size_t input_count, output_count;
+  const moert_argument *inputs, *outputs;
+} moert_entry_info;
+MOERT_API size_t moert_session_entry_count(const moert_session *session);
+MOERT_API moert_status *moert_session_get_entry(const moert_session *session, size_t entry, moert_entry_info *out);
+
+/* One step of an entry: `inputs` and `outputs` are arrays of its arguments, in the order of moert_entry_info, aligned
+ * to 4 bytes; an output overlaps no other argument. */
+MOERT_API moert_status *moert_session_run(moert_session *session, size_t entry, const moert_step_input *input,
+                                          const void *const *inputs, void *const *outputs);
+
 /* Bytes of a named buffer (an expert-count state, for instance); copies at most `capacity` bytes. */
 MOERT_API moert_status *moert_session_read(moert_session *session, const char *buffer, void *out, size_t capacity,
                                            size_t *size);

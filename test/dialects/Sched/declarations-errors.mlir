@@ -178,7 +178,7 @@ sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
 
 // variant_c4
 sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
-  // expected-error @below {{'sched.variant' op must hold only kernels, buffers, constants, initializers and steps, got 'builtin.module'}}
+  // expected-error @below {{'sched.variant' op must hold only kernels, buffers, constants, initializers, steps and entries, got 'builtin.module'}}
   sched.variant "cpu" {
     builtin.module {
     }
@@ -278,7 +278,7 @@ sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
 // buffer_c3
 sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
   sched.variant "cpu" {
-    // expected-error @below {{'sched.buffer' op input must be named tokens, seq, pos, runs or rows, got "ids"}}
+    // expected-error @below {{'sched.buffer' op input must be named tokens, seq, pos, runs or rows, or be an argument of an entry, got "ids"}}
     sched.buffer @ids input size 4*T
     sched.step tokens 1 to 4 {
     }
@@ -302,7 +302,7 @@ sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
 // buffer_c5
 sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
   sched.variant "cpu" {
-    // expected-error @below {{'sched.buffer' op output must be logits of size #sched.extent<32*M> (f32 per row and id), got logits of size #sched.extent<64*M>}}
+    // expected-error @below {{'sched.buffer' op output must be logits of size #sched.extent<32*M> (f32 per row and id), or be a result of an entry, got logits of size #sched.extent<64*M>}}
     sched.buffer @logits output size 64*M
     sched.step tokens 1 to 4 {
     }

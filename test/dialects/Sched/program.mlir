@@ -51,6 +51,20 @@ sched.program vocab 8192 max_tokens 512 max_context 4096 dtype bf16 compiler "0.
       // CHECK-NEXT: sched.launch @plain grid(8) (write weight @qkv[32768, 32768], weight @w[0])
       sched.launch @plain grid(8) (write weight @qkv[32768, 32768], weight @w[0])
     }
+    // CHECK: sched.buffer @ffn.0.in0 input size 512*T
+    sched.buffer @ffn.0.in0 input size 512*T
+    // CHECK-NEXT: sched.buffer @ffn.0.out0 output size 512*T
+    sched.buffer @ffn.0.out0 output size 512*T
+    // CHECK-NEXT: sched.entry @ffn.0 inputs [@ffn.0.in0] outputs [@ffn.0.out0, @logits] {
+    sched.entry @ffn.0 inputs [@ffn.0.in0] outputs [@ffn.0.out0, @logits] {
+      // CHECK-NEXT: sched.step tokens 1 to 512 {
+      sched.step tokens 1 to 512 {
+        // CHECK-NEXT: sched.copy (write @ffn.0.out0[0, 512*T], read @ffn.0.in0[0, 512*T])
+        sched.copy (write @ffn.0.out0[0, 512*T], read @ffn.0.in0[0, 512*T])
+        // CHECK-NEXT: sched.fill (write @logits[0, 4*M]) value 0
+        sched.fill (write @logits[0, 4*M]) value 0
+      }
+    }
     // CHECK: sched.step tokens 1 to 8 {
     sched.step tokens 1 to 8 {
       // CHECK-NEXT: sched.fill (write @arena[0, 64*T]) value 255 label "zero"

@@ -161,3 +161,37 @@ module @moe_level_c6 {
     return
   }
 }
+
+// -----
+
+// moe_level_c7
+func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x8xf32> {
+  %w = moe.get_weight @w : tensor<8x4xf32>
+  %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<8x4xf32> -> tensor<?x4xf32>
+  %l = moe.linear %h, %w : tensor<?x4xf32>, tensor<8x4xf32> -> tensor<?x8xf32>
+  return %l : tensor<?x8xf32>
+}
+moe.weight @w : tensor<8x4xf32>
+// expected-error @below {{@head is public and has the arguments 'tensor<?x4xf32>', but an entry has a body and begins with the 5 of @step: tokens, seq, pos, runs, rows; else make it private}}
+func.func @head(%x: tensor<?x4xf32>) -> tensor<?x8xf32> {
+  %w = moe.get_weight @w : tensor<8x4xf32>
+  %l = moe.linear %x, %w : tensor<?x4xf32>, tensor<8x4xf32> -> tensor<?x8xf32>
+  return %l : tensor<?x8xf32>
+}
+
+// -----
+
+// moe_level_c7: an argument of a fixed size
+moe.weight @w : tensor<8x4xf32>
+func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x8xf32> {
+  %w = moe.get_weight @w : tensor<8x4xf32>
+  %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<8x4xf32> -> tensor<?x4xf32>
+  %l = moe.linear %h, %w : tensor<?x4xf32>, tensor<8x4xf32> -> tensor<?x8xf32>
+  return %l : tensor<?x8xf32>
+}
+// expected-error @below {{@head has an argument or result of type 'tensor<4x4xf32>', but those of an entry are tensors with a row per token or per logit row}}
+func.func @head(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>, %x: tensor<4x4xf32>) -> tensor<?x4xf32> {
+  %w = moe.get_weight @w : tensor<8x4xf32>
+  %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<8x4xf32> -> tensor<?x4xf32>
+  return %h : tensor<?x4xf32>
+}

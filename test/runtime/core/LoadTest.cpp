@@ -160,12 +160,12 @@ TEST_F(LoadTest, VariantTables) {
           [](auto &, auto &v) { v.buffers[0].mutable_size().mutate_per_token(INT64_MAX); });
   refuses("buffer 6: output 'logits' has size 0 + 28*M, must be 32*M",
           [](auto &, auto &v) { v.buffers[kLogits].mutable_size().mutate_per_row(28); });
-  refuses("buffer 6: output 'tokens' is unknown",
+  refuses("buffer 6: output 'tokens' is neither 'logits' nor a result of an entry",
           [](auto &, auto &v) { v.buffers[kLogits].mutate_name(v.buffers[kTokens].name()); });
   refuses("buffer 1: input 'tokens' has size 0 + 3*T, which does not hold 0 + 4*T",
           [](auto &, auto &v) { v.buffers[kTokens].mutable_size().mutate_per_token(3); });
   refuses("buffer 4: input 'runs'", [](auto &, auto &v) { v.buffers[kRuns].mutable_size().mutate_fixed(0); });
-  refuses("buffer 5: input 'arena' is unknown",
+  refuses("buffer 5: input 'arena' is neither tokens, seq, pos, runs or rows nor an argument of an entry",
           [](auto &, auto &v) { v.buffers[kRows].mutate_name(v.buffers[kArena].name()); });
   refuses("buffer 3 has the name 'seq', which another buffer has",
           [](auto &, auto &v) { v.buffers[kPos].mutate_name(v.buffers[kSeq].name()); });

@@ -67,8 +67,16 @@ std::string ProgramSpec::flatbuffer() const {
     auto commands = builder.CreateVectorOfStructs(v.commands);
     auto steps = builder.CreateVectorOfStructs(v.steps);
     auto initializerVector = builder.CreateVector(initializers);
+    std::vector<flatbuffers::Offset<Entry>> entries;
+    for (const EntrySpec &e : v.entries) {
+      auto name = builder.CreateString(e.name);
+      auto inputs = builder.CreateVector(e.inputs), outputs = builder.CreateVector(e.outputs);
+      entries.push_back(CreateEntry(builder, name, inputs, outputs, builder.CreateVectorOfStructs(e.steps)));
+    }
+    auto entryVector = builder.CreateVector(entries);
     variantOffsets.push_back(CreateVariant(builder, target, features, blob, blobDigest, kernelVector, buffers, operands,
-                                           commands, steps, initializerVector, v.events, v.streams, 0, v.ranks));
+                                           commands, steps, initializerVector, v.events, v.streams, 0, v.ranks,
+                                           entryVector));
   }
   std::vector<flatbuffers::Offset<format::File>> fileOffsets;
   for (const FileSpec &f : files) {

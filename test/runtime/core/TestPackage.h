@@ -33,6 +33,11 @@ struct InitializerSpec {
   uint32_t firstCommand = 0, commandCount = 0;
   std::vector<format::Buffer> scratch;
 };
+struct EntrySpec {
+  std::string name;
+  std::vector<uint32_t> inputs, outputs;
+  std::vector<format::StepVariant> steps;
+};
 struct VariantSpec {
   std::string target = "x86-64";
   std::vector<std::string> features;
@@ -44,6 +49,7 @@ struct VariantSpec {
   std::vector<format::Command> commands;
   std::vector<format::StepVariant> steps;
   std::vector<InitializerSpec> initializers;
+  std::vector<EntrySpec> entries;
   uint32_t events = 0;
   uint8_t streams = 1;
   uint16_t ranks = 1;
@@ -134,8 +140,7 @@ public:
   bool step(const std::vector<int32_t> &tokens, const std::vector<int32_t> &seq, const std::vector<int32_t> &pos,
             const std::vector<int32_t> &rows, std::vector<float> &logits);
   std::string report();
-
-private:
+  /// Keeps the code and message of `status` and frees it; true if it is none.
   bool take(moert_status *status);
 };
 
