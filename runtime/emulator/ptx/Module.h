@@ -148,6 +148,8 @@ struct Instruction {
   uint8_t operandCount = 0;
   uint32_t firstOperand = 0; ///< into Function::operands
   uint32_t block = 0;
+  /// Loads behind `.pragma "used_bytes_mask M"`: bit i = byte i of the access is used. 0 = no such pragma.
+  uint64_t usedBytesMask = 0;
   Location location;
 
   Type type() const { return types[0]; }

@@ -114,23 +114,16 @@ const char *nameOf(Space space);
   X(Stacksave, "stacksave")                                                                                            \
   X(Stackrestore, "stackrestore")                                                                                      \
   /* video */                                                                                                          \
-  X(Vadd, "vadd")                                                                                                      \
-  X(Vsub, "vsub")                                                                                                      \
-  X(Vabsdiff, "vabsdiff")                                                                                              \
-  X(Vmin, "vmin")                                                                                                      \
-  X(Vmax, "vmax")                                                                                                      \
   X(Vabsdiff4, "vabsdiff4")                                                                                            \
   X(Vadd4, "vadd4")                                                                                                    \
   X(Vsub4, "vsub4")                                                                                                    \
   X(Vmin4, "vmin4")                                                                                                    \
   X(Vmax4, "vmax4")                                                                                                    \
-  X(Vset4, "vset4")                                                                                                    \
   /* memory */                                                                                                         \
   X(Ld, "ld")                                                                                                          \
   X(Ldu, "ldu")                                                                                                        \
   X(St, "st")                                                                                                          \
   X(StAsync, "st.async")                                                                                               \
-  X(StBulk, "st.bulk")                                                                                                 \
   X(RedAsync, "red.async")                                                                                             \
   X(Atom, "atom")                                                                                                      \
   X(Red, "red")                                                                                                        \
@@ -196,12 +189,10 @@ const char *nameOf(Space space);
   X(Stmatrix, "stmatrix")                                                                                              \
   X(Movmatrix, "movmatrix")                                                                                            \
   X(Mma, "mma")                                                                                                        \
-  X(MmaSp, "mma.sp")                                                                                                   \
   X(WmmaLoad, "wmma.load")                                                                                             \
   X(WmmaStore, "wmma.store")                                                                                           \
   X(WmmaMma, "wmma.mma")                                                                                               \
   X(WgmmaMmaAsync, "wgmma.mma_async")                                                                                  \
-  X(WgmmaMmaAsyncSp, "wgmma.mma_async.sp")                                                                             \
   X(WgmmaFence, "wgmma.fence")                                                                                         \
   X(WgmmaCommitGroup, "wgmma.commit_group")                                                                            \
   X(WgmmaWaitGroup, "wgmma.wait_group")
@@ -281,8 +272,6 @@ enum class Mode : uint8_t {
   // fence.proxy
   Alias,
   Async,
-  AsyncGlobal,
-  AsyncShared,
   Tensormap,
   // fence.op_restrict
   MbarrierInit,
@@ -301,8 +290,6 @@ enum class Mode : uint8_t {
   // mma: bit operation of .b1
   XorPopc,
   AndPopc,
-  // mma.sp
-  OrderedMetadata,
   // tensormap.replace field
   GlobalAddress,
   Rank,
@@ -372,6 +359,38 @@ enum class Completion : uint8_t { None, Mbarrier, BulkGroup };
   X(ReservedSmemOffsetCap, "%reserved_smem_offset_cap", U32)                                                           \
   X(ReservedSmemOffset0, "%reserved_smem_offset_0", U32)                                                               \
   X(ReservedSmemOffset1, "%reserved_smem_offset_1", U32)                                                               \
+  X(Envreg0, "%envreg0", B32)                                                                                          \
+  X(Envreg1, "%envreg1", B32)                                                                                          \
+  X(Envreg2, "%envreg2", B32)                                                                                          \
+  X(Envreg3, "%envreg3", B32)                                                                                          \
+  X(Envreg4, "%envreg4", B32)                                                                                          \
+  X(Envreg5, "%envreg5", B32)                                                                                          \
+  X(Envreg6, "%envreg6", B32)                                                                                          \
+  X(Envreg7, "%envreg7", B32)                                                                                          \
+  X(Envreg8, "%envreg8", B32)                                                                                          \
+  X(Envreg9, "%envreg9", B32)                                                                                          \
+  X(Envreg10, "%envreg10", B32)                                                                                        \
+  X(Envreg11, "%envreg11", B32)                                                                                        \
+  X(Envreg12, "%envreg12", B32)                                                                                        \
+  X(Envreg13, "%envreg13", B32)                                                                                        \
+  X(Envreg14, "%envreg14", B32)                                                                                        \
+  X(Envreg15, "%envreg15", B32)                                                                                        \
+  X(Envreg16, "%envreg16", B32)                                                                                        \
+  X(Envreg17, "%envreg17", B32)                                                                                        \
+  X(Envreg18, "%envreg18", B32)                                                                                        \
+  X(Envreg19, "%envreg19", B32)                                                                                        \
+  X(Envreg20, "%envreg20", B32)                                                                                        \
+  X(Envreg21, "%envreg21", B32)                                                                                        \
+  X(Envreg22, "%envreg22", B32)                                                                                        \
+  X(Envreg23, "%envreg23", B32)                                                                                        \
+  X(Envreg24, "%envreg24", B32)                                                                                        \
+  X(Envreg25, "%envreg25", B32)                                                                                        \
+  X(Envreg26, "%envreg26", B32)                                                                                        \
+  X(Envreg27, "%envreg27", B32)                                                                                        \
+  X(Envreg28, "%envreg28", B32)                                                                                        \
+  X(Envreg29, "%envreg29", B32)                                                                                        \
+  X(Envreg30, "%envreg30", B32)                                                                                        \
+  X(Envreg31, "%envreg31", B32)                                                                                        \
   X(CurrentGraphExec, "%current_graph_exec", U64)
 
 enum class SpecialRegister : uint16_t {
