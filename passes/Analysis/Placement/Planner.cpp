@@ -1,0 +1,350 @@
+//===- Planner.cpp - Placements of all layers -------------------------------===//
+
+#include "passes/Analysis/Placement/Planner.h"
+#include "passes/Analysis/Placement/Bounds.h"
+#include "passes/Analysis/Placement/Eplb.h"
+#include "passes/Analysis/Placement/Relabel.h"
+#include "passes/Analysis/Placement/Search.h"
+#include <algorithm>
+#include <numeric>
+
+using namespace moe::placement;
+using moert::error;
+
+/// Steps of each search at effort 1, so that 58 layers of 256 experts take a second or two.
+static constexpr int64_t kKicks = 400, kCountChanges = 8000, kProposals = 100000, kLocalProposals = 500000;
+/// Tokens drawn for a traffic estimate.
+static constexpr int kSampledTokens = 2000;
+/// Searches stop this close to the bound.
+static constexpr double kTolerance = 1.0001;
+
+double moe::placement::meanBalancedness(const LayerMap &map, const Statistics &statistics, size_t layer,
+                                        const Cluster &cluster, const std::vector<double> &importance) {
+  double sum = 0;
+  for (size_t k = 0; k < statistics.profiles.size(); ++k) {
+    sum += importance[k] * balancedness(map, statistics.profiles[k].layers[layer], cluster);
+  }
+  return sum;
+}
+
+static bool hasPairs(const Statistics &statistics) {
+  return std::any_of(statistics.profiles.begin(), statistics.profiles.end(),
+                     [](const Profile &profile) { return !profile.pairs.empty(); });
+}
+
+bool moe::placement::usesLocality(const Statistics &statistics, const PlanOptions &options) {
+  const int groups = options.routing.groups, nodes = options.cluster.nodes;
+  return nodes > 1 && options.localityWeight > 0 && (hasPairs(statistics) || (groups > 1 && groups % nodes == 0));
+}
+
+namespace {
+
+/// Plans layer by layer.
+class Planner {
+public:
+  Planner(const Statistics &statistics, const PlanOptions &options);
+  Plan run();
+
+private:
+  LayerProblem makeProblem(size_t layer) const;
+  /// Pair counts of all profiles, as LayerProblem::pairs wants them.
+  std::vector<double> makePairs(size_t layer) const;
+  Loads meanLoads(const LayerProblem &problem) const;
+  SearchLimits limits(size_t layer, int64_t steps, double goal) const;
+  LayerMap search(const LayerProblem &problem, size_t layer, const LayerMap &eplb, double bound) const;
+  /// Few moves: one path of maps per layer, and as much of each as pays.
+  void replanAll(Plan &plan);
+  void report(Plan &plan, size_t layer, const LayerProblem &problem) const;
+  void done(size_t layers) const {
+    if (options.progress) {
+      options.progress(static_cast<int>(layers), static_cast<int>(statistics.model.layerIds.size()));
+    }
+  }
+
+  const Statistics &statistics;
+  const PlanOptions &options;
+  const Cluster &cluster;
+  std::vector<double> importance;
+  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
+};
+
+} // namespace
+
+Planner::Planner(const Statistics &statistics, const PlanOptions &options)
+    : statistics(statistics), options(options), cluster(options.cluster), importance(options.importance) {
+  if (importance.empty()) {
+    importance.assign(statistics.profiles.size(), 1.0);
+  }
+  const double sum = std::accumulate(importance.begin(), importance.end(), 0.0);
+  for (double &weight : importance) {
+    weight /= sum;
+  }
+  if (options.timeBudget > 0) {
+    deadline = std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::steady_clock::duration>(
+                                                      std::chrono::duration<double>(options.timeBudget));
+  }
+}
+
+Loads Planner::meanLoads(const LayerProblem &problem) const {
+  Loads mean(problem.experts, 0.0);
+  for (int k = 0; k < problem.profiles(); ++k) {
+    for (int expert = 0; expert < problem.experts; ++expert) {
+      mean[expert] += problem.importance[k] * problem.loads[k][expert];
+    }
+  }
+  return mean;
+}
+
+std::vector<double> Planner::makePairs(size_t layer) const {
+  const int experts = statistics.model.experts;
+  std::vector<double> pairs(static_cast<size_t>(experts) * experts, 0.0);
+  double used = 0;
+  for (size_t k = 0; k < statistics.profiles.size(); ++k) {
+    if (statistics.profiles[k].pairs.empty()) {
+      continue;
+    }
+    double sum = 0;
+    for (const Pair &pair : statistics.profiles[k].pairs[layer]) {
+      sum += pair.count;
+    }
+    if (sum == 0) {
+      continue;
+    }
+    used += importance[k];
+    for (const Pair &pair : statistics.profiles[k].pairs[layer]) {
+      const double part = importance[k] * pair.count / (2 * sum);
+      pairs[pair.first * experts + pair.second] += part;
+      pairs[pair.second * experts + pair.first] += part;
+    }
+  }
+  if (used == 0) {
+    return {};
+  }
+  for (double &pair : pairs) {
+    pair /= used;
+  }
+  return pairs;
+}
+
+LayerProblem Planner::makeProblem(size_t layer) const {
+  LayerProblem problem;
+  problem.cluster = cluster;
+  problem.experts = statistics.model.experts;
+  problem.importance = importance;
+  for (const Profile &profile : statistics.profiles) {
+    problem.loads.push_back(scaleLoads(profile.layers[layer], cluster.ranks));
+  }
+  if (usesLocality(statistics, options)) {
+    if (hasPairs(statistics)) {
+      problem.pairs = makePairs(layer);
+    }
+    if (problem.pairs.empty()) {
+      problem.homes = homeRewards(meanLoads(problem), cluster, options.routing.groups);
+    }
+    if (!problem.pairs.empty() || !problem.homes.empty()) {
+      problem.localityWeight = options.localityWeight;
+    }
+  }
+  if (options.previous) {
+    problem.previous = options.previous->layers[layer];
+  }
+  return problem;
+}
+
+SearchLimits Planner::limits(size_t layer, int64_t steps, double goal) const {
+  SearchLimits limits;
+  limits.seed = options.seed * 1000003 + layer;
+  limits.steps = std::max<int64_t>(1, static_cast<int64_t>(static_cast<double>(steps) * options.effort));
+  limits.goal = goal;
+  limits.deadline = deadline;
+  return limits;
+}
+
+LayerMap Planner::search(const LayerProblem &problem, size_t layer, const LayerMap &eplb, double bound) const {
+  const Loads mean = meanLoads(problem);
+  std::vector<LayerMap> candidates = {removeDuplicates(eplb, mean, cluster)};
+  const double goal = bound * kTolerance;
+  if (problem.isPlain()) {
+    const Loads &loads = problem.loads.front();
+    const int perRank = cluster.slotsPerRank();
+    if (perRank == 1) {
+      // The largest share is the load of its rank: greedy counts are optimal.
+      candidates.push_back(packCounts(loads, greedyCounts(loads, cluster), cluster));
+    } else if (perRank == 2) {
+      candidates.push_back(searchPairs(problem, limits(layer, kCountChanges, goal)));
+    } else {
+      candidates.push_back(descend(problem, candidates.front(), limits(layer, kKicks, goal)));
+    }
+  } else {
+    if (problem.localityWeight != 0) {
+      candidates.push_back(removeDuplicates(runGlobalEplb(mean, cluster), mean, cluster));
+    }
+    // With locality the objective has no bound that a search could stop at.
+    const bool local = problem.localityWeight != 0;
+    const SearchLimits annealing = limits(layer, local ? kLocalProposals : kProposals, local ? -1e300 : goal);
+    candidates.push_back(anneal(problem, candidates.front(), annealing));
+  }
+  const LayerMap *best = nullptr;
+  double bestTotal = 0;
+  for (const LayerMap &candidate : candidates) {
+    if (const double total = evaluate(problem, candidate).total; !best || total < bestTotal) {
+      best = &candidate;
+      bestTotal = total;
+    }
+  }
+  return *best;
+}
+
+void Planner::replanAll(Plan &plan) {
+  const size_t layers = statistics.model.layerIds.size();
+  const int budget = static_cast<int>(options.maxMoves * static_cast<double>(layers) * cluster.slots);
+  // A layer may take several times its part of the budget.
+  const int perLayer = std::min<int>(cluster.slots, static_cast<int>(options.maxMoves * cluster.slots * 2.5) + 2);
+  struct Path {
+    std::vector<LayerMap> maps;
+    std::vector<double> balance;
+    std::vector<int> moves;
+    size_t at = 0;
+  };
+  std::vector<Path> paths(layers);
+  for (size_t layer = 0; layer < layers; ++layer) {
+    LayerProblem problem = makeProblem(layer);
+    Path &path = paths[layer];
+    const LayerMap start = removeDuplicates(problem.previous, meanLoads(problem), cluster);
+    for (LayerMap &map : replan(problem, start, perLayer, limits(layer, 1, 0))) {
+      path.balance.push_back(meanBalancedness(map, statistics, layer, cluster, importance));
+      path.moves.push_back(countMoves(map, problem.previous, cluster));
+      path.maps.push_back(std::move(map));
+    }
+    done(layer);
+  }
+  // The best gain per move next, looking ahead over steps that gain little by themselves.
+  int left = budget;
+  for (const Path &path : paths) {
+    left -= path.moves.front();
+  }
+  for (;;) {
+    double bestRate = 0;
+    size_t bestLayer = 0, bestAt = 0;
+    for (size_t layer = 0; layer < layers; ++layer) {
+      const Path &path = paths[layer];
+      for (size_t at = path.at + 1; at < path.maps.size(); ++at) {
+        const int moves = path.moves[at] - path.moves[path.at];
+        const double rate = (path.balance[at] - path.balance[path.at]) / std::max(moves, 1);
+        if (moves <= left && rate > bestRate) {
+          bestRate = rate;
+          bestLayer = layer;
+          bestAt = at;
+        }
+      }
+    }
+    if (bestRate <= 0) {
+      break;
+    }
+    Path &path = paths[bestLayer];
+    left -= path.moves[bestAt] - path.moves[path.at];
+    path.at = bestAt;
+  }
+  for (size_t layer = 0; layer < layers; ++layer) {
+    plan.map.layers[layer] = std::move(paths[layer].maps[paths[layer].at]);
+  }
+}
+
+void Planner::report(Plan &plan, size_t layer, const LayerProblem &problem) const {
+  LayerReport &report = plan.layers[layer];
+  auto balance = [&](const LayerMap &map) { return meanBalancedness(map, statistics, layer, cluster, importance); };
+  report.before = balance(plan.before.layers[layer]);
+  report.eplb = balance(plan.eplb.layers[layer]);
+  report.after = balance(plan.map.layers[layer]);
+  report.bound = 0;
+  report.anySplitBound = 0;
+  for (int k = 0; k < problem.profiles(); ++k) {
+    Bounds bounds = computeBounds(problem.loads[k], cluster);
+    if (problem.isPlain() && cluster.slotsPerRank() == 2 && cluster.slots > problem.experts) {
+      bounds.pairs = boundPairs(problem.loads[k], cluster, 1 / report.after);
+    }
+    report.bound += importance[k] / bounds.best();
+    report.anySplitBound += importance[k] / bounds.ofAnySplit();
+  }
+  report.moves = cluster.slots;
+  if (options.previous) {
+    report.moves = countMoves(plan.map.layers[layer], problem.previous, cluster);
+  }
+  if (cluster.nodes > 1) {
+    const RoutingModel &routing = options.routing;
+    const int perToken = std::min(routing.expertsPerToken, problem.experts);
+    std::vector<int> tokens = sampleTokens(meanLoads(problem), routing, kSampledTokens, 7);
+    auto remote = [&](const LayerMap &map) {
+      return countRemoteNodes(tokens, perToken, map, problem.experts, cluster, 3);
+    };
+    report.remoteBefore = remote(plan.before.layers[layer]);
+    report.remoteEplb = remote(plan.eplb.layers[layer]);
+    report.remoteAfter = remote(plan.map.layers[layer]);
+  }
+}
+
+Plan Planner::run() {
+  const size_t layers = statistics.model.layerIds.size();
+  Plan plan;
+  plan.map.model = statistics.model;
+  plan.map.ranks = cluster.ranks;
+  plan.map.layers.resize(layers);
+  plan.before = plan.eplb = plan.map;
+  plan.layers.resize(layers);
+  const int groups = options.routing.groups;
+  for (size_t layer = 0; layer < layers; ++layer) {
+    const Loads mean = meanLoads(makeProblem(layer));
+    plan.eplb.layers[layer] =
+        usesLocality(statistics, options) ? runEplb(mean, cluster, groups) : runGlobalEplb(mean, cluster);
+    plan.before.layers[layer] =
+        options.previous ? options.previous->layers[layer] : trivialMap(cluster, statistics.model.experts);
+  }
+  const bool fewMoves = options.previous && options.maxMoves < 1;
+  if (fewMoves) {
+    replanAll(plan);
+  }
+  for (size_t layer = 0; layer < layers; ++layer) {
+    LayerProblem problem = makeProblem(layer);
+    if (!fewMoves) {
+      double bound = 0;
+      for (int k = 0; k < problem.profiles(); ++k) {
+        bound += importance[k] * computeBounds(problem.loads[k], cluster).best();
+      }
+      plan.map.layers[layer] = search(problem, layer, plan.eplb.layers[layer], bound);
+      if (options.previous) {
+        plan.map.layers[layer] = relabel(plan.map.layers[layer], problem.previous, cluster, problem.experts);
+      }
+    }
+    report(plan, layer, problem);
+    done(layer + 1);
+  }
+  plan.endedByTime = std::chrono::steady_clock::now() >= deadline;
+  return plan;
+}
+
+Result<Plan> moe::placement::planPlacement(const Statistics &statistics, const PlanOptions &options) {
+  MOERT_TRY(checkStatistics(statistics));
+  MOERT_TRY(checkCluster(options.cluster, statistics.model.experts));
+  const int groups = options.routing.groups;
+  if (groups < 1 || statistics.model.experts % groups != 0) {
+    return error(Code::InvalidArgument, "experts (", statistics.model.experts, ") must be a multiple of the groups (",
+                 groups, ")");
+  }
+  if (!options.importance.empty() && options.importance.size() != statistics.profiles.size()) {
+    return error(Code::InvalidArgument, "there are ", options.importance.size(), " profile weights, but ",
+                 statistics.profiles.size(), " profiles");
+  }
+  if (options.previous) {
+    const Map &previous = *options.previous;
+    if (previous.ranks != options.cluster.ranks || previous.slots() != options.cluster.slots ||
+        !(previous.model == statistics.model)) {
+      return error(Code::InvalidArgument, "the previous map is for ", previous.ranks, " ranks, ", previous.slots(),
+                   " slots, ", previous.model.layerIds.size(), " MoE layers of ", previous.model.experts,
+                   " experts, but the plan is for ", options.cluster.ranks, " ranks, ", options.cluster.slots,
+                   " slots, ", statistics.model.layerIds.size(), " MoE layers of ", statistics.model.experts,
+                   " experts");
+    }
+    MOERT_TRY(checkMap(previous, /*allowDuplicates=*/true));
+  }
+  return Planner(statistics, options).run();
+}

@@ -1,0 +1,63 @@
+//===- Search.h - Local search over maps of one layer -----------*- C++ -*-===//
+//
+// Three searches, all deterministic for a seed and all free of duplicates:
+//
+// - `descend`: for one profile. Swaps with the hottest rank, the best first,
+//   until none helps; then changes of replica counts and kicks, each followed
+//   by such a descent and undone if it led nowhere. Reaches 1.0001 of the lower
+//   bound in milliseconds where ranks have three slots or more.
+// - `searchPairs`: two slots per rank. For given replica counts the best map
+//   is known (the largest share with the smallest, and so on inwards), so only
+//   the counts are searched.
+// - `anneal`: any objective (several profiles, locality, moves), by simulated
+//   annealing on a smooth stand-in for the maximum (a p-norm of rank loads).
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_PASSES_ANALYSIS_PLACEMENT_SEARCH_H
+#define MOE_PASSES_ANALYSIS_PLACEMENT_SEARCH_H
+
+#include "passes/Analysis/Placement/LayerProblem.h"
+#include <chrono>
+
+namespace moe::placement {
+
+/// How far a search goes.
+struct SearchLimits {
+  uint64_t seed = 1;
+  /// Stop when the peak (or, for `anneal`, the total) is no more than this: a lower bound with its tolerance.
+  double goal = 0;
+  /// Steps: kicks of `descend`, changes of counts of `searchPairs`, proposals of `anneal`. The result depends on it.
+  int64_t steps = 1000;
+  /// A wall clock limit on top, for people who wait; a search that it ends is no longer the same on every machine.
+  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
+
+  bool isLate() const { return std::chrono::steady_clock::now() >= deadline; }
+};
+
+/// The same replicas where possible, without two of an expert on one rank.
+LayerMap removeDuplicates(const LayerMap &map, const Loads &loads, const Cluster &cluster);
+
+/// Replica counts that make the largest share smallest (greedy, optimal).
+std::vector<int> greedyCounts(const Loads &loads, const Cluster &cluster);
+
+/// Replicas in descending order of share, each to the lightest rank that has a free slot and lacks the expert.
+LayerMap packCounts(const Loads &loads, const std::vector<int> &counts, const Cluster &cluster);
+
+/// For one profile: improves `start`.
+LayerMap descend(const LayerProblem &problem, const LayerMap &start, const SearchLimits &limits);
+
+/// For one profile and two slots per rank.
+LayerMap searchPairs(const LayerProblem &problem, const SearchLimits &limits);
+
+/// For any objective: improves `start`; returns it if nothing better was found.
+LayerMap anneal(const LayerProblem &problem, const LayerMap &start, const SearchLimits &limits);
+
+/// From `start`, which is `problem.previous` without its duplicates: the best move per changed slot again and again
+/// until `maxMoves` slots changed. The start, and the map after every move.
+std::vector<LayerMap> replan(const LayerProblem &problem, const LayerMap &start, int maxMoves,
+                             const SearchLimits &limits);
+
+} // namespace moe::placement
+
+#endif // MOE_PASSES_ANALYSIS_PLACEMENT_SEARCH_H

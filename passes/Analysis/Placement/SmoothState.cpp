@@ -1,0 +1,133 @@
+//===- SmoothState.cpp - A map under change, judged smoothly ----------------===//
+
+#include "passes/Analysis/Placement/SmoothState.h"
+#include <algorithm>
+#include <cmath>
+
+using namespace moe::placement;
+
+SmoothState::SmoothState(const LayerProblem &problem, const LayerMap &start, int doublings)
+    : problem(problem), cluster(problem.cluster), profiles(problem.profiles()), state(problem, start),
+      nextSums(profiles), change(static_cast<size_t>(cluster.ranks) * profiles, 0.0), isTouched(cluster.ranks, 0) {
+  rebuild(doublings);
+}
+
+void SmoothState::rebuild(int newDoublings) {
+  doublings = newDoublings;
+  state.refresh();
+  powers.resize(state.loads().size());
+  sums.assign(profiles, 0.0);
+  for (size_t i = 0; i < powers.size(); ++i) {
+    powers[i] = power(state.loads()[i]);
+    sums[i % profiles] += powers[i];
+  }
+  builtSums = sums;
+}
+
+double SmoothState::smoothPeak(const std::vector<double> &of) const {
+  double value = 0;
+  for (int k = 0; k < profiles; ++k) {
+    double norm = std::max(0.0, of[k]) / cluster.ranks;
+    for (int i = 0; i < doublings; ++i) {
+      norm = std::sqrt(norm);
+    }
+    value += problem.importance[k] * norm;
+  }
+  return value;
+}
+
+int SmoothState::hottest(int profile) const {
+  int best = 0;
+  const double *load = state.loads().data() + profile;
+  for (int rank = 1; rank < cluster.ranks; ++rank) {
+    if (load[rank * profiles] > load[best * profiles]) {
+      best = rank;
+    }
+  }
+  return best;
+}
+
+/// Adds `factor` of the expert's whole load to the change of the rank.
+void SmoothState::touch(int rank, int expert, double factor) {
+  double *to = &change[static_cast<size_t>(rank) * profiles];
+  if (!isTouched[rank]) {
+    isTouched[rank] = 1;
+    touched.push_back(rank);
+    std::fill(to, to + profiles, 0.0);
+  }
+  for (int k = 0; k < profiles; ++k) {
+    to[k] += factor * problem.loads[k][expert];
+  }
+}
+
+double SmoothState::valueAfter(const Proposal &proposal) {
+  for (int rank : touched) {
+    isTouched[rank] = 0;
+  }
+  touched.clear();
+  const int a = state.expertAt(proposal.p), g = state.rankOf(proposal.p);
+  double locality, moves;
+  if (proposal.q >= 0) {
+    const int b = state.expertAt(proposal.q), h = state.rankOf(proposal.q);
+    const double shareA = 1.0 / state.replicas(a), shareB = 1.0 / state.replicas(b);
+    touch(g, a, -shareA);
+    touch(g, b, shareB);
+    touch(h, a, shareA);
+    touch(h, b, -shareB);
+    locality = state.localityOfSwap(proposal.p, proposal.q);
+    moves = state.movesOfSwap(proposal.p, proposal.q);
+  } else {
+    const int b = proposal.expert, countA = state.replicas(a), countB = state.replicas(b);
+    for (int slot : state.slotsOf(a)) {
+      touch(state.rankOf(slot), a, slot == proposal.p ? -1.0 / countA : 1.0 / (countA - 1) - 1.0 / countA);
+    }
+    for (int slot : state.slotsOf(b)) {
+      touch(state.rankOf(slot), b, 1.0 / (countB + 1) - 1.0 / countB);
+    }
+    touch(g, b, 1.0 / (countB + 1));
+    locality = state.localityOfReplace(proposal.p, b);
+    moves = state.movesOfReplace(proposal.p, b);
+  }
+  nextExtra = extra - problem.localityWeight * locality + problem.moveWeight * moves;
+  nextSums = sums;
+  for (int rank : touched) {
+    const size_t at = static_cast<size_t>(rank) * profiles;
+    for (int k = 0; k < profiles; ++k) {
+      nextSums[k] += power(state.loads()[at + k] + change[at + k]) - powers[at + k];
+    }
+  }
+  // Where a rank was much hotter than all others, its power left nothing of their digits: add up anew.
+  for (int k = 0; k < profiles; ++k) {
+    if (nextSums[k] < 1e-4 * sums[k]) {
+      nextSums[k] = 0;
+      for (int rank = 0; rank < cluster.ranks; ++rank) {
+        const size_t at = static_cast<size_t>(rank) * profiles + k;
+        nextSums[k] += isTouched[rank] ? power(state.loads()[at] + change[at]) : powers[at];
+      }
+    }
+  }
+  return smoothPeak(nextSums) + nextExtra;
+}
+
+void SmoothState::accept(const Proposal &proposal) {
+  if (proposal.q >= 0) {
+    state.swap(proposal.p, proposal.q);
+  } else {
+    state.replace(proposal.p, proposal.expert);
+  }
+  sums = nextSums;
+  extra = nextExtra;
+  for (int rank : touched) {
+    const size_t at = static_cast<size_t>(rank) * profiles;
+    for (int k = 0; k < profiles; ++k) {
+      powers[at + k] = power(state.loads()[at + k]);
+    }
+  }
+  for (int k = 0; k < profiles; ++k) {
+    // As above, for falls in many steps.
+    if (sums[k] < 1e-4 * builtSums[k]) {
+      rebuild(doublings);
+      return;
+    }
+  }
+}

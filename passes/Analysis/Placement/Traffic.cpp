@@ -1,0 +1,107 @@
+//===- Traffic.cpp - How many nodes a token visits --------------------------===//
+
+#include "passes/Analysis/Placement/Traffic.h"
+#include "passes/Analysis/Placement/Random.h"
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+using namespace moe::placement;
+
+std::vector<int> moe::placement::sampleTokens(const Loads &loads, const RoutingModel &model, int tokens,
+                                              uint64_t seed) {
+  const int experts = static_cast<int>(loads.size()), perToken = std::min(model.expertsPerToken, experts);
+  const int groupSize = experts / model.groups;
+  Random random(seed);
+  std::vector<double> base(experts), score(experts);
+  for (int expert = 0; expert < experts; ++expert) {
+    base[expert] = std::log(loads[expert] + 1e-12);
+  }
+  std::vector<int> chosen, order(experts), groupOrder(model.groups);
+  std::vector<double> groupScore(model.groups), groupBase(model.groups);
+  for (int group = 0; group < model.groups; ++group) {
+    auto begin = loads.begin() + group * groupSize;
+    groupBase[group] = std::log(std::accumulate(begin, begin + groupSize, 1e-12));
+  }
+  for (int token = 0; token < tokens; ++token) {
+    for (int expert = 0; expert < experts; ++expert) {
+      score[expert] = base[expert] + random.gumbel();
+    }
+    order.clear();
+    if (model.groups > 1) {
+      for (int group = 0; group < model.groups; ++group) {
+        groupScore[group] = groupBase[group] + random.gumbel();
+      }
+      std::iota(groupOrder.begin(), groupOrder.end(), 0);
+      std::partial_sort(groupOrder.begin(), groupOrder.begin() + model.topGroups, groupOrder.end(),
+                        [&](int a, int b) { return groupScore[a] > groupScore[b]; });
+      for (int i = 0; i < model.topGroups; ++i) {
+        for (int expert = groupOrder[i] * groupSize; expert < (groupOrder[i] + 1) * groupSize; ++expert) {
+          order.push_back(expert);
+        }
+      }
+    } else {
+      order.resize(experts);
+      std::iota(order.begin(), order.end(), 0);
+    }
+    std::partial_sort(order.begin(), order.begin() + perToken, order.end(),
+                      [&](int a, int b) { return score[a] > score[b]; });
+    chosen.insert(chosen.end(), order.begin(), order.begin() + perToken);
+  }
+  return chosen;
+}
+
+double moe::placement::countRemoteNodes(const std::vector<int> &tokens, int expertsPerToken, const LayerMap &map,
+                                        int experts, const Cluster &cluster, uint64_t seed) {
+  std::vector<std::vector<int>> nodesOf(experts);
+  for (size_t slot = 0; slot < map.size(); ++slot) {
+    nodesOf[map[slot]].push_back(cluster.nodeOf(cluster.rankOf(static_cast<int>(slot))));
+  }
+  Random random(seed);
+  std::vector<int64_t> seen(cluster.nodes, -1);
+  int64_t visits = 0;
+  const int64_t count = static_cast<int64_t>(tokens.size()) / expertsPerToken;
+  for (int64_t token = 0; token < count; ++token) {
+    for (int i = 0; i < expertsPerToken; ++i) {
+      const std::vector<int> &nodes = nodesOf[tokens[token * expertsPerToken + i]];
+      const int node = nodes[random.below(static_cast<int>(nodes.size()))];
+      visits += seen[node] != token;
+      seen[node] = token;
+    }
+  }
+  // A uniform source node is among the visited ones with chance visits / N.
+  return count == 0 ? 0 : static_cast<double>(visits) / count * (1.0 - 1.0 / cluster.nodes);
+}
+
+std::vector<double> moe::placement::homeRewards(const Loads &loads, const Cluster &cluster, int groups) {
+  const int experts = static_cast<int>(loads.size()), nodes = cluster.nodes;
+  if (groups % nodes != 0 || experts % groups != 0) {
+    return {};
+  }
+  const int groupSize = experts / groups;
+  std::vector<double> groupLoads(groups, 0.0), nodeLoads(nodes, 0.0);
+  for (int expert = 0; expert < experts; ++expert) {
+    groupLoads[expert / groupSize] += loads[expert];
+  }
+  std::vector<int> order(groups), filled(nodes, 0), home(groups);
+  std::iota(order.begin(), order.end(), 0);
+  std::sort(order.begin(), order.end(),
+            [&](int a, int b) { return groupLoads[a] != groupLoads[b] ? groupLoads[a] > groupLoads[b] : a < b; });
+  for (int group : order) {
+    int best = -1;
+    for (int node = 0; node < nodes; ++node) {
+      if (filled[node] < groups / nodes && (best < 0 || nodeLoads[node] < nodeLoads[best])) {
+        best = node;
+      }
+    }
+    home[group] = best;
+    ++filled[best];
+    nodeLoads[best] += groupLoads[group];
+  }
+  const double sum = std::accumulate(loads.begin(), loads.end(), 0.0);
+  std::vector<double> homes(static_cast<size_t>(experts) * nodes, 0.0);
+  for (int expert = 0; expert < experts; ++expert) {
+    homes[expert * nodes + home[expert / groupSize]] = sum > 0 ? loads[expert] / sum : 0;
+  }
+  return homes;
+}

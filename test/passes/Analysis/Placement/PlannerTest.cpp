@@ -1,0 +1,153 @@
+//===- PlannerTest.cpp - Plans of whole models ------------------------------===//
+
+#include "passes/Analysis/Placement/Planner.h"
+#include "passes/Analysis/Placement/LayerProblem.h"
+#include "test/passes/Analysis/Placement/Synthetic.h"
+#include <gtest/gtest.h>
+
+using namespace moe::placement;
+
+static double meanOf(const Plan &plan, double LayerReport::*member) {
+  double sum = 0;
+  for (const LayerReport &layer : plan.layers) {
+    sum += layer.*member;
+  }
+  return sum / plan.layers.size();
+}
+
+static int movesOf(const Plan &plan) {
+  int sum = 0;
+  for (const LayerReport &layer : plan.layers) {
+    sum += layer.moves;
+  }
+  return sum;
+}
+
+TEST(Planner, NeverWorseThanEplbAndWithinTheBound) {
+  for (const Cluster &cluster : {Cluster{8, 64, 1}, Cluster{8, 72, 1}, Cluster{16, 80, 1}, Cluster{36, 72, 1},
+                                 Cluster{80, 80, 1}, Cluster{1, 64, 1}}) {
+    const Statistics statistics = makeStatistics(3, 64, 1);
+    PlanOptions options;
+    options.cluster = cluster;
+    Result<Plan> plan = planPlacement(statistics, options);
+    ASSERT_TRUE(plan.ok()) << plan.status().message();
+    EXPECT_TRUE(checkMap(plan->map).ok());
+    for (const LayerReport &layer : plan->layers) {
+      EXPECT_GE(layer.after, layer.eplb * (1 - 1e-9)) << cluster.ranks;
+      EXPECT_LE(layer.after, layer.bound * (1 + 1e-9)) << cluster.ranks;
+      EXPECT_LE(layer.bound, layer.anySplitBound * (1 + 1e-9));
+    }
+  }
+}
+
+TEST(Planner, OneMapForSeveralProfiles) {
+  const Statistics statistics = makeStatistics(2, 256, 4, 0.65, 0.3);
+  PlanOptions options;
+  options.cluster = {32, 288, 1};
+  Result<Plan> plan = planPlacement(statistics, options);
+  ASSERT_TRUE(plan.ok());
+  EXPECT_LT(meanOf(*plan, &LayerReport::eplb), 0.93);
+  EXPECT_GT(meanOf(*plan, &LayerReport::after), 0.98);
+}
+
+TEST(Planner, NodesTradeLittleBalanceForLocality) {
+  const Statistics statistics = makeStatistics(2, 256, 1);
+  PlanOptions options;
+  options.cluster = {32, 288, 4};
+  options.routing = {8, 8, 4};
+  Result<Plan> near = planPlacement(statistics, options);
+  options.localityWeight = 0;
+  Result<Plan> far = planPlacement(statistics, options);
+  ASSERT_TRUE(near.ok() && far.ok());
+  EXPECT_GT(meanOf(*near, &LayerReport::after), 0.98);
+  EXPECT_LT(meanOf(*near, &LayerReport::remoteAfter), meanOf(*far, &LayerReport::remoteAfter) - 0.2);
+  EXPECT_TRUE(checkMap(near->map).ok());
+}
+
+/// Experts that are chosen together end on one node, although neither loads nor groups say so.
+TEST(Planner, PairCountsBringExpertsTogether) {
+  Statistics statistics = makeStatistics(1, 16, 1, 0.1);
+  statistics.profiles[0].pairs.resize(1);
+  for (int expert = 0; expert < 16; expert += 4) {
+    // 0, 4, 8 and 12 are company, 1, 5, 9 and 13 too, and so on.
+    for (int a = 0; a < 4; ++a) {
+      for (int b = a + 1; b < 4; ++b) {
+        statistics.profiles[0].pairs[0].push_back({expert / 4 + 4 * a, expert / 4 + 4 * b, 100});
+      }
+    }
+  }
+  PlanOptions options;
+  options.cluster = {8, 16, 4};
+  Result<Plan> plan = planPlacement(statistics, options);
+  ASSERT_TRUE(plan.ok()) << plan.status().message();
+  for (int node = 0; node < 4; ++node) {
+    for (int slot = node * 4; slot < node * 4 + 4; ++slot) {
+      EXPECT_EQ(plan->map.layers[0][slot] % 4, plan->map.layers[0][node * 4] % 4);
+    }
+  }
+}
+
+TEST(Planner, ReplansWithinItsMoves) {
+  const Statistics both = makeStatistics(4, 256, 2, 0.65, 0.15);
+  Statistics before = both, after = both;
+  before.profiles.resize(1);
+  after.profiles.erase(after.profiles.begin());
+  PlanOptions options;
+  options.cluster = {32, 288, 1};
+  Result<Plan> first = planPlacement(before, options);
+  ASSERT_TRUE(first.ok());
+  options.previous = &first->map;
+  options.maxMoves = 0.04;
+  Result<Plan> few = planPlacement(after, options);
+  ASSERT_TRUE(few.ok());
+  EXPECT_LE(movesOf(*few), 0.04 * 4 * 288);
+  EXPECT_GT(meanOf(*few, &LayerReport::after), meanOf(*few, &LayerReport::before) + 0.04);
+  EXPECT_TRUE(checkMap(few->map).ok());
+  options.maxMoves = 0;
+  Result<Plan> none = planPlacement(after, options);
+  ASSERT_TRUE(none.ok());
+  EXPECT_EQ(none->map.layers, first->map.layers);
+  // The same loads again: nothing to gain, and renaming finds the old ranks.
+  options.maxMoves = 1;
+  Result<Plan> same = planPlacement(before, options);
+  ASSERT_TRUE(same.ok());
+  EXPECT_EQ(movesOf(*same), 0);
+}
+
+/// EPLB maps in use hold experts twice on a rank; re-planning removes that within the budget.
+TEST(Planner, AcceptsAPreviousMapWithDuplicates) {
+  const Statistics statistics = makeStatistics(1, 8, 1);
+  Map previous;
+  previous.model = statistics.model;
+  previous.ranks = 4;
+  previous.layers = {{0, 0, 1, 2, 3, 4, 5, 6, 7, 1, 2, 3}};
+  PlanOptions options;
+  options.cluster = {4, 12, 1};
+  options.previous = &previous;
+  options.maxMoves = 0.5;
+  Result<Plan> plan = planPlacement(statistics, options);
+  ASSERT_TRUE(plan.ok()) << plan.status().message();
+  EXPECT_TRUE(checkMap(plan->map).ok());
+  EXPECT_LE(movesOf(*plan), 6);
+}
+
+TEST(Planner, SaysWhatDoesNotFit) {
+  Statistics statistics = makeStatistics(2, 16, 1);
+  PlanOptions options;
+  auto message = [&]() { return planPlacement(statistics, options).status().message(); };
+  options.cluster = {4, 12, 1};
+  EXPECT_NE(message().find("slots (12) must be at least the experts (16)"), std::string::npos) << message();
+  options.cluster = {3, 16, 1};
+  EXPECT_NE(message().find("slots (16) must be a multiple of the ranks (3)"), std::string::npos) << message();
+  options.cluster = {4, 16, 3};
+  EXPECT_NE(message().find("ranks (4) must be a multiple of the nodes (3)"), std::string::npos) << message();
+  options.cluster = {1, 32, 1};
+  EXPECT_NE(message().find("slots of one rank (32) must be at most the experts (16)"), std::string::npos) << message();
+  options.cluster = {4, 16, 1};
+  statistics.profiles[0].layers[1][3] = -1;
+  EXPECT_NE(message().find("layer 1: the count of expert 3 is -1"), std::string::npos) << message();
+  statistics.profiles[0].layers[1].assign(16, 0.0);
+  EXPECT_NE(message().find("layer 1: all counts are zero, but it is an MoE layer"), std::string::npos) << message();
+  statistics.profiles[0].layers.pop_back();
+  EXPECT_NE(message().find("has 1 MoE layers, but there are 2"), std::string::npos) << message();
+}
