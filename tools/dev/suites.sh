@@ -38,7 +38,7 @@ suite_tree() {
     git ls-files '*.sh' dev .ci/run | xargs -r shellcheck
   fi
   if [ -x .venv/bin/codespell ]; then
-    git ls-files -z -- ':!*.json' ':!*.npy' ':!*.safetensors' | xargs -0 .venv/bin/codespell
+    git ls-files -z -- ':!*.json' ':!*.npy' ':!*.ptx' ':!*.safetensors' | xargs -0 .venv/bin/codespell
   fi
 }
 

@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""Runs the collection through a CUDA driver API: the emulator's, or a card's (which is how the .json files are judged).
+
+    run.py --libcuda build/lib/emulator/libcuda.so.1      all cases
+    run.py --libcuda libcuda.so.1 reduce_shared           one, on a card
+
+Needs nothing but Python: the driver is called through ctypes. Exit 0 when every case gives what its .json says.
+"""
+
+import argparse
+import ctypes
+import json
+import math
+import struct
+import sys
+from ctypes import byref, c_int, c_size_t, c_uint, c_uint64, c_void_p
+from pathlib import Path
+
+HERE = Path(__file__).parent
+FORMATS = dict(u8="B", u16="H", i32="i", u32="I", i64="q", f32="f", f64="d")
+TYPES = dict(u8=0, u16=1, u32=2, s32=3, u64=4, s64=5, f16=6, f32=7, f64=8, bf16=9)
+SWIZZLES = {"none": 0, "32B": 1, "64B": 2, "128B": 3}
+
+
+class Driver:
+    def __init__(self, path):
+        self.library = ctypes.CDLL(path)
+        self("cuInit", 0)
+        device = c_int()
+        self("cuDeviceGet", byref(device), 0)
+        name = ctypes.create_string_buffer(256)
+        self("cuDeviceGetName", name, 256, device)
+        major, minor = c_int(), c_int()
+        self("cuDeviceGetAttribute", byref(major), 75, device)
+        self("cuDeviceGetAttribute", byref(minor), 76, device)
+        self.name, self.sm = name.value.decode(), major.value * 10 + minor.value
+        context = c_void_p()
+        self("cuDevicePrimaryCtxRetain", byref(context), device)
+        self("cuCtxSetCurrent", context)
+
+    def __call__(self, function, *arguments):
+        status = getattr(self.library, function)(*arguments)
+        if status:
+            text = ctypes.c_char_p()
+            self.library.cuGetErrorString(status, byref(text))
+            raise RuntimeError(f"{function}: {status} {(text.value or b'').decode()}")
+
+
+class LaunchConfig(ctypes.Structure):
+    _fields_ = [("shape", c_uint * 7), ("stream", c_void_p), ("attributes", c_void_p), ("count", c_uint)]
+
+
+def pack(kind, values):
+    return struct.pack(f"<{len(values)}{FORMATS[kind]}", *values)
+
+
+def tensor_map(driver, map_, pointers):
+    """128 bytes at an address that is a multiple of 64, kept alive by the returned buffer."""
+    rank = len(map_["dims"])
+    room = ctypes.create_string_buffer(192)
+    at = (ctypes.addressof(room) + 63) & ~63
+    driver(
+        "cuTensorMapEncodeTiled", c_void_p(at), TYPES[map_["type"]], rank, c_void_p(pointers[map_["buffer"]].value),
+        (c_uint64 * rank)(*map_["dims"]), (c_uint64 * max(rank - 1, 1))(*map_["strides"]), (c_uint * rank)(*map_["box"]),
+        (c_uint * rank)(*map_["elementStrides"]), 0, SWIZZLES[map_["swizzle"]], 0, 0,
+    )  # fmt: skip
+    return room, at
+
+
+def run(driver, case):
+    module, kernel = c_void_p(), c_void_p()
+    text = (HERE / case["ptx"]).read_bytes() + b"\0"
+    driver("cuModuleLoadData", byref(module), text)
+    driver("cuModuleGetFunction", byref(kernel), module, case["kernel"].encode())
+    pointers, keep = {}, []
+    for name, buffer in case["buffers"].items():
+        data = pack(buffer["type"], buffer["in"])
+        pointers[name] = c_uint64()
+        driver("cuMemAlloc_v2", byref(pointers[name]), c_size_t(len(data)))
+        driver("cuMemcpyHtoD_v2", pointers[name], data, c_size_t(len(data)))
+    for argument in case["arguments"]:
+        if "buffer" in argument:
+            keep.append((pointers[argument["buffer"]], None))
+        elif "tensorMap" in argument:
+            room, at = tensor_map(driver, argument["tensorMap"], pointers)
+            keep.append((at, room))
+        else:
+            raw = bytes.fromhex(argument["bytes"]) if "bytes" in argument else pack(argument["type"], [argument["value"]])
+            keep.append((ctypes.create_string_buffer(raw, len(raw)), None))
+    addresses = [value if isinstance(value, int) else ctypes.addressof(value) for value, _ in keep]
+    parameters = (c_void_p * len(addresses))(*addresses)
+    dynamic = case.get("dynamicShared", 0)
+    if dynamic > 48 * 1024:
+        driver("cuFuncSetAttribute", kernel, 8, dynamic)
+    shape = [*case["grid"], *case["block"], dynamic]
+    if case.get("cooperative"):
+        driver("cuLaunchCooperativeKernel", kernel, *map(c_uint, shape), None, parameters)
+    else:
+        driver("cuLaunchKernel", kernel, *map(c_uint, shape), None, parameters, None)
+    driver("cuCtxSynchronize")
+    problems = []
+    for name, buffer in case["buffers"].items():
+        count, kind = len(buffer["in"]), FORMATS[buffer["type"]]
+        size = struct.calcsize(f"<{count}{kind}")
+        back = ctypes.create_string_buffer(size)
+        driver("cuMemcpyDtoH_v2", back, pointers[name], c_size_t(size))
+        got, want = struct.unpack(f"<{count}{kind}", back.raw), buffer.get("out", buffer["in"])
+        tolerance = buffer.get("tolerance", 0)
+        for i, (g, w) in enumerate(zip(got, want)):
+            if g != w and not (math.isfinite(g) and abs(g - w) <= tolerance * max(1.0, abs(w))):
+                problems.append(f"{name}[{i}] is {g}, expected {w}")
+        driver("cuMemFree_v2", pointers[name])
+    driver("cuModuleUnload", module)
+    return problems
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--libcuda", required=True)
+    parser.add_argument("cases", nargs="*")
+    options = parser.parse_args()
+    driver = Driver(options.libcuda)
+    names = options.cases or sorted(p.stem for p in HERE.glob("*.json"))
+    failed, skipped = [], []
+    for name in names:
+        case = json.loads((HERE / f"{name}.json").read_text())
+        needed = case["target"][3:]
+        if int(needed.rstrip("a")) > driver.sm or (needed.endswith("a") and int(needed[:-1]) != driver.sm):
+            skipped.append(name)
+            continue
+        try:
+            problems = run(driver, case)
+        except RuntimeError as error:
+            problems = [str(error)]
+        if problems:
+            failed.append(name)
+            print(f"{name}: {len(problems)} differ: " + "; ".join(problems[:3]))
+            if "cu" == problems[0][:2] and not options.cases:
+                print("  (a driver error may make every later case fail)")
+    print(f"{driver.name}: {len(names) - len(failed) - len(skipped)} right, {len(failed)} wrong, {len(skipped)} not for it")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
