@@ -35,4 +35,77 @@ def VerifySched : Pass<"moe-verify-sched", "::mlir::ModuleOp"> {
   }];
 }
 
+//===----------------------------------------------------------------------===//
+// FFN Fusion (passes/Transforms; docs/ffn-fusion.md)
+//===----------------------------------------------------------------------===//
+
+def FoldNormScales : Pass<"moe-fold-norm-scales", "::mlir::ModuleOp"> {
+  let summary = "norms of one value share one scale; what differs moves into the weights behind them";
+  let description = [{
+    Norms of one value differ only in their scales: the quotient `x / rms(x)` is the same. Where every reader is a
+    linear or an FFN, one norm remains, with the scale of the last one, kept away from zero; each weight behind it gets
+    its own scale divided by that, along its last dim. Exact in real arithmetic; a scaled weight is rounded to its
+    storage type once. Blocks that run in parallel have such norms (`moe-parallelize-blocks`).
+
+    Norms that differ in more than their scales, and norms that something else reads, are left, with a remark.
+
+    Example: test/passes/Transforms/fold-norm-scales.mlir
+  }];
+  let statistics = [Statistic<"numFolded", "num-norms-folded", "norms whose scale moved into weights">];
+}
+
+def RemoveAttention : Pass<"moe-remove-attention", "::mlir::ModuleOp"> {
+  let summary = "take the attention out of layers";
+  let description = [{
+    The residual stream of each layer goes past its attention into its FFN; the state and the weights that only it used
+    go too. The result approximates the model, and a remark says so. Layers keep their numbers. A layer whose attention
+    is gone already is left as it is; one whose attention has another form, or that something else reads a value of, is
+    left with a remark.
+
+    Example: test/passes/Transforms/remove-attention.mlir
+  }];
+  let options = [ListOption<"layers", "layers", "int64_t", "numbers of the layers, as in the checkpoint">];
+  let statistics = [Statistic<"numRemoved", "num-attentions-removed", "attentions removed">,
+                    Statistic<"numRejected", "num-layers-rejected", "layers left as they are, with a remark">];
+}
+
+def ParallelizeBlocks : Pass<"moe-parallelize-blocks", "::mlir::ModuleOp"> {
+  let summary = "whole blocks on one input: y = x + sum of what each block adds to x";
+  let description = [{
+    Every block of a window reads what the first one reads, and the stream adds up what the blocks add. Nothing is
+    joined: blocks may then run at the same time, or be fused further. The result approximates the model, and a remark
+    says so.
+
+    Example: test/passes/Transforms/parallelize-blocks.mlir
+  }];
+  let options = [ListOption<"windows", "windows", "std::string", "first layer and number of layers: 38:4,71:4">];
+  let statistics = [Statistic<"numWindows", "num-windows-parallelized", "windows whose blocks read one input">,
+                    Statistic<"numRejected", "num-windows-rejected", "windows left as they are, with a remark">];
+}
+
+def FuseFFN : Pass<"moe-fuse-ffn", "::mlir::ModuleOp"> {
+  let summary = "several FFNs become one: FFNs on one input exactly, windows of layers as a plan says";
+  let description = [{
+    FFNs that read one value and are added to one stream are one FFN: gate and up joined along their rows, down along
+    its columns, differing norm scales folded. That is exact, and without a plan it is all that the pass does.
+
+    A plan (docs/ffn-fusion.md) names windows of layers and a form for each: R drops the attentions, D leaves them one
+    after the other and puts one FFN behind the last, P makes one attention of them and one FFN. Giving the sub-layers
+    of a window one input approximates the model, and a remark says so. A window that cannot be fused is left as it is,
+    with a remark that says why: a norm behind a branch, different activations, eps, rotations or windows, scales of q
+    and k norms, experts, a value inside that something else reads.
+
+    Layers are numbered as in the checkpoint, also after fusion, so that a plan carried out twice is carried out once.
+
+    Examples: test/passes/Transforms/fuse-ffn.mlir, test/passes/Transforms/fuse-ffn-plan.mlir
+  }];
+  let options = [
+    Option<"plan", "plan", "std::string", "", "file of a fusion plan; without one only what is exact is done">,
+    Option<"padWidthTo", "pad-width-to", "int64_t", "1", "pad fused widths with zeros to a multiple; a plan's own is preferred">];
+  let statistics = [Statistic<"numWindows", "num-windows-fused", "windows of the plan that were fused">,
+                    Statistic<"numRejected", "num-windows-rejected", "windows of the plan left as they are, with a remark">,
+                    Statistic<"numExact", "num-exact-fusions", "groups of FFNs on one input that became one">,
+                    Statistic<"numSubLayers", "num-sub-layers-removed", "residual sub-layers fewer than before">];
+}
+
 #endif // MOE_PASSES_TD

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace moec {
 
@@ -38,6 +39,8 @@ struct CompileCommand : CommonOptions {
   std::string target = "cpu", dtype, emit = "package";
   /// Where the weights are, when the input is IR; empty: the checkpoint that the IR records.
   std::string weights;
+  /// Fusion plans, carried out in this order.
+  std::vector<std::string> plans;
   int64_t maxTokens = 512;
   bool allowUnusedTensors = false;
 };

@@ -200,6 +200,12 @@ ExitCode moec::runCompile(const CompileCommand &command) {
   if (!model) {
     return fail(model.takeError());
   }
+  for (const std::string &plan : command.plans) {
+    diagnostics.setStage("the plan");
+    if (llvm::Error error = applyPlan(*model, plan)) {
+      return fail(std::move(error));
+    }
+  }
   for (const std::string &note : model->notes) {
     printNote(command, note);
   }

@@ -59,6 +59,28 @@ static void countParameters(Model &model) {
   }
 }
 
+llvm::Error moec::applyPlan(Model &model, StringRef plan) {
+  mlir::MLIRContext *context = model.module->getContext();
+  // Remarks of the pass are what the user wants to know.
+  mlir::ScopedDiagnosticHandler remarks(context, [&](mlir::Diagnostic &diagnostic) {
+    if (diagnostic.getSeverity() != mlir::DiagnosticSeverity::Remark) {
+      return mlir::failure();
+    }
+    model.notes.push_back((plan + ": " + diagnostic.str()).str());
+    return mlir::success();
+  });
+  mlir::PassManager manager(context);
+  mlir::moe::FuseFFNOptions options;
+  options.plan = plan.str();
+  manager.addPass(mlir::moe::createFuseFFN(options));
+  manager.addPass(mlir::moe::createVerifyMoeLevel());
+  if (mlir::failed(manager.run(*model.module))) {
+    return makeError("the plan " + plan + " was not carried out");
+  }
+  readModelAttr(model);
+  return llvm::Error::success();
+}
+
 Expected<Model> moec::importDirectory(mlir::MLIRContext &context, mlir::moe::CheckpointDirectory directory,
                                       const ModelOptions &options) {
   loadDialects(context);

@@ -37,6 +37,10 @@ llvm::Expected<Model> importDirectory(mlir::MLIRContext &context, mlir::moe::Che
 /// Parses a file of moe IR. Diagnostics go to the handler of `context`; the error says only that it failed.
 llvm::Expected<Model> parseModel(mlir::MLIRContext &context, llvm::StringRef path);
 
+/// Carries out a fusion plan on the model, which then describes what became of it. What was done, and what was not and
+/// why, is appended to `notes`. Errors go to the handler of the context too.
+llvm::Error applyPlan(Model &model, llvm::StringRef plan);
+
 /// The module as text.
 std::string printModule(mlir::ModuleOp module, bool locations);
 

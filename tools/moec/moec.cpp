@@ -54,6 +54,8 @@ static void addCompile(CLI::App &app, CompileCommand &command) {
       ->check(CLI::IsMember({"moe", "linalg", "sched", "package"}));
   sub->add_option("--weights", command.weights,
                   "where the weights are, if MODEL is IR (default: where it was imported from)");
+  sub->add_option("--plan", command.plans, "a fusion plan (docs/ffn-fusion.md), carried out first; may be repeated")
+      ->allow_extra_args(false);
   sub->add_flag("--allow-unused-tensors", command.allowUnusedTensors, kUnusedHelp);
   addCommon(sub, command);
 }

@@ -1,0 +1,171 @@
+//===- FusionPlan.cpp - Which layers are to be fused, and how ----------------===//
+
+#include "passes/Analysis/FusionPlan.h"
+#include "lowering/HFToMoe/JsonFile.h"
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringSwitch.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+using llvm::Expected;
+using llvm::StringRef;
+using llvm::Twine;
+namespace json = llvm::json;
+
+/// What `format` says, and the only version that there is.
+static constexpr llvm::StringLiteral kFormat = "moe-fusion-plan";
+static constexpr int64_t kVersion = 1;
+static constexpr int64_t kMaxLayers = 65536, kMaxPad = 1 << 20;
+
+StringRef moe::spell(FusionForm form) {
+  switch (form) {
+  case FusionForm::Removed:
+    return "R";
+  case FusionForm::Deferred:
+    return "D";
+  case FusionForm::Pair:
+    return "P";
+  }
+  return "";
+}
+
+namespace {
+
+/// Reads the members of one object; the first fault is kept.
+class Reader {
+public:
+  Reader(StringRef file, std::string &fault) : file(file), fault(fault) {}
+
+  void fail(const Twine &message) {
+    if (fault.empty()) {
+      fault = (file + ": " + message).str();
+    }
+  }
+
+  /// Every member of `object` must be one of `known`: a misspelt option must not be passed over.
+  void checkKeys(const json::Object &object, StringRef where, llvm::ArrayRef<StringRef> known) {
+    std::vector<StringRef> names;
+    for (const auto &member : object) {
+      names.push_back(member.first);
+    }
+    llvm::sort(names);
+    for (StringRef name : names) {
+      if (!llvm::is_contained(known, name)) {
+        std::string list;
+        for (StringRef key : known) {
+          list += (list.empty() ? "" : ", ") + key.str();
+        }
+        fail("'" + where + name + "' is unknown; known are " + list);
+      }
+    }
+  }
+
+  /// An integer from `min` to `max`; `fallback` when absent, unless that is below min: then it is required.
+  int64_t integer(const json::Object &object, StringRef where, StringRef key, int64_t min, int64_t max,
+                  int64_t fallback) {
+    const json::Value *value = object.get(key);
+    if (!value && fallback >= min) {
+      return fallback;
+    }
+    std::optional<int64_t> number = value ? value->getAsInteger() : std::nullopt;
+    if (!number || *number < min || *number > max) {
+      fail("'" + where + key + "' must be an integer from " + Twine(min) + " to " + Twine(max) +
+           (value ? ", but is " + describe(*value) : std::string(", but is missing")));
+    }
+    return number.value_or(min);
+  }
+
+  const json::Array *array(const json::Object &object, StringRef key) {
+    const json::Value *value = object.get(key);
+    const json::Array *array = value ? value->getAsArray() : nullptr;
+    if (value && !array) {
+      fail("'" + key + "' must be an array, but is " + describe(*value));
+    }
+    return array;
+  }
+
+private:
+  StringRef file;
+  std::string &fault;
+};
+
+} // namespace
+
+static FusionWindow readWindow(Reader &reader, const json::Value &value, const std::string &place, int64_t layers) {
+  FusionWindow window;
+  const json::Object *object = value.getAsObject();
+  if (!object) {
+    reader.fail("'" + place + "' must be an object, but is " + describe(value));
+    return window;
+  }
+  const std::string where = place + ".";
+  reader.checkKeys(*object, where, {"first", "length", "form"});
+  window.first = reader.integer(*object, where, "first", 0, kMaxLayers, -1);
+  window.length = reader.integer(*object, where, "length", 1, kMaxLayers, 0);
+  if (window.first + window.length > layers) {
+    reader.fail("'" + place + "' ends at layer " + Twine(window.last()) + ", but 'layers' says that the model has " +
+                Twine(layers));
+  }
+  const json::Value *form = object->get("form");
+  StringRef name = form ? form->getAsString().value_or("") : "";
+  auto known = llvm::StringSwitch<std::optional<FusionForm>>(name)
+                   .Case("R", FusionForm::Removed)
+                   .Case("D", FusionForm::Deferred)
+                   .Case("P", FusionForm::Pair)
+                   .Default(std::nullopt);
+  if (!known) {
+    reader.fail("'" + where + "form' must be \"R\" (attentions removed), \"D\" (FFNs deferred) or \"P\" (pair form), " +
+                (form ? "but is " + describe(*form) : std::string("but is missing")));
+  }
+  window.form = known.value_or(FusionForm::Deferred);
+  return window;
+}
+
+Expected<FusionPlan> moe::readFusionPlan(StringRef file) {
+  Expected<json::Value> value = readJsonFile(file);
+  if (!value) {
+    return value.takeError();
+  }
+  const json::Object *root = value->getAsObject();
+  if (!root || root->getString("format") != kFormat) {
+    return makeError(file + ": is not a fusion plan: an object with \"format\": \"" + kFormat + "\" is expected");
+  }
+  if (std::optional<int64_t> version = root->getInteger("version"); version != kVersion) {
+    return makeError(file + ": 'version' is " +
+                     (root->get("version") ? describe(*root->get("version")) : std::string("missing")) +
+                     ", but only version " + Twine(kVersion) + " is known");
+  }
+  std::string fault;
+  Reader reader(file, fault);
+  FusionPlan plan;
+  reader.checkKeys(*root, "", {"format", "version", "layers", "remove_attention", "windows", "pad_width_to"});
+  plan.layers = reader.integer(*root, "", "layers", 1, kMaxLayers, 0);
+  plan.padWidthTo = reader.integer(*root, "", "pad_width_to", 1, kMaxPad, 1);
+  if (const json::Array *removed = reader.array(*root, "remove_attention")) {
+    for (auto [i, entry] : llvm::enumerate(*removed)) {
+      std::optional<int64_t> layer = entry.getAsInteger();
+      if (!layer || *layer < 0 || *layer >= plan.layers ||
+          (!plan.removeAttention.empty() && *layer <= plan.removeAttention.back())) {
+        reader.fail("'remove_attention[" + Twine(i) + "]' must be a layer from 0 to " + Twine(plan.layers - 1) +
+                    " and above the one before it, but is " + describe(entry));
+        break;
+      }
+      plan.removeAttention.push_back(*layer);
+    }
+  }
+  if (const json::Array *windows = reader.array(*root, "windows")) {
+    for (auto [i, entry] : llvm::enumerate(*windows)) {
+      const std::string place = "windows[" + std::to_string(i) + "]";
+      FusionWindow window = readWindow(reader, entry, place, plan.layers);
+      if (!plan.windows.empty() && window.first <= plan.windows.back().last()) {
+        reader.fail("'" + place + "' begins at layer " + Twine(window.first) + ", but the window before it ends at " +
+                    Twine(plan.windows.back().last()) + "; windows must ascend and lie apart");
+      }
+      plan.windows.push_back(window);
+    }
+  }
+  if (!fault.empty()) {
+    return makeError(fault);
+  }
+  return plan;
+}

@@ -1,0 +1,147 @@
+//===- FuseFFN.cpp - Several FFNs become one ---------------------------------===//
+//
+// Analysis decides (FusionPlan, FusionLegality), workers rewrite
+// (FusionRewrites); this goes through the plan and says what was done. After each
+// rewrite the stream is read again: what was read before names ops that are gone.
+//
+//===----------------------------------------------------------------------===//
+
+#include "passes/Analysis/FusionLegality.h"
+#include "passes/Passes.h"
+#include "passes/Transforms/FusionRewrites.h"
+
+namespace mlir::moe {
+#define GEN_PASS_DEF_FUSEFFN
+#include "passes/Passes.h.inc"
+} // namespace mlir::moe
+
+using namespace mlir;
+using namespace mlir::moe;
+
+/// Whether `window` has nothing left that `form` would join: a window of one, or one that was fused before.
+static bool isDone(ArrayRef<LayerBlock> window, FusionForm form) {
+  size_t attentions = attentionsOf(window).size(), networks = networksOf(window).size();
+  switch (form) {
+  case FusionForm::Removed:
+    return attentions == 0 && networks <= 1;
+  case FusionForm::Deferred:
+    return networks <= 1;
+  case FusionForm::Pair:
+    return attentions <= 1 && networks <= 1;
+  }
+  return true;
+}
+
+/// Runs of FFNs that follow each other in the stream and read one value of it.
+static SmallVector<SmallVector<SubLayer>> findParallelFFNs(const ResidualStream &stream) {
+  SmallVector<SmallVector<SubLayer>> groups;
+  for (const LayerBlock &block : stream.getBlocks()) {
+    // An attention between two FFNs would read the first one's sum.
+    const bool follows = !block.attention && block.network && block.network->kind == BranchKind::FFN;
+    if (follows && !groups.empty() && !groups.back().empty() && groups.back().back().input == block.network->input) {
+      groups.back().push_back(*block.network);
+      continue;
+    }
+    groups.emplace_back();
+    if (block.network && block.network->kind == BranchKind::FFN) {
+      groups.back().push_back(*block.network);
+    }
+  }
+  llvm::erase_if(groups, [](const SmallVector<SubLayer> &group) { return group.size() < 2; });
+  return groups;
+}
+
+namespace {
+
+struct FuseFFNPass : moe::impl::FuseFFNBase<FuseFFNPass> {
+  using FuseFFNBase::FuseFFNBase;
+
+  void runOnOperation() override {
+    ModuleOp module = getOperation();
+    auto step = module.lookupSymbol<func::FuncOp>("step");
+    if (!step) {
+      module.emitError("has no function @step, whose FFNs could be fused");
+      return signalPassFailure();
+    }
+    if (padWidthTo < 1) {
+      module.emitError() << "pad-width-to of moe-fuse-ffn is " << padWidthTo << ", but must be at least 1";
+      return signalPassFailure();
+    }
+    UnusedSymbols symbols(module);
+    if (plan.empty()) {
+      fuseExact(step);
+    } else if (failed(carryOut(step))) {
+      return signalPassFailure();
+    }
+    symbols.eraseUnused();
+  }
+
+  void fuseExact(func::FuncOp step) {
+    // A rewrite ends what was read of the stream; groups that cannot be fused are met again, before those not seen yet.
+    for (size_t rejected = 0;;) {
+      ResidualStream stream(step);
+      SmallVector<SmallVector<SubLayer>> groups = findParallelFFNs(stream);
+      if (rejected == groups.size()) {
+        return;
+      }
+      ArrayRef<SubLayer> group = groups[rejected];
+      if (std::optional<Obstacle> obstacle = findFFNObstacle(group)) {
+        emitRemark(obstacle->loc) << group.size() << " FFNs on one input not fused: " << obstacle->reason;
+        ++rejected;
+        continue;
+      }
+      fuseParallelFFNs(group, padWidthTo);
+      ++numExact;
+      numSubLayers += group.size() - 1;
+    }
+  }
+
+  LogicalResult carryOut(func::FuncOp step) {
+    llvm::Expected<FusionPlan> read = readFusionPlan(plan);
+    if (!read) {
+      return emitError(UnknownLoc::get(&getContext())) << llvm::toString(read.takeError());
+    }
+    const int64_t found = ResidualStream(step).getNumLayers();
+    if (found != read->layers) {
+      return emitError(UnknownLoc::get(&getContext()))
+             << plan << ": was made for a model of " << read->layers << " layers, but this one has " << found;
+    }
+    for (int64_t layer : read->removeAttention) {
+      numSubLayers += removeAttentionOf(step, layer) == Removal::Done;
+    }
+    const int64_t pad = read->padWidthTo != 1 ? read->padWidthTo : padWidthTo;
+    for (const FusionWindow &window : read->windows) {
+      fuse(step, window, pad);
+    }
+    return success();
+  }
+
+  void fuse(func::FuncOp step, const FusionWindow &planned, int64_t pad) {
+    ResidualStream stream(step);
+    std::string problem, name = spellLayers(planned.first, planned.last());
+    std::optional<ArrayRef<LayerBlock>> window = stream.find(planned.first, planned.last(), problem);
+    if (!window) {
+      step.emitRemark() << name << " not fused: " << problem;
+      ++numRejected;
+      return;
+    }
+    if (isDone(*window, planned.form)) {
+      return;
+    }
+    if (std::optional<Obstacle> obstacle = findObstacle(*window, planned.form)) {
+      emitRemark(obstacle->loc) << name << " not fused: " << obstacle->reason;
+      ++numRejected;
+      return;
+    }
+    const size_t before = stream.getSubLayers().size();
+    Location loc = window->back().back().getLoc();
+    fuseWindow(*window, planned.form, pad);
+    const size_t fewer = before - ResidualStream(step).getSubLayers().size();
+    emitRemark(loc) << name << " fused in form " << spell(planned.form) << ", " << fewer
+                    << " sub-layers fewer: the result approximates the model";
+    ++numWindows;
+    numSubLayers += fewer;
+  }
+};
+
+} // namespace
