@@ -67,9 +67,6 @@ private:
   std::vector<std::string> names;
 };
 
-/// What an entry of a clock speaks of.
-enum class Group : unsigned { Lane, Warp, Block, Cluster, Launch };
-
 /// An immutable, shared set of entries, or none: everything up to `floor` is known.
 class Clock {
 public:
@@ -98,8 +95,8 @@ public:
   void join(const Clock &other);
   /// Learns one entry.
   void learn(uint64_t key, Time time);
-  /// Forgets entries that the block entry (firstOfBlock, time) makes superfluous, and adds it.
-  void learnBlock(Actor firstOfBlock, Actor endOfBlock, Time time);
+  /// Drops entries about threads of one block that knowing the whole block up to `time` makes superfluous.
+  void forgetBlock(Actor firstOfBlock, Actor endOfBlock, Time time);
 
   /// Is an access of `lane` (or allLanes: of the whole warp) of `actor` at `time` ordered before the clock's owner?
   bool knows(const Actors &actors, Actor actor, unsigned lane, Time time) const;

@@ -48,6 +48,7 @@ struct Finding {
   Dim3 block{0, 0, 0};
   Dim3 thread{0, 0, 0};
   std::string what;
+  uint32_t partner = 0; ///< site of the other access of a race, so that pairs are told apart
 
   /// "race: kernel k, line 12, block (0,0,0), thread (3,0,0): ...".
   std::string text() const;

@@ -31,6 +31,7 @@
 namespace moert::emulator {
 
 class Shadow;
+class SyncTable;
 
 enum class AllocationKind {
   Device, ///< cuMemAlloc: not accessible to the host
@@ -124,21 +125,36 @@ public:
   /// Offset of the first undefined byte, or `size` when all are defined (or unknown to the emulator).
   uint64_t firstUndefined(uint64_t address, uint64_t size) const;
 
+  /// A place in a kernel, for messages about earlier accesses. Numbers are handed out from 1; 0 is a host command.
+  struct Site {
+    uint32_t kernel; ///< index into kernelNames
+    uint32_t line;
+  };
+  uint32_t addSites(const std::string &kernel, const std::vector<uint32_t> &lines);
+  /// "kernel k line 7" or "host command memcpy".
+  std::string describeSite(uint32_t site, Actor actor) const;
+
+  /// Generic addresses of shared and of local memory: 4 GiB each, never accessible either.
+  uint64_t sharedWindow() const { return reserved; }
+  uint64_t localWindow() const { return reserved + (uint64_t(1) << 32); }
+
+  /// What flags in global memory hand over (memory/Sync.h).
+  SyncTable &flags() { return *syncTable; }
+
   Actors actors;
 
 private:
-  struct Slots;
-
   MemoryOptions settings;
   uint64_t reserved = 0, reservedSize = 0;
-  uint64_t nextSlot = 1; ///< slot 0 stays empty
+  uint64_t firstSlot = 0, nextSlot = 0; ///< the first slot behind the windows; the next free one
   uint32_t count = 0;
-  std::vector<uint32_t> slots; ///< per slot of 64 KiB: index into `all`, plus 1
+  std::vector<uint32_t> slots; ///< per slot of 64 KiB, from firstSlot: index into `all`, plus 1
   std::vector<std::unique_ptr<Allocation>> all;
   std::map<uint64_t, uint32_t> hosts; ///< by end address: index into `all`
-  std::multimap<uint64_t, uint64_t> freeSlots;
   std::vector<uint64_t> usedBytes;
-  std::vector<uint64_t> quarantine;
+  std::unique_ptr<SyncTable> syncTable;
+  std::vector<std::string> kernelNames;
+  std::vector<Site> sites;
 };
 
 } // namespace moert::emulator

@@ -1,0 +1,182 @@
+//===- Clocks.cpp - What the lanes of a warp know --------------------------===//
+//
+// Export, acquire and join of clocks for lanes (memory/Clock.h says what a
+// clock is), and findings with their place.
+//
+//===----------------------------------------------------------------------===//
+#include "runtime/emulator/exec/Warp.h"
+
+#include <algorithm>
+
+namespace moert::emulator {
+
+Clock Warp::exported(unsigned lane) {
+  LaneClocks &c = clocks[lane];
+  Clock out = c.known;
+  if (c.block) {
+    out.learn(Clock::blockKey(block->actor), c.block);
+  }
+  if (c.warp > c.block) {
+    out.learn(Clock::warpKey(actor), c.warp);
+  }
+  out.learn(Clock::laneKey(actor, lane), grid->memory->actors.now());
+  for (unsigned agent = 1; agent < 5; ++agent) {
+    if (asyncKnown[agent][lane]) {
+      out.learn(Clock::laneKey(actor + agent, lane), asyncKnown[agent][lane]);
+    }
+  }
+  return out;
+}
+
+Clock Warp::exportedProxied(unsigned lane) {
+  LaneClocks &c = clocks[lane];
+  Clock out = c.proxied;
+  if (c.proxiedBlock) {
+    out.learn(Clock::blockKey(block->actor), c.proxiedBlock);
+  }
+  if (c.proxiedWarp > c.proxiedBlock) {
+    out.learn(Clock::warpKey(actor), c.proxiedWarp);
+  }
+  if (c.proxiedSelf) {
+    out.learn(Clock::laneKey(actor, lane), c.proxiedSelf);
+  }
+  return out;
+}
+
+void Warp::acquire(unsigned lane, const Clock &clock, const Clock &proxied) {
+  LaneClocks &c = clocks[lane];
+  c.known.join(clock);
+  c.proxied.join(proxied);
+  c.block = std::max(c.block, clock.find(Clock::blockKey(block->actor)));
+  c.proxiedBlock = std::max(c.proxiedBlock, proxied.find(Clock::blockKey(block->actor)));
+}
+
+void Warp::contribute(uint32_t lanes, Clock &clock, Clock &proxied, Time &blockTime, Time &proxiedBlock) {
+  const Clock *lastKnown = nullptr, *lastProxied = nullptr;
+  Time self = UINT32_MAX;
+  for (unsigned l = 0; l < 32; ++l) {
+    if (!(lanes >> l & 1)) {
+      continue;
+    }
+    LaneClocks &c = clocks[l];
+    if (!lastKnown || !lastKnown->sameAs(c.known)) {
+      clock.join(c.known);
+      lastKnown = &c.known;
+    }
+    if (!lastProxied || !lastProxied->sameAs(c.proxied)) {
+      proxied.join(c.proxied);
+      lastProxied = &c.proxied;
+    }
+    blockTime = std::max(blockTime, c.block);
+    proxiedBlock = std::max(proxiedBlock, c.proxiedBlock);
+    if (c.proxiedWarp) {
+      proxied.learn(Clock::warpKey(actor), c.proxiedWarp);
+    }
+    self = std::min(self, c.proxiedSelf);
+  }
+  if (self && lanes == live) {
+    proxied.learn(Clock::warpKey(actor), self);
+  }
+  for (unsigned l = 0; l < 32; ++l) {
+    if ((lanes >> l & 1) && clocks[l].proxiedSelf > self) {
+      proxied.learn(Clock::laneKey(actor, l), clocks[l].proxiedSelf);
+    }
+  }
+  for (unsigned agent = 1; agent < 5; ++agent) {
+    Time least = UINT32_MAX, most = 0;
+    for (unsigned l = 0; l < 32; ++l) {
+      if (lanes >> l & 1) {
+        least = std::min(least, asyncKnown[agent][l]);
+        most = std::max(most, asyncKnown[agent][l]);
+      }
+    }
+    if (!most) {
+      continue;
+    }
+    if (least == most && lanes == live) {
+      clock.learn(Clock::warpKey(actor + agent), most);
+      continue;
+    }
+    for (unsigned l = 0; l < 32; ++l) {
+      if ((lanes >> l & 1) && asyncKnown[agent][l]) {
+        clock.learn(Clock::laneKey(actor + agent, l), asyncKnown[agent][l]);
+      }
+    }
+  }
+}
+
+void Warp::contributeOwn(uint32_t lanes, Clock &clock) {
+  Time now = grid->memory->actors.now();
+  if ((lanes & live) == live) {
+    clock.learn(Clock::warpKey(actor), now);
+    return;
+  }
+  for (unsigned l = 0; l < 32; ++l) {
+    if (lanes >> l & 1) {
+      clock.learn(Clock::laneKey(actor, l), now);
+    }
+  }
+}
+
+void Warp::refreshReach() {
+  Time floor = UINT32_MAX, blockTime = UINT32_MAX, pFloor = UINT32_MAX, pBlock = UINT32_MAX;
+  for (unsigned l = 0; l < 32; ++l) {
+    if (live >> l & 1) {
+      floor = std::min(floor, clocks[l].known.floor());
+      blockTime = std::min(blockTime, clocks[l].block);
+      pFloor = std::min(pFloor, clocks[l].proxied.floor());
+      pBlock = std::min(pBlock, clocks[l].proxiedBlock);
+    }
+  }
+  Actor end = block->actor + grid->warpsPerBlock * actorsPerWarp;
+  reach = {floor, blockTime, block->actor, end};
+  proxiedReach = {pFloor, pBlock, block->actor, end};
+}
+
+void Warp::fence(uint32_t lanes, AccessScope scope) {
+  for (unsigned l = 0; l < 32; ++l) {
+    if (!(lanes >> l & 1)) {
+      continue;
+    }
+    LaneClocks &c = clocks[l];
+    if (!c.pending.empty()) {
+      acquire(l, c.pending, c.pendingProxied);
+      c.pending = Clock();
+      c.pendingProxied = Clock();
+    }
+    c.fence = exported(l);
+    c.fenceProxied = exportedProxied(l);
+    c.fenceScope = scope;
+  }
+  grid->memory->actors.tick();
+  refreshReach();
+}
+
+Dim3 Warp::threadOf(unsigned lane) const {
+  const Dim3 &size = grid->config.block;
+  uint32_t linear = index * 32 + lane;
+  return {linear % size.x, linear / size.x % size.y, linear / (size.x * size.y)};
+}
+
+void Warp::report(FindingKind kind, const Op &op, unsigned lane, std::string what, bool note, uint32_t partner) {
+  Finding finding;
+  finding.kind = kind;
+  finding.note = note;
+  finding.kernel = grid->kernel->function->name;
+  finding.line = op.inst->location.line;
+  finding.block = block->index;
+  finding.thread = threadOf(lane);
+  finding.what = std::move(what);
+  finding.partner = partner;
+  grid->sink->report(std::move(finding));
+}
+
+Step Warp::fault(FindingKind kind, LaunchError error, const Op &op, unsigned lane, std::string what) {
+  report(kind, op, lane, std::move(what));
+  if (grid->failure == LaunchError::None) {
+    grid->failure = error;
+  }
+  return Step::Failed;
+}
+
+} // namespace moert::emulator

@@ -1,0 +1,185 @@
+//===- Shadow.h - Who wrote and read each byte, and is it defined -*- C++ -*-===//
+//
+// The shadow of one piece of memory (an allocation, or the shared memory of a
+// block). Two things per byte: whether it is defined (a bit), and the last write
+// and the reads since then, each with actor, lane, time and place. A cell speaks
+// of 4 bytes; a page of 1 KiB on which somebody accesses fewer bytes is split to
+// cells of 2 or 1 bytes, so that neighbours do not seem to race.
+//
+// `access` is called for every access of a lane and does the judging: a conflict
+// is an access not ordered after an earlier one, of which at least one writes,
+// unless both are strong and in scope of each other. What is ordered the caller
+// knows: cheap bounds first (Reach), its clock after (Judge).
+//
+//===----------------------------------------------------------------------===//
+#ifndef MOERT_EMULATOR_MEMORY_SHADOW_H
+#define MOERT_EMULATOR_MEMORY_SHADOW_H
+
+#include "runtime/emulator/memory/Clock.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+namespace moert::emulator {
+
+/// How an access takes part in the memory model.
+enum AccessKind : unsigned { Weak = 0, Strong = 1, AtomicAccess = 2, AsyncAccess = 3 };
+/// Scopes in the order of their size.
+enum AccessScope : unsigned { ScopeCta = 0, ScopeCluster = 1, ScopeGpu = 2, ScopeSys = 3 };
+
+/// One access: who, when, where. `tag` packs lane, kind, scope and the number of the site.
+struct Access {
+  Time time = 0; ///< 0: none
+  Actor actor = 0;
+  uint32_t tag = 0;
+
+  unsigned lane() const { return tag & 63; }
+  AccessKind kind() const { return AccessKind(tag >> 6 & 3); }
+  AccessScope scope() const { return AccessScope(tag >> 8 & 3); }
+  uint32_t site() const { return tag >> 10; }
+  static uint32_t makeTag(unsigned lane, AccessKind kind, AccessScope scope, uint32_t site) {
+    return lane | unsigned(kind) << 6 | unsigned(scope) << 8 | site << 10;
+  }
+};
+
+/// Lanes of reads that speak of more than a warp.
+constexpr unsigned wholeBlock = 62;
+
+/// Bounds below which everything is ordered before the accessor.
+struct Reach {
+  Time floor = 0;                     ///< of anybody
+  Time block = 0;                     ///< of threads of the own block
+  Actor blockFirst = 0, blockEnd = 0; ///< the own block
+};
+
+/// Asked when the bounds do not tell.
+class Judge {
+public:
+  virtual ~Judge() = default;
+  /// Is `earlier` ordered before the access `now`? (Never asked about the accessor itself.)
+  virtual bool ordered(const Access &earlier, const Access &now) = 0;
+  /// May `now` and `earlier`, both strong, touch the same bytes unordered (scopes include each other)?
+  virtual bool stronglyRelated(const Access &earlier, const Access &now) = 0;
+  /// Do both belong to one block?
+  virtual bool sameBlock(const Access &a, const Access &b) = 0;
+  /// `now` conflicts with `earlier` at `offset`.
+  virtual void conflict(const Access &earlier, bool earlierWrites, const Access &now, bool nowWrites,
+                        uint64_t offset) = 0;
+};
+
+class Shadow {
+public:
+  Shadow(uint64_t size, bool defined);
+
+  // Definedness: one bit per byte.
+  bool allDefined(uint64_t offset, uint64_t size) const;
+  /// The definedness of up to 16 bytes, bit i of byte offset + i.
+  uint32_t definedBits(uint64_t offset, unsigned size) const {
+    uint64_t word;
+    std::memcpy(&word, defined.data() + offset / 8, 8);
+    return uint32_t(word >> offset % 8) & ((1U << size) - 1);
+  }
+  void setDefinedBits(uint64_t offset, unsigned size, uint32_t bits) {
+    uint64_t word;
+    std::memcpy(&word, defined.data() + offset / 8, 8);
+    uint64_t mask = uint64_t((1U << size) - 1) << offset % 8;
+    word = (word & ~mask) | (uint64_t(bits) << offset % 8 & mask);
+    std::memcpy(defined.data() + offset / 8, &word, 8);
+  }
+  void setDefined(uint64_t offset, uint64_t size, bool value);
+  uint64_t firstUndefined(uint64_t offset, uint64_t size) const;
+
+  /// Judges and records an access of `size` bytes at `offset`.
+  void access(uint64_t offset, uint64_t size, bool write, const Access &now, const Reach &reach, Judge &judge) {
+    while (size) {
+      uint64_t index = offset / pageBytes;
+      uint64_t in = offset % pageBytes;
+      uint64_t count = std::min<uint64_t>(size, pageBytes - in);
+      Page &page = pageAt(index, in, count);
+      Cell *cell = &page.cells[in >> page.shift];
+      Cell *end = &page.cells[(in + count - 1) >> page.shift];
+      for (; cell <= end; ++cell) {
+        if (write) {
+          writeCell(*cell, now, reach, judge, offset);
+        } else {
+          readCell(*cell, now, reach, judge, offset);
+        }
+      }
+      offset += count;
+      size -= count;
+    }
+  }
+  uint64_t size() const { return bytes; }
+
+private:
+  static constexpr uint64_t pageBytes = 1024;
+  static constexpr uint32_t isSet = UINT32_MAX; ///< Access::tag of a read that is an index into `sets` (in actor)
+
+  struct Cell {
+    Access write;
+    Access read;
+  };
+  struct Page {
+    unsigned shift = 2;
+    std::unique_ptr<Cell[]> cells;
+  };
+
+  uint64_t bytes;
+  std::vector<uint8_t> defined;
+  std::vector<Page> pages;
+  std::vector<std::vector<Access>> sets;
+  std::vector<uint32_t> freeSets;
+
+  Page &pageAt(uint64_t index, uint64_t in, uint64_t count) {
+    Page &page = pages[index];
+    if (page.cells && ((in | count) & ((1U << page.shift) - 1)) == 0) {
+      return page;
+    }
+    return preparePage(page, in | count);
+  }
+  Page &preparePage(Page &page, uint64_t bits);
+  uint32_t newSet();
+
+  static bool within(const Access &earlier, const Access &now, const Reach &reach) {
+    return earlier.time <= reach.floor ||
+           (earlier.time <= reach.block && earlier.actor >= reach.blockFirst && earlier.actor < reach.blockEnd &&
+            earlier.actor % actorsPerWarp == AgentThreads) ||
+           (earlier.actor == now.actor && earlier.lane() == now.lane() && earlier.kind() != AsyncAccess);
+  }
+  void writeCell(Cell &cell, const Access &now, const Reach &reach, Judge &judge, uint64_t offset) {
+    if (cell.write.time && !within(cell.write, now, reach)) {
+      slowCheck(cell.write, true, now, true, judge, offset);
+    }
+    if (cell.read.time) {
+      if (cell.read.tag == isSet) {
+        checkSet(cell, now, reach, judge, offset);
+      } else if (!within(cell.read, now, reach)) {
+        slowCheck(cell.read, false, now, true, judge, offset);
+      }
+      cell.read.time = 0;
+      cell.read.tag = 0;
+    }
+    cell.write = now;
+  }
+  void readCell(Cell &cell, const Access &now, const Reach &reach, Judge &judge, uint64_t offset) {
+    if (cell.write.time && !within(cell.write, now, reach)) {
+      slowCheck(cell.write, true, now, false, judge, offset);
+    }
+    if (cell.read.time == 0 || (cell.read.tag != isSet && within(cell.read, now, reach))) {
+      cell.read = now;
+    } else {
+      addRead(cell, now, reach, judge);
+    }
+  }
+  void slowCheck(const Access &earlier, bool earlierWrites, const Access &now, bool nowWrites, Judge &judge,
+                 uint64_t offset);
+  void checkSet(Cell &cell, const Access &now, const Reach &reach, Judge &judge, uint64_t offset);
+  void addRead(Cell &cell, const Access &now, const Reach &reach, Judge &judge);
+};
+
+} // namespace moert::emulator
+
+#endif // MOERT_EMULATOR_MEMORY_SHADOW_H
