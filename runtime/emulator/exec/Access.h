@@ -16,11 +16,11 @@ namespace moert::emulator {
 struct Target {
   enum Where : uint8_t { Shared, Global, Local };
   uint8_t *pointer[32];
-  uint64_t offset[32];   ///< in the shadow
-  Shadow *shadow[32];    ///< null: not judged (local memory, checks off)
-  uint64_t address[32];  ///< as the instruction has it, windows removed
+  uint64_t offset[32];  ///< in the shadow
+  Shadow *shadow[32];   ///< null: not judged (local memory, checks off)
+  uint64_t address[32]; ///< as the instruction has it, windows removed
   Where where[32];
-  Block *block[32];      ///< Shared: whose
+  Block *block[32];        ///< Shared: whose
   bool contiguous = false; ///< lane l's bytes follow lane l - 1's, for all 32 lanes
 };
 
@@ -47,11 +47,10 @@ public:
   bool ordered(const Access &earlier, const Access &now) override;
   bool stronglyRelated(const Access &earlier, const Access &now) override;
   bool sameBlock(const Access &a, const Access &b) override;
-  void conflict(const Access &earlier, bool earlierWrites, const Access &now, bool nowWrites,
-                uint64_t offset) override;
+  void conflict(const Access &earlier, bool earlierWrites, const Access &now, bool nowWrites, uint64_t offset) override;
 
   const uint8_t *newBytes = nullptr, *oldBytes = nullptr; ///< of a store: equal bytes make the race a note
-  const uint8_t *allBytes = nullptr; ///< newBytes of all lanes of the instruction
+  const uint8_t *allBytes = nullptr;                      ///< newBytes of all lanes of the instruction
   unsigned size = 0;
   unsigned lane = 0; ///< who issues
   bool shared = false;

@@ -106,8 +106,8 @@ static Step blockBarrier(Warp &w, const Op &op, uint32_t m) {
   }
   if (mods.aligned && m != w.live) {
     char text[128];
-    std::snprintf(text, sizeof text, "an .aligned barrier is executed by lanes 0x%08x of a warp whose live lanes are 0x%08x",
-                  m, w.live);
+    std::snprintf(text, sizeof text,
+                  "an .aligned barrier is executed by lanes 0x%08x of a warp whose live lanes are 0x%08x", m, w.live);
     w.report(FindingKind::Divergence, op, first, text);
   }
   uint32_t count = 0;

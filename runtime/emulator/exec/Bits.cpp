@@ -312,8 +312,10 @@ bool selectBits(Builder &b, const ptx::Instruction &inst, Op &op) {
     op.b = b.ref(inst, 2, 32);
     bool isSigned = ptx::isSigned(type);
     op.run = inst.op == Opcode::Shl ? SIZES(shiftLeft)
-             : isSigned ? (wide ? shiftRight<int64_t> : half ? shiftRight<int16_t> : shiftRight<int32_t>)
-                        : SIZES(shiftRight);
+             : isSigned             ? (wide   ? shiftRight<int64_t>
+                                       : half ? shiftRight<int16_t>
+                                              : shiftRight<int32_t>)
+                                    : SIZES(shiftRight);
     return true;
   }
   case Opcode::Shf:

@@ -163,8 +163,7 @@ Step callBuiltin(Warp &w, const Op &op, uint32_t m, const ptx::Function &functio
   } else if (function.name == "malloc" && op.listCount == 1) {
     for (unsigned l = 0; l < 32; ++l) {
       if (m >> l & 1) {
-        setResult(w, op, l,
-                  w.grid->memory->allocate(w.grid->kernel->program->device(), argument(w, op, 0, l)), 8);
+        setResult(w, op, l, w.grid->memory->allocate(w.grid->kernel->program->device(), argument(w, op, 0, l)), 8);
       }
     }
   } else if (function.name == "free" && op.listCount == 1) {

@@ -24,8 +24,8 @@ namespace moert::emulator {
 struct Warp;
 struct Op;
 
-/// What a handler did: Next goes on behind it; Jumped has set the warp's pc; Blocked has parked the split (which stays at
-/// this op unless the handler moved it); Failed has reported a fault that ends the launch.
+/// What a handler did: Next goes on behind it; Jumped has set the warp's pc; Blocked has parked the split (which stays
+/// at this op unless the handler moved it); Failed has reported a fault that ends the launch.
 enum class Step : uint8_t { Next, Jumped, Blocked, Failed };
 
 /// Executes `op` for the lanes of `mask`.
@@ -34,19 +34,19 @@ using Handler = Step (*)(Warp &warp, const Op &op, uint32_t mask);
 /// Where an operand lies: `offset` bytes into block `base`; `undef` is the index of its mask of undefined lanes.
 struct Ref {
   uint32_t offset = 0;
-  uint16_t undef = 0; ///< 0: always defined (constants); 1: a sink
-  uint8_t base = 0;   ///< 0 registers of the frame, 1 constants, 2 special registers
-  uint8_t bits = 0;   ///< 1, 32 or 64 as stored; 128: two blocks of 64; 0: absent
+  uint16_t undef = 0;   ///< 0: always defined (constants); 1: a sink
+  uint8_t base = 0;     ///< 0 registers of the frame, 1 constants, 2 special registers
+  uint8_t bits = 0;     ///< 1, 32 or 64 as stored; 128: two blocks of 64; 0: absent
   bool negated = false; ///< `!p`
-  uint8_t width = 0;  ///< bits of the declared type of a register: 8, 16, 32, 64
+  uint8_t width = 0;    ///< bits of the declared type of a register: 8, 16, 32, 64
 };
 
 /// How an op takes part in the bookkeeping around it.
 enum OpFlags : uint16_t {
-  OpPure = 1,      ///< destinations are undefined where a source is
-  OpControl = 2,   ///< runs even when no lane passes the guard
-  OpMemory = 8,    ///< a weak access: where lanes may be run apart (ExecOptions::delayLanes)
-  OpSync = 4,      ///< lanes that were run apart meet before it (branches, barriers, warp-wide operations)
+  OpPure = 1,    ///< destinations are undefined where a source is
+  OpControl = 2, ///< runs even when no lane passes the guard
+  OpMemory = 8,  ///< a weak access: where lanes may be run apart (ExecOptions::delayLanes)
+  OpSync = 4,    ///< lanes that were run apart meet before it (branches, barriers, warp-wide operations)
 };
 
 /// Ref::base of a .param variable of the frame (arguments of calls): `offset` is its place there.
@@ -60,14 +60,14 @@ struct Op {
   bool guarded = false;
   uint16_t flags = 0;
   Ref d, d2, a, b, c, e;
-  uint32_t target = 0; ///< a pc, or an index by opcode
-  uint32_t join = UINT32_MAX; ///< pc where the lanes that part here meet again
-  uint32_t nextSync = 0; ///< pc of the next OpSync op of the same block
+  uint32_t target = 0;              ///< a pc, or an index by opcode
+  uint32_t join = UINT32_MAX;       ///< pc where the lanes that part here meet again
+  uint32_t nextSync = 0;            ///< pc of the next OpSync op of the same block
   uint32_t list = 0, listCount = 0; ///< into Code::refs
   uint32_t list2 = 0, list2Count = 0;
-  int64_t imm = 0;     ///< address offset, constant operands
-  uint8_t size = 0;    ///< bytes of one element in memory
-  uint8_t count = 1;   ///< elements
+  int64_t imm = 0;   ///< address offset, constant operands
+  uint8_t size = 0;  ///< bytes of one element in memory
+  uint8_t count = 1; ///< elements
   uint8_t extra = 0;
   uint32_t site = 0;
   const ptx::Instruction *inst = nullptr;
@@ -111,7 +111,7 @@ struct Code {
   std::map<std::pair<uint64_t, unsigned>, Ref> knownConstants;
   std::vector<Fixup> fixups;
   std::vector<uint64_t> variableAddress; ///< of global and const variables
-  bool parametersInMemory = false; ///< some kernel takes the address of its parameters
+  bool parametersInMemory = false;       ///< some kernel takes the address of its parameters
 };
 
 /// The value of a function's address.

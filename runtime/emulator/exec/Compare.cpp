@@ -256,9 +256,9 @@ static Step setValue(Warp &w, const Op &op, uint32_t m) {
     return Step::Next;
   }
   uint32_t r = combine(mods.boolOp, compareOf(op)(w, op), c);
-  uint32_t one = to == Type::F32    ? 0x3F800000
-                 : to == Type::F16  ? 0x3C00
-                 : to == Type::BF16 ? 0x3F80
+  uint32_t one = to == Type::F32         ? 0x3F800000
+                 : to == Type::F16       ? 0x3C00
+                 : to == Type::BF16      ? 0x3F80
                  : ptx::bitsOf(to) == 16 ? 0xFFFF
                                          : ~0U;
   storeLanes(d, m, [&](unsigned l) { return r >> l & 1 ? one : 0; });

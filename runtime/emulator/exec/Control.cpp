@@ -132,8 +132,8 @@ void Warp::dropCurrent() {
 
 void Warp::diverge(uint32_t takenMask, uint32_t takenPc, uint32_t otherPc, uint32_t join) {
   uint32_t other = mask & ~takenMask;
-  if (join != noPc && !(entry >= 0 && entries[entry].pc == join && entries[entry].frame == frame &&
-                        !entries[entry].isReturn)) {
+  if (join != noPc &&
+      !(entry >= 0 && entries[entry].pc == join && entries[entry].frame == frame && !entries[entry].isReturn)) {
     entry = newEntry(join, mask, entry, frame, false);
   }
   newSplit(takenPc, takenMask, entry, frame);
@@ -432,8 +432,7 @@ static void passArguments(Warp &w, const Op &op, Frame *callee, uint32_t m) {
         } else {
           reinterpret_cast<uint32_t *>(callee->registers + target.offset)[l] = uint32_t(value);
         }
-        callee->undef[target.undef] =
-            (callee->undef[target.undef] & ~(1U << l)) | (w.undefined(from) & 1U << l);
+        callee->undef[target.undef] = (callee->undef[target.undef] & ~(1U << l)) | (w.undefined(from) & 1U << l);
       } else if (from.base == refLocalParam) {
         std::memcpy(&callee->parameters[size_t(l) * to.parameterBytes + to.parameterOffsets[i]],
                     &w.frame->params[size_t(l) * w.frame->code->paramBytes + from.offset], parameter.size);

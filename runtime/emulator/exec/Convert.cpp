@@ -246,9 +246,8 @@ static Step convertPair(Warp &w, const Op &op, uint32_t m) {
 
 static Step floatToBrainPair(Warp &w, const Op &op, uint32_t m) {
   const uint32_t *a = w.at<uint32_t>(op.a), *b = w.at<uint32_t>(op.b);
-  storeLanes(w.at<uint32_t>(op.d), m, [&](unsigned l) {
-    return floatToBf16(floatOfBits(b[l])) | floatToBf16(floatOfBits(a[l])) << 16;
-  });
+  storeLanes(w.at<uint32_t>(op.d), m,
+             [&](unsigned l) { return floatToBf16(floatOfBits(b[l])) | floatToBf16(floatOfBits(a[l])) << 16; });
   return Step::Next;
 }
 static Step floatToBrain(Warp &w, const Op &op, uint32_t m) {
@@ -293,8 +292,8 @@ static Step pack(Warp &w, const Op &op, uint32_t m) {
 static Step addressSpace(Warp &w, const Op &op, uint32_t m) {
   Space space = op.inst->mods.space;
   uint64_t window = space == Space::Shared || space == Space::SharedCluster ? w.grid->memory->sharedWindow()
-                    : space == Space::Local                                  ? w.grid->memory->localWindow()
-                                                                             : 0;
+                    : space == Space::Local                                 ? w.grid->memory->localWindow()
+                                                                            : 0;
   uint64_t add = op.inst->mods.to ? 0 - window : window;
   for (unsigned l = 0; l < 32; ++l) {
     if (m >> l & 1) {

@@ -20,8 +20,8 @@ using ptx::Round;
 using ptx::Type;
 
 namespace {
-/// Sets rounding and flushing for its life. The memory clobbers keep the arithmetic between them: its operands are loaded
-/// and its results stored in between.
+/// Sets rounding and flushing for its life. The memory clobbers keep the arithmetic between them: its operands are
+/// loaded and its results stored in between.
 class Mode {
 public:
   Mode(Round round, bool ftz) : saved(_mm_getcsr()) {
@@ -232,9 +232,7 @@ template <bool Bf16> uint32_t narrow(double v) {
 }
 template <bool Bf16> uint32_t narrowOp(const ptx::Instruction &inst, uint32_t ab, uint32_t bb, uint32_t cb) {
   const ptx::Modifiers &mods = inst.mods;
-  auto flushNarrow = [&](uint32_t h) {
-    return mods.ftz && !Bf16 && (h & 0x7C00) == 0 ? h & 0x8000 : h;
-  };
+  auto flushNarrow = [&](uint32_t h) { return mods.ftz && !Bf16 && (h & 0x7C00) == 0 ? h & 0x8000 : h; };
   if (inst.op == Opcode::Neg || inst.op == Opcode::Abs) {
     ab = flushNarrow(ab);
     bool nan = widen<Bf16>(ab) != widen<Bf16>(ab);
@@ -337,8 +335,8 @@ template <typename T> Step testProperty(Warp &w, const Op &op, uint32_t m) {
 } // namespace
 
 template <Kind K> static Handler pick(Type type, const ptx::Modifiers &mods) {
-  bool needsMode = mods.ftz || mods.sat || mods.round == Round::RZ || mods.round == Round::RM ||
-                   mods.round == Round::RP;
+  bool needsMode =
+      mods.ftz || mods.sat || mods.round == Round::RZ || mods.round == Round::RM || mods.round == Round::RP;
   if (type == Type::F64) {
     return needsMode ? Handler(moded<K, double>) : Handler(plain<K, double>);
   }

@@ -67,14 +67,15 @@ inline double fmaOdd(double a, double b, double c) {
 
 /// What a format looks like.
 struct Format {
-  int mantissa;   ///< stored bits
-  int exponent;   ///< bits
-  bool infinity;  ///< has infinities and many NaNs (false: e4m3, whose only NaN is all ones)
+  int mantissa;  ///< stored bits
+  int exponent;  ///< bits
+  bool infinity; ///< has infinities and many NaNs (false: e4m3, whose only NaN is all ones)
 };
 constexpr Format formatF16{10, 5, true}, formatBF16{7, 8, true}, formatTF32{10, 8, true}, formatE4M3{3, 4, false},
     formatE5M2{2, 5, true}, formatF32{23, 8, true};
 
-/// `v` in format `f`. `satfinite`: too large becomes the largest finite value. NaN becomes 0x7F.. (all ones but the sign).
+/// `v` in format `f`. `satfinite`: too large becomes the largest finite value. NaN becomes 0x7F.. (all ones but the
+/// sign).
 inline uint32_t encode(double v, const Format &f, ptx::Round round, bool satfinite) {
   const int bias = (1 << (f.exponent - 1)) - 1;
   const uint32_t sign = uint32_t(bitsOfDouble(v) >> 63) << (f.mantissa + f.exponent);
@@ -87,8 +88,8 @@ inline uint32_t encode(double v, const Format &f, ptx::Round round, bool satfini
   bool negative = sign != 0;
   double a = std::fabs(v);
   auto overflow = [&]() -> uint32_t {
-    bool toward = round == ptx::Round::RZ || (round == ptx::Round::RM && !negative) ||
-                  (round == ptx::Round::RP && negative);
+    bool toward =
+        round == ptx::Round::RZ || (round == ptx::Round::RM && !negative) || (round == ptx::Round::RP && negative);
     if (satfinite || (std::isfinite(v) && toward)) {
       return sign | largest;
     }

@@ -41,8 +41,8 @@ Result<std::unique_ptr<Program>> Program::load(const ptx::Module &module, Device
     uint64_t size = std::max<uint64_t>(variable.size, 1);
     uint64_t address = memory.allocate(device, size, AllocationKind::Module, variable.name);
     if (!address) {
-      return moert::error(moert::Code::OutOfMemory, "variable ", variable.name, " of ", size, " bytes does not fit on device ",
-                   device);
+      return moert::error(moert::Code::OutOfMemory, "variable ", variable.name, " of ", size,
+                          " bytes does not fit on device ", device);
     }
     code.variableAddress[i] = address;
     program->globals.push_back({variable.name, address, variable.size});
@@ -57,7 +57,7 @@ Result<std::unique_ptr<Program>> Program::load(const ptx::Module &module, Device
       uint8_t *bytes = memory.bytes(code.variableAddress[i] + relocation.offset, relocation.size);
       if (!bytes) {
         return moert::error(moert::Code::InvalidArgument, "line ", variable.location.line, ": the initialiser of ",
-                     variable.name, " reaches past its end");
+                            variable.name, " reaches past its end");
       }
       uint64_t value = relocation.function ? functionAddress(relocation.target)
                                            : code.variableAddress[relocation.target] + uint64_t(relocation.addend);
@@ -113,24 +113,24 @@ const ProgramVariable *Program::variable(std::string_view name) const {
   return nullptr;
 }
 
-Result<std::unique_ptr<Grid>> Grid::create(const Kernel &kernel, const LaunchConfig &config,
-                                           const ExecOptions &options, FindingSink &sink) {
+Result<std::unique_ptr<Grid>> Grid::create(const Kernel &kernel, const LaunchConfig &config, const ExecOptions &options,
+                                           FindingSink &sink) {
   const ptx::Function &function = *kernel.function;
   const std::string where = "kernel " + function.name + ": ";
   uint64_t threads = config.block.count();
   if (threads == 0 || threads > 1024 || config.grid.count() == 0) {
     return moert::error(moert::Code::InvalidArgument, where, threads, " threads per block in ", config.grid.count(),
-                 " blocks; a block has 1 to 1024 threads");
+                        " blocks; a block has 1 to 1024 threads");
   }
   if (config.parameters.size() != kernel.parameterBytes) {
-    return moert::error(moert::Code::InvalidArgument, where, config.parameters.size(), " bytes of parameters, it takes ",
-                 kernel.parameterBytes);
+    return moert::error(moert::Code::InvalidArgument, where, config.parameters.size(),
+                        " bytes of parameters, it takes ", kernel.parameterBytes);
   }
   const uint32_t block[3] = {config.block.x, config.block.y, config.block.z};
   for (int i = 0; i < 3; ++i) {
     if (function.bounds.reqntid[0] && block[i] != std::max(1U, function.bounds.reqntid[i])) {
-      return moert::error(moert::Code::InvalidArgument, where, "block dimension ", i, " is ", block[i], ", .reqntid says ",
-                   function.bounds.reqntid[i]);
+      return moert::error(moert::Code::InvalidArgument, where, "block dimension ", i, " is ", block[i],
+                          ", .reqntid says ", function.bounds.reqntid[i]);
     }
   }
   if (function.bounds.maxntid[0]) {
@@ -162,8 +162,8 @@ Result<std::unique_ptr<Grid>> Grid::create(const Kernel &kernel, const LaunchCon
     g.sharedBytes = dynamicStart + config.dynamicShared;
   }
   if (g.code->parametersInMemory && !config.parameters.empty()) {
-    g.parameterAddress = g.memory->allocate(kernel.program->device(), config.parameters.size(),
-                                            AllocationKind::Module, function.name + "'s parameters");
+    g.parameterAddress = g.memory->allocate(kernel.program->device(), config.parameters.size(), AllocationKind::Module,
+                                            function.name + "'s parameters");
     if (!g.parameterAddress) {
       return moert::error(moert::Code::OutOfMemory, where, "no memory for its parameters");
     }
@@ -200,7 +200,8 @@ Result<std::unique_ptr<Grid>> Grid::create(const Kernel &kernel, const LaunchCon
   g.launchNumber = g.memory->actors.addLaunch(function.name);
   uint64_t actors = config.grid.count() * g.warpsPerBlock * actorsPerWarp;
   if (g.options.checks && actors > (uint64_t(1) << 31)) {
-    return moert::error(moert::Code::InvalidArgument, where, config.grid.count(), " blocks are more than can be checked");
+    return moert::error(moert::Code::InvalidArgument, where, config.grid.count(),
+                        " blocks are more than can be checked");
   }
   g.firstActor = g.memory->actors.addRange(g.launchNumber, g.options.checks ? uint32_t(actors) : 1,
                                            g.warpsPerBlock * actorsPerWarp, uint32_t(config.cluster.count()),

@@ -47,10 +47,18 @@ template <typename T> static T mulHigh(T a, T b) {
 }
 
 template <typename T> struct Wider;
-template <> struct Wider<uint16_t> { using type = uint32_t; };
-template <> struct Wider<int16_t> { using type = int32_t; };
-template <> struct Wider<uint32_t> { using type = uint64_t; };
-template <> struct Wider<int32_t> { using type = int64_t; };
+template <> struct Wider<uint16_t> {
+  using type = uint32_t;
+};
+template <> struct Wider<int16_t> {
+  using type = int32_t;
+};
+template <> struct Wider<uint32_t> {
+  using type = uint64_t;
+};
+template <> struct Wider<int32_t> {
+  using type = int64_t;
+};
 
 template <typename T> static Step mulLo(Warp &w, const Op &op, uint32_t m) {
   return binary<T, T, T>(w, op, m, [](T a, T b) { return mulLow(a, b); });

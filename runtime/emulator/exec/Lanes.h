@@ -75,9 +75,8 @@ inline Step ternary(Warp &w, const Op &op, uint32_t mask, F f) {
   const auto *a = w.at<Stored<A>>(op.a);
   const auto *b = w.at<Stored<B>>(op.b);
   const auto *c = w.at<Stored<C>>(op.c);
-  storeLanes(w.at<Stored<R>>(op.d), mask, [&](unsigned l) {
-    return toStored<R>(f(fromStored<A>(a[l]), fromStored<B>(b[l]), fromStored<C>(c[l])));
-  });
+  storeLanes(w.at<Stored<R>>(op.d), mask,
+             [&](unsigned l) { return toStored<R>(f(fromStored<A>(a[l]), fromStored<B>(b[l]), fromStored<C>(c[l]))); });
   return Step::Next;
 }
 

@@ -90,9 +90,9 @@ Step resolveOne(Warp &w, const Op &op, unsigned lane, uint64_t address, Space sp
     Block &block = *w.block;
     if (rank) {
       if (rank - 1 >= block.clusterBlocks.size()) {
-        return outOfBounds(w, op, lane, "shared address 0x" + std::to_string(address) + " names block " +
-                                            std::to_string(rank - 1) + " of the cluster, which has " +
-                                            std::to_string(block.clusterBlocks.size()));
+        return outOfBounds(w, op, lane,
+                           "shared address 0x" + std::to_string(address) + " names block " + std::to_string(rank - 1) +
+                               " of the cluster, which has " + std::to_string(block.clusterBlocks.size()));
       }
       owner = block.clusterBlocks[rank - 1];
       if (owner->liveThreads == 0 && owner != &block) {
@@ -103,8 +103,9 @@ Step resolveOne(Warp &w, const Op &op, unsigned lane, uint64_t address, Space sp
     uint64_t at = (address & ((1U << rankShift) - 1)) - sharedStart;
     uint32_t size = w.grid->sharedBytes;
     if (at >= size || bytes > size - at) {
-      return outOfBounds(w, op, lane, std::to_string(bytes) + " bytes at shared offset " + std::to_string(int64_t(at)) +
-                                          "; the block has " + std::to_string(size) + " bytes of shared memory");
+      return outOfBounds(w, op, lane,
+                         std::to_string(bytes) + " bytes at shared offset " + std::to_string(int64_t(at)) +
+                             "; the block has " + std::to_string(size) + " bytes of shared memory");
     }
     pointer = owner->shared.data() + at;
     shadow = owner->shadow.get();
@@ -113,9 +114,9 @@ Step resolveOne(Warp &w, const Op &op, unsigned lane, uint64_t address, Space sp
   }
   if (space == Space::Local) {
     if (address > w.local[lane].size() || bytes > w.local[lane].size() - address) {
-      return outOfBounds(w, op, lane, std::to_string(bytes) + " bytes at local offset " + std::to_string(address) +
-                                          "; the thread has " + std::to_string(w.local[lane].size()) +
-                                          " bytes of local memory");
+      return outOfBounds(w, op, lane,
+                         std::to_string(bytes) + " bytes at local offset " + std::to_string(address) +
+                             "; the thread has " + std::to_string(w.local[lane].size()) + " bytes of local memory");
     }
     pointer = w.local[lane].data() + address;
     shadow = nullptr;
@@ -208,14 +209,13 @@ Step resolve(Warp &w, const Op &op, uint32_t mask, const Ref &base, int64_t imm,
       continue;
     }
     Block *owner = nullptr;
-    Step step = resolveOne(w, op, l, address[l], space, bytes, write, align, t.pointer[l], t.shadow[l], t.offset[l],
-                           owner);
+    Step step =
+        resolveOne(w, op, l, address[l], space, bytes, write, align, t.pointer[l], t.shadow[l], t.offset[l], owner);
     if (step != Step::Next) {
       return step;
     }
     t.block[l] = owner;
-    bool local = space == Space::Local ||
-                 (generic && address[l] - memory.localWindow() < (uint64_t(1) << 32));
+    bool local = space == Space::Local || (generic && address[l] - memory.localWindow() < (uint64_t(1) << 32));
     t.where[l] = owner ? Target::Shared : local ? Target::Local : Target::Global;
   }
   return Step::Next;
@@ -309,7 +309,8 @@ void WarpJudge::conflict(const Access &earlier, bool earlierWrites, const Access
   std::string what = std::string(nowWrites ? "writes" : "reads") + " " + (shared ? "shared" : "global") + " byte " +
                      std::to_string(offset) + ", which " + who + (earlierWrites ? " writes" : " reads");
   what += fenceOnly ? " through the generic proxy, and no fence.proxy.async is between"
-                    : equal ? " too, with an equal value" : ", and nothing orders the two";
+          : equal   ? " too, with an equal value"
+                    : ", and nothing orders the two";
   w.report(fenceOnly ? FindingKind::ProxyFence : FindingKind::Race, op, lane, std::move(what), equal, earlier.site());
 }
 

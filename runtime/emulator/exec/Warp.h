@@ -43,7 +43,7 @@ struct Frame {
   uint8_t *registers = nullptr;
   std::vector<uint32_t> undef;
   Frame *caller = nullptr;
-  uint32_t localBase = 0;                          ///< of the function's .local variables, per lane
+  uint32_t localBase = 0;                           ///< of the function's .local variables, per lane
   std::vector<uint8_t> parameters, results, params; ///< lane-major: lane * bytes + offset
 };
 
@@ -55,9 +55,9 @@ struct Split {
   int32_t entry = -1;
   Frame *frame = nullptr;
   State state = Ready;
-  uint32_t syncMask = 0;     ///< AtSync: lanes that passed the guard
-  uint32_t members = 0;      ///< AtSync: who is waited for
-  bool passed = false;       ///< AtBarrier: the barrier was completed
+  uint32_t syncMask = 0; ///< AtSync: lanes that passed the guard
+  uint32_t members = 0;  ///< AtSync: who is waited for
+  bool passed = false;   ///< AtBarrier: the barrier was completed
   uint64_t barrierResult = 0;
 };
 
@@ -68,7 +68,7 @@ struct Entry {
   uint32_t arrived = 0;
   int32_t parent = -1;
   Frame *frame = nullptr;
-  Frame *callee = nullptr;  ///< isReturn: whose results are copied and which is freed
+  Frame *callee = nullptr; ///< isReturn: whose results are copied and which is freed
   const Op *call = nullptr;
   bool isReturn = false; ///< the lanes arrive by `ret`; they go on at `pc` in `frame` (the caller's)
   bool used = false;
@@ -103,8 +103,8 @@ struct Mbarrier {
   uint32_t expected = 0; ///< arrivals per phase
   uint32_t pending = 0;
   int64_t tx = 0;
-  uint64_t phase = 0; ///< completed phases
-  Actor agent = 0;    ///< for what completes here
+  uint64_t phase = 0;                ///< completed phases
+  Actor agent = 0;                   ///< for what completes here
   Clock current, currentProxied;     ///< of the running phase
   Clock completed, completedProxied; ///< of the last completed one
 };
@@ -147,8 +147,8 @@ struct Warp {
   std::vector<uint8_t> localDefined[32];
   uint32_t lastSplit = 0;
   uint32_t clusterTicket = 0; ///< phase of the cluster barrier that it arrived in
-  bool yield = false;    ///< gives up its turn
-  bool spinning = false; ///< its last mbarrier test failed
+  bool yield = false;         ///< gives up its turn
+  bool spinning = false;      ///< its last mbarrier test failed
 
   // cp.async
   std::deque<PendingCopy> copies;
@@ -283,7 +283,7 @@ struct GridState : Grid {
   uint32_t warpsPerBlock = 0;
   uint64_t nextBlock = 0, finishedBlocks = 0;
   uint64_t rotation = 0;
-  uint64_t changes = 0; ///< grows with everything that can wake somebody
+  uint64_t changes = 0;                       ///< grows with everything that can wake somebody
   std::vector<std::unique_ptr<Block>> blocks; ///< resident
   uint32_t launchNumber = 0;
   Actor firstActor = 0;

@@ -37,7 +37,8 @@ std::string Allocation::describe() const {
   return (name.empty() ? what + std::to_string(number) : "variable " + name) + text;
 }
 
-/// Zeroed memory that is only backed where it is touched; 64 bytes more than asked for, so that vector code may read on.
+/// Zeroed memory that is only backed where it is touched; 64 bytes more than asked for, so that vector code may read
+/// on.
 static uint8_t *mapBytes(uint64_t size) {
   void *data = mmap(nullptr, std::max<uint64_t>(size, 1) + 64, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -47,8 +48,7 @@ static uint8_t *mapBytes(uint64_t size) {
 DeviceMemory::DeviceMemory(MemoryOptions options) : settings(options), usedBytes(options.devices) {
   // As much as the process may have: address space limits (ulimit -v, sanitizers) can be tight.
   for (reservedSize = uint64_t(1) << 42; reservedSize > windows; reservedSize /= 2) {
-    void *range =
-        mmap(nullptr, reservedSize, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *range = mmap(nullptr, reservedSize, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (range != MAP_FAILED) {
       reserved = reinterpret_cast<uint64_t>(range);
       break;
@@ -290,8 +290,7 @@ void DeviceMemory::copyDefined(uint64_t destination, uint64_t source, uint64_t s
   }
   Allocation *from = find(source);
   to->shadow->setDefined(destination - to->base, size, true);
-  if (!from || !from->shadow || !contains(*from, source, size) ||
-      from->shadow->allDefined(source - from->base, size)) {
+  if (!from || !from->shadow || !contains(*from, source, size) || from->shadow->allDefined(source - from->base, size)) {
     return;
   }
   for (uint64_t i = 0; i < size; ++i) {

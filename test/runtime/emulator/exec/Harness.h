@@ -21,7 +21,7 @@ namespace moert::emulator::testing {
 
 /// A module header for `sm_90a` and one kernel `k` around `body`.
 inline std::string kernel(const std::string &parameters, const std::string &body, const std::string &before = "") {
-  return ".version 8.0\n.target sm_90a\n.address_size 64\n" + before + "\n.visible .entry k(" + parameters + ")\n{\n" +
+  return ".version 8.8\n.target sm_90a\n.address_size 64\n" + before + "\n.visible .entry k(" + parameters + ")\n{\n" +
          body + "\n}\n";
 }
 

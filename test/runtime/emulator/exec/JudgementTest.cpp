@@ -16,8 +16,11 @@ struct Modes {
   uint64_t seed;
   bool delay;
 };
-const Modes modes[] = {{Timing::Late, 0, false},  {Timing::Early, 0, false}, {Timing::Random, 1, false},
-                       {Timing::Random, 7, true}, {Timing::Late, 3, true}};
+const Modes modes[] = {{Timing::Late, 0, false},
+                       {Timing::Early, 0, false},
+                       {Timing::Random, 1, false},
+                       {Timing::Random, 7, true},
+                       {Timing::Late, 3, true}};
 
 /// Runs `text` in every mode with one output of `words` u32 and returns all findings.
 std::string findingsOf(const std::string &text, Dim3 grid, Dim3 block, unsigned words, FindingKind *kind = nullptr,
@@ -299,8 +302,8 @@ const char *copies = R"(
 )";
 
 TEST(Judgement, CopyAsyncWait) {
-  rightAndWrong(kernel(".param .u64 out", copies), "cp.async.wait_group 0;", FindingKind::Race, {1, 1, 1},
-                {64, 1, 1}, "cp.async.wait_group 1;");
+  rightAndWrong(kernel(".param .u64 out", copies), "cp.async.wait_group 0;", FindingKind::Race, {1, 1, 1}, {64, 1, 1},
+                "cp.async.wait_group 1;");
   rightAndWrong(kernel(".param .u64 out", copies), "bar.sync 0;", FindingKind::Race, {1, 1, 1}, {64, 1, 1});
 }
 
