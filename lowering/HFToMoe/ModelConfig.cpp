@@ -18,12 +18,14 @@ namespace json = llvm::json;
 // Families
 //===----------------------------------------------------------------------===//
 
-/// Mixtral as it is saved by transformers 4 and 5, and as some converters write it.
+/// Mixtral as it is saved by transformers 4 and 5, as some converters write it, and as the modules of transformers 5
+/// hold it (`save_original_format=False`).
 static constexpr ExpertNames kMixtralNames[] = {
     {"block_sparse_moe.gate.weight", "block_sparse_moe.experts.{}.w1.weight", "block_sparse_moe.experts.{}.w3.weight",
      "block_sparse_moe.experts.{}.w2.weight"},
     {"mlp.gate.weight", "mlp.experts.{}.gate_proj.weight", "mlp.experts.{}.up_proj.weight",
      "mlp.experts.{}.down_proj.weight"},
+    {"mlp.gate.weight", "mlp.experts.gate_up_proj", "mlp.experts.gate_up_proj", "mlp.experts.down_proj"},
 };
 
 static const ModelFamily kFamilies[] = {

@@ -18,9 +18,12 @@
 
 namespace mlir::moe {
 
-/// One spelling of a family's MoE tensor names, after the prefix `model.layers.<i>.`; `{}` is the expert.
+/// One spelling of a family's MoE tensor names, after the prefix `model.layers.<i>.`; `{}` is the expert. Without it,
+/// a tensor holds all experts; where gate and up have one name, it holds the rows of gate and then those of up.
 struct ExpertNames {
   llvm::StringLiteral router, gate, up, down;
+  bool isStacked() const { return gate.contains("{}"); }
+  bool isJoined() const { return llvm::StringRef(gate) == up; }
 };
 
 /// A family: the defaults of its configuration class, the keys it gives a meaning to, its tensor names.
@@ -36,7 +39,7 @@ struct ModelFamily {
   /// Whether `attention_bias` and `mlp_bias`, and `sliding_window`, mean something to this class.
   bool knowsBiases, knowsWindow;
   Renormalize renormalize;
-  /// Spellings of the MoE tensors; the first whose router exists is taken.
+  /// Spellings of the MoE tensors; the first whose gate exists is taken.
   llvm::ArrayRef<ExpertNames> expertNames;
 };
 

@@ -153,7 +153,8 @@ Value GraphBuilder::denseFFN(Value n, const std::string &prefix) {
 
 const ExpertNames &GraphBuilder::chooseExpertNames() const {
   for (const ExpertNames &names : config.family->expertNames) {
-    if (weights.has(("model.layers.0." + names.router).str())) {
+    auto [prefix, suffix] = names.gate.split("{}");
+    if (weights.has(("model.layers.0." + prefix + (names.isStacked() ? "0" : "") + suffix).str())) {
       return names;
     }
   }
@@ -171,10 +172,23 @@ Value GraphBuilder::moe(Value n, const std::string &prefix, const ExpertNames &n
                       /*bias=*/Value(), b.getI64IntegerAttr(chosen), ScoreAttr::get(b.getContext(), Score::Softmax),
                       RenormalizeAttr::get(b.getContext(), config.family->renormalize),
                       /*epsilon=*/FloatAttr(), /*scale=*/FloatAttr());
-  Value gate = stackedWeight(part(names.gate), {ffnDim(), hiddenDim()});
-  Value up = stackedWeight(part(names.up), {ffnDim(), hiddenDim()});
-  Value down = stackedWeight(part(names.down), {hiddenDim(), ffnDim()});
   Location loc = at(prefix + ".experts");
+  auto expertWeights = [&](StringRef name, NamedDim rows, NamedDim columns) {
+    return names.isStacked() ? stackedWeight(part(name), {rows, columns})
+                             : weight(part(name), {{experts, "num_local_experts"}, rows, columns});
+  };
+  Value gate, up;
+  if (names.isJoined()) {
+    Value both = expertWeights(names.gate, {2 * config.ffn, "2 * intermediate_size"}, hiddenDim());
+    auto half = RankedTensorType::get({experts, config.ffn, config.hidden},
+                                      cast<RankedTensorType>(both.getType()).getElementType());
+    gate = PartOp::create(b, loc, half, both, /*dim=*/1, /*from=*/0);
+    up = PartOp::create(b, loc, half, both, /*dim=*/1, /*from=*/config.ffn);
+  } else {
+    gate = expertWeights(names.gate, ffnDim(), hiddenDim());
+    up = expertWeights(names.up, ffnDim(), hiddenDim());
+  }
+  Value down = expertWeights(names.down, hiddenDim(), ffnDim());
   Value y = ExpertsOp::create(b, loc, tokensBy({chosen, config.hidden}, f32), n, route.getExperts(), gate, up, down,
                               Value(), Value(), Value(), ActivationAttr::get(b.getContext(), config.activation),
                               /*alpha=*/FloatAttr(), /*limit=*/FloatAttr());

@@ -7,6 +7,19 @@ using namespace mlir::moe;
 
 namespace {
 
+struct LowerPart : OpRewritePattern<PartOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(PartOp op, PatternRewriter &rewriter) const override {
+    auto type = llvm::cast<RankedTensorType>(op.getType());
+    Sizes offsets(type.getRank(), rewriter.getIndexAttr(0)), strides(type.getRank(), rewriter.getIndexAttr(1));
+    offsets[op.getDim()] = rewriter.getIndexAttr(static_cast<int64_t>(op.getFrom()));
+    rewriter.replaceOpWithNewOp<tensor::ExtractSliceOp>(
+        op, type, op.getWeight(), offsets, getAsIndexOpFoldResult(op.getContext(), type.getShape()), strides);
+    return success();
+  }
+};
+
 struct LowerConcat : OpRewritePattern<ConcatOp> {
   using OpRewritePattern::OpRewritePattern;
 
@@ -138,5 +151,6 @@ struct LowerPad : OpRewritePattern<PadOp> {
 } // namespace
 
 void moe::populateWeightPatterns(RewritePatternSet &patterns) {
-  patterns.add<LowerConcat, LowerScale, LowerFloorMagnitude, LowerProduct, LowerSum, LowerPad>(patterns.getContext());
+  patterns.add<LowerPart, LowerConcat, LowerScale, LowerFloorMagnitude, LowerProduct, LowerSum, LowerPad>(
+      patterns.getContext());
 }

@@ -125,7 +125,7 @@ LogicalResult StepLowering::lower(Operation &op) {
     return failure();
   }
   return llvm::TypeSwitch<Operation *, LogicalResult>(&op)
-      .Case<GetWeightOp, ConcatOp, FloorMagnitudeOp, PadOp, ProductOp, ScaleOp, SumOp>(
+      .Case<GetWeightOp, PartOp, ConcatOp, FloorMagnitudeOp, PadOp, ProductOp, ScaleOp, SumOp>(
           [](auto) { return success(); }) // operands of the ops that use them
       .Case([&](EmbeddingOp o) { return lowerEmbedding(o); })
       .Case([&](GatherRowsOp o) { return lowerGatherRows(o); })

@@ -8,6 +8,8 @@ using namespace mlir::moe;
 
 int64_t mlir::moe::byteWidth(Type element) { return element.getIntOrFloatBitWidth() / 8; }
 
+static int64_t bytesOf(RankedTensorType type) { return type.getNumElements() * byteWidth(type.getElementType()); }
+
 Weights::Weights(ModuleOp module, sched::ProgramOp program)
     : module(module), program(program), builder(OpBuilder::atBlockEnd(&program.getBody().front())) {}
 
@@ -33,6 +35,9 @@ LogicalResult Weights::declareSources(Operation *user, Value weight) {
     return success();
   }
   Operation *op = weight.getDefiningOp();
+  if (isa_and_nonnull<PartOp>(op)) {
+    return user->emitOpError("takes a part of a weight, which on CPUs only moe.experts does");
+  }
   if (!isa_and_nonnull<ConcatOp, PadOp, ScaleOp, SumOp, FloorMagnitudeOp, ProductOp>(op)) {
     return user->emitOpError("needs weights that moe.get_weight or a computation on weights give; this one comes from ")
            << (op ? op->getName().getStringRef() : "an argument");
@@ -74,6 +79,17 @@ FailureOr<Attribute> Weights::getTensor(Operation *user, Value weight) {
 }
 
 FailureOr<Attribute> Weights::getTable(Operation *user, Value weight) {
+  // Of a part along the rows of every expert, only the beginnings differ from those of the whole.
+  int64_t begin = 0;
+  while (auto part = weight.getDefiningOp<PartOp>()) {
+    auto whole = cast<RankedTensorType>(part.getWeight().getType());
+    if (part.getDim() != 1) {
+      return part.emitOpError("cuts dim ")
+             << part.getDim() << " of experts' weights, but CPU kernels read parts along dim 1 only";
+    }
+    begin += static_cast<int64_t>(part.getFrom()) * bytesOf(whole) / (whole.getDimSize(0) * whole.getDimSize(1));
+    weight = part.getWeight();
+  }
   auto type = cast<RankedTensorType>(weight.getType());
   auto get = weight.getDefiningOp<GetWeightOp>();
   auto declared = get ? module.lookupSymbol<WeightOp>(get.getWeightAttr()) : WeightOp();
@@ -84,7 +100,7 @@ FailureOr<Attribute> Weights::getTable(Operation *user, Value weight) {
     auto rowType = RankedTensorType::get(type.getShape().drop_front(), type.getElementType());
     auto [before, after] = declared.getTensorName().split("{}");
     for (int64_t e = 0; e < experts; ++e) {
-      entries.push_back(sched::WeightAttr::get(declare((before + Twine(e) + after).str(), rowType, false)));
+      entries.push_back(sched::WeightAttr::get(declare((before + Twine(e) + after).str(), rowType, false), begin));
     }
   } else {
     FailureOr<FlatSymbolRefAttr> symbol = resolve(user, weight);
@@ -92,10 +108,13 @@ FailureOr<Attribute> Weights::getTable(Operation *user, Value weight) {
       return failure();
     }
     name = ("table." + symbol->getValue()).str();
-    const int64_t rowBytes = type.getNumElements() / experts * byteWidth(type.getElementType());
+    const int64_t rowBytes = bytesOf(type) / experts;
     for (int64_t e = 0; e < experts; ++e) {
-      entries.push_back(sched::WeightAttr::get(*symbol, e * rowBytes));
+      entries.push_back(sched::WeightAttr::get(*symbol, e * rowBytes + begin));
     }
+  }
+  if (begin != 0) {
+    name += ".from." + std::to_string(begin);
   }
   Attribute &table = tables[name];
   if (!table) {

@@ -30,6 +30,8 @@ class Case:
     leftovers: bool = False
     # Name the experts as transformers 5 names its modules (mlp.experts.E.gate_proj) and not as the hub does (block_sparse_moe).
     module_names: bool = False
+    # Write the experts as transformers 5 holds them: one tensor for gate and up of all experts of a layer, one for down.
+    stacked: bool = False
     # Pull all routers towards expert 0 by this much, so that some experts get nearly everything and some nothing.
     skew: float = 0.0
 
@@ -125,6 +127,10 @@ CASES = [
                   "high_freq_factor": 4.0, "original_max_position_embeddings": 48}),
     mixtral("f16", "f16 experts, f32 router and norms", H=40, I=36, Q=4, G=4, V=67, E=7, K=2, storage="float16",
             storage_of={"gate.weight": "float32", "norm.weight": "float32"}),
+    mixtral("stacked", "all experts of a layer in two tensors, odd FFN width 19, sharded", H=40, I=19, Q=5, G=1, V=59, E=5, K=3,
+            stacked=True, shard_bytes=15_000),
+    mixtral("own-head", "a head that is stored and differs, though the config says that it is tied", H=40, I=16, Q=4, G=2, V=57, E=4,
+            K=2, L=1, rewrite={"tie_word_embeddings": True}),
     mixtral("defaults", "keys at their class default left out, theta at top level, experts named as modules",
             H=40, I=16, Q=32, G=8, V=61, E=8, K=2, D=4, positions=131072, module_names=True,
             rope={"rope_type": "default", "rope_theta": 1e6},

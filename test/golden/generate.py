@@ -76,7 +76,7 @@ def write_checkpoint(case, seed, out):
                 values[0] += case.skew * push / np.sqrt(config.hidden_size)
             p.copy_(torch.from_numpy(values))
     config.dtype = case.storage
-    model.save_pretrained(out, max_shard_size=case.shard_bytes or 10**9)
+    model.save_pretrained(out, max_shard_size=case.shard_bytes or 10**9, save_original_format=not case.stacked)
     (out / "generation_config.json").unlink(missing_ok=True)
 
     for path in out.glob("*.safetensors"):

@@ -80,6 +80,23 @@ def tensors_of(config):
     return tensors
 
 
+def join_experts(tensors):
+    """The experts of each layer in two tensors, as the modules of transformers 5 hold them."""
+    joined = {}
+    for name, dims in tensors.items():
+        prefix, _, rest = name.partition("block_sparse_moe.experts.")
+        if rest.endswith(".w3.weight"):
+            continue
+        if rest:
+            w1 = rest.endswith(".w1.weight")
+            name, dims = prefix + "mlp.experts." + ("gate_up_proj" if w1 else "down_proj"), [dims[0] * (1 + w1), dims[1]]
+            experts = joined[name][0] + 1 if name in joined else 1
+            joined[name] = [experts] + dims
+        else:
+            joined[name.replace("block_sparse_moe", "mlp")] = dims
+    return joined
+
+
 def size_of(dims, dtype):
     result = ITEM_BYTES[dtype]
     for dim in dims:
@@ -155,6 +172,7 @@ def main():
     parser.add_argument("--add", action="append", default=[], metavar="TENSOR=DIM,DIM")
     parser.add_argument("--reshape", action="append", default=[], metavar="TENSOR=DIM,DIM")
     parser.add_argument("--rename", action="append", default=[], metavar="PART=PART", help="in every tensor name")
+    parser.add_argument("--join-experts", action="store_true", help="one tensor for gate and up of all experts, one for down")
     parser.add_argument("--dtype", default="BF16", help="of all tensors")
     parser.add_argument("--dtype-of", action="append", default=[], metavar="PART=DTYPE", help="tensors with PART in the name")
     parser.add_argument("--shard-bytes", type=int, help="split into files of at most this size")
@@ -169,7 +187,7 @@ def main():
     for item in args.model:
         key, value = item.split("=", 1)
         config[key] = json.loads(value)
-    tensors = tensors_of(config)
+    tensors = join_experts(tensors_of(config)) if args.join_experts else tensors_of(config)
     for name in args.drop:
         del tensors[name]
     for item in args.reshape:

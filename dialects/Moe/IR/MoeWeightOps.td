@@ -78,6 +78,30 @@ def Moe_StateOp : Moe_Op<"state", [Symbol]> {
   let assemblyFormat = "$sym_name `:` $type attr-dict";
 }
 
+def Moe_PartOp : Moe_Op<"part", [Pure]> {
+  let summary = "a part of a weight along one dimension";
+  let description = [{
+    `result[.., i, ..] = weight[.., from + i, ..]` with i the index along `dim`: the gate or the up matrices of experts
+    that a checkpoint keeps in one tensor. Not a computation: what reads it reads the tensor where it lies.
+
+    Constraints:
+    * (part_c1) `dim` is less than the rank of `weight`.
+    * (part_c2) `result` has the rank and the element type of `weight`, and its dims except along `dim`.
+    * (part_c3) Along `dim`, `from` and the length of `result` stay within `weight`.
+
+    Example:
+    ```mlir
+    %up = moe.part %both dim 1 from 384 : tensor<16x768x128xbf16> -> tensor<16x384x128xbf16>
+    ```
+  }];
+  let arguments = (ins Moe_Weight:$weight, ConfinedAttr<I64Attr, [IntNonNegative]>:$dim,
+                       ConfinedAttr<I64Attr, [IntNonNegative]>:$from);
+  let results = (outs Moe_Weight:$result);
+  let assemblyFormat = "$weight `dim` $dim `from` $from attr-dict `:` type($weight) `->` type($result)";
+  let hasVerifier = 1;
+  let hasFolder = 1;
+}
+
 //===----------------------------------------------------------------------===//
 // Computations on weights
 //

@@ -78,6 +78,46 @@ module @state_c1 {
 
 // -----
 
+func.func @part_c1(%w: tensor<8x3xf32>) {
+  // expected-error @below {{'moe.part' op dim (2) must be less than the rank of weight (2)}}
+  moe.part %w dim 2 from 0 : tensor<8x3xf32> -> tensor<8x3xf32>
+  return
+}
+
+// -----
+
+func.func @part_c2(%w: tensor<8x3xf32>) {
+  // expected-error @below {{'moe.part' op dim 1 of the result (2) must equal that of weight (3)}}
+  moe.part %w dim 0 from 0 : tensor<8x3xf32> -> tensor<4x2xf32>
+  return
+}
+
+// -----
+
+func.func @part_c2_element(%w: tensor<8x3xf32>) {
+  // expected-error @below {{'moe.part' op result ('tensor<4x3xbf16>') must have the rank and element type of weight ('tensor<8x3xf32>')}}
+  moe.part %w dim 0 from 0 : tensor<8x3xf32> -> tensor<4x3xbf16>
+  return
+}
+
+// -----
+
+func.func @part_c3(%w: tensor<8x3xf32>) {
+  // expected-error @below {{'moe.part' op from (5) and the 4 of the result reach beyond dim 0 of weight (8)}}
+  moe.part %w dim 0 from 5 : tensor<8x3xf32> -> tensor<4x3xf32>
+  return
+}
+
+// -----
+
+func.func @part_c3_far(%w: tensor<8x3xf32>) {
+  // expected-error @below {{'moe.part' op from (9223372036854775807) and the 4 of the result reach beyond dim 0 of weight (8)}}
+  moe.part %w dim 0 from 9223372036854775807 : tensor<8x3xf32> -> tensor<4x3xf32>
+  return
+}
+
+// -----
+
 func.func @concat_c1() {
   // expected-error @below {{'moe.concat' op needs at least one input}}
   "moe.concat"() {dim = 0 : i64} : () -> tensor<8xf32>

@@ -21,6 +21,25 @@ func.func @get() -> tensor<128xbf16> {
   return %w : tensor<128xbf16>
 }
 
+// CHECK-LABEL: func @part
+// CHECK: moe.part %{{.*}} dim 1 from 3 : tensor<2x8x4xbf16> -> tensor<2x5x4xbf16>
+// FOLD-LABEL: func @part
+// FOLD: moe.part
+func.func @part(%w: tensor<2x8x4xbf16>) -> tensor<2x5x4xbf16> {
+  %a = moe.part %w dim 1 from 3 : tensor<2x8x4xbf16> -> tensor<2x5x4xbf16>
+  return %a : tensor<2x5x4xbf16>
+}
+
+// CHECK-LABEL: func @part_of_all
+// CHECK: moe.part %{{.*}} dim 0 from 0 : tensor<8xf32> -> tensor<8xf32>
+// FOLD-LABEL: func @part_of_all(
+// FOLD-SAME: %[[A:.*]]: tensor<8xf32>
+// FOLD-NEXT: return %[[A]]
+func.func @part_of_all(%w: tensor<8xf32>) -> tensor<8xf32> {
+  %a = moe.part %w dim 0 from 0 : tensor<8xf32> -> tensor<8xf32>
+  return %a : tensor<8xf32>
+}
+
 // CHECK-LABEL: func @concat
 // CHECK: moe.concat %{{.*}}, %{{.*}} dim 1 : tensor<8x3xf32>, tensor<8x5xf32> -> tensor<8x8xf32>
 // FOLD-LABEL: func @concat

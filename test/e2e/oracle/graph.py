@@ -174,6 +174,13 @@ class Graph:
         return self.emit(text, [logits] + ([bias] if bias else []), (ids.dims, "i32"), (weights.dims, "f32"),
                          lambda env, x, b=0: route(x, b, k, score, renormalize, epsilon, scale, groups, keep, group_score))
 
+    def part(self, weight, dim, start, length):
+        dims = [length if d == dim else size for d, size in enumerate(weight.dims)]
+        result = Value("", dims, weight.element)
+        index = tuple(slice(start, start + length) if d == dim else slice(None) for d in range(len(dims)))
+        return self.emit(f"moe.part {weight.name} dim {dim} from {start} : {weight.type} -> {result.type}", [weight],
+                         (dims, result.element), lambda env, w: w[index])
+
     def concat(self, inputs, dim):
         dims = list(inputs[0].dims)
         dims[dim] = sum(value.dims[dim] for value in inputs)

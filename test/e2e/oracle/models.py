@@ -162,6 +162,20 @@ def computed_weights(dtype, storage):
     return layer.finish(), {}
 
 
+def cut_experts(dtype, storage):
+    """Gate and up of all experts in one tensor (gate first), down cut out of one that is wider; up again from stacked tensors."""
+    layer = Layer(dtype, storage)
+    g = layer.graph
+    for prefix, stacked in (("one", False), ("experts", True)):
+        n = layer.norm(prefix)
+        ids, weights = g.route(layer.project(n, f"{prefix}.router", 5, element="f32"), 2, renormalize="sum")
+        both = g.weight(f"{prefix}.both", [5, 14, HIDDEN], storage, stacked=stacked)
+        down = g.part(g.weight(f"{prefix}.down", [5, 2 + HIDDEN, 7], storage, stacked=stacked), 1, 2, HIDDEN)
+        y = g.experts(n, ids, "silu", g.part(g.part(both, 1, 5, 9), 1, 2, 7), down, gate=g.part(both, 1, 0, 7))
+        layer.h = g.add(layer.h, g.combine(y, weights))
+    return layer.finish(), {}
+
+
 def choices(experts, k, overrides, **route):
     def build(dtype, storage):
         layer = Layer(dtype, storage)
@@ -186,6 +200,7 @@ MODELS = {
     "plain-gelu": plain("gelu"),
     "plain-relu": plain("relu"),
     "joined-weights": joined_weights, "computed-weights": computed_weights,
+    "cut-experts": cut_experts,
     "one-choice": choices(5, 1, {}),
     "every-expert": choices(4, 4, {}),
     "idle-expert": choices(4, 2, {"router.bias": lambda w: np.array([0.0, -1e4, 0.0, 0.0])}),

@@ -44,3 +44,10 @@ func.func @computations(%w: tensor<2x3xbf16>, %s: tensor<3xf32>, %o: tensor<3xf3
   %sum = moe.sum %kept, %o : tensor<3xf32>, tensor<3xf32> -> tensor<3xf32>
   return %wide, %sum : tensor<4x5xf32>, tensor<3xf32>
 }
+
+// CHECK-LABEL: func.func @part
+// CHECK:         tensor.extract_slice %{{.*}}[0, 3, 0] [2, 5, 4] [1, 1, 1] : tensor<2x8x4xbf16> to tensor<2x5x4xbf16>
+func.func @part(%w: tensor<2x8x4xbf16>) -> tensor<2x5x4xbf16> {
+  %a = moe.part %w dim 1 from 3 : tensor<2x8x4xbf16> -> tensor<2x5x4xbf16>
+  return %a : tensor<2x5x4xbf16>
+}

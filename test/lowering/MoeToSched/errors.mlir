@@ -36,3 +36,31 @@ func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>
   // expected-error @below {{returns 'tensor<?x16xf32>'; the runtime needs f32 logits with one row per element of rows}}
   return %h : tensor<?x16xf32>
 }
+
+// -----
+
+moe.weight @w : tensor<32x16xf32>
+func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x16xf32> {
+  %w = moe.get_weight @w : tensor<32x16xf32>
+  %part = moe.part %w dim 0 from 16 : tensor<32x16xf32> -> tensor<16x16xf32>
+  // expected-error @below {{takes a part of a weight, which on CPUs only moe.experts does}}
+  %h = moe.embedding %tokens, %part : tensor<?xi32>, tensor<16x16xf32> -> tensor<?x16xf32>
+  return %h : tensor<?x16xf32>
+}
+
+// -----
+
+moe.weight @w : tensor<16x16xf32>
+moe.weight @e : tensor<4x16x32xf32>
+func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x16xf32> {
+  %w = moe.get_weight @w : tensor<16x16xf32>
+  %e = moe.get_weight @e : tensor<4x16x32xf32>
+  // expected-error @below {{cuts dim 2 of experts' weights, but CPU kernels read parts along dim 1 only}}
+  %part = moe.part %e dim 2 from 0 : tensor<4x16x32xf32> -> tensor<4x16x16xf32>
+  %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<16x16xf32> -> tensor<?x16xf32>
+  %l = moe.linear %h, %w : tensor<?x16xf32>, tensor<16x16xf32> -> tensor<?x16xf32>
+  %ids, %p = moe.route %l top 2 score softmax renormalize sum : tensor<?x16xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  %y = moe.experts %h, %ids up %part down %part activation silu : tensor<?x16xf32>, tensor<?x2xi32>, up tensor<4x16x16xf32>, down tensor<4x16x16xf32> -> tensor<?x2x16xf32>
+  %c = moe.combine %y, %p : tensor<?x2x16xf32>, tensor<?x2xf32> -> tensor<?x16xf32>
+  return %c : tensor<?x16xf32>
+}
