@@ -341,10 +341,10 @@ bool TextParser::parseInstruction() {
   const Match *lacking = nullptr;
   std::vector<const Match *> allowed;
   for (const Match &match : cached->second) {
-    const Form &form = *match.form->form;
-    unsigned sm = form.sm & (archSpecific - 1);
-    bool arch = (form.sm & archSpecific) != 0;
-    bool fits = form.ptx <= module.target.version && sm <= module.target.sm &&
+    Gate gate = gateOf(*match.form->form, match.decoded.mods);
+    unsigned sm = gate.sm & (archSpecific - 1);
+    bool arch = (gate.sm & archSpecific) != 0;
+    bool fits = gate.ptx <= module.target.version && sm <= module.target.sm &&
                 (!arch || (module.target.suffix == 'a' && module.target.sm == sm));
     if (fits) {
       allowed.push_back(&match);
@@ -353,15 +353,14 @@ bool TextParser::parseInstruction() {
     }
   }
   if (allowed.empty()) {
-    const Form &form = *lacking->form->form;
-    if (form.ptx > module.target.version) {
-      return fail(root.location, "'" + std::string(mnemonic) + "' needs .version " + std::to_string(form.ptx / 10) +
-                                     "." + std::to_string(form.ptx % 10) + ", the module says " +
-                                     std::to_string(module.target.version / 10) + "." +
-                                     std::to_string(module.target.version % 10));
+    Gate gate = gateOf(*lacking->form->form, lacking->decoded.mods);
+    auto version = [](unsigned v) { return std::to_string(v / 10) + "." + std::to_string(v % 10); };
+    if (gate.ptx > module.target.version) {
+      return fail(root.location, "'" + std::string(mnemonic) + "' needs .version " + version(gate.ptx) +
+                                     ", the module says " + version(module.target.version));
     }
     return fail(root.location, "'" + std::string(mnemonic) + "' needs .target sm_" +
-                                   std::to_string(form.sm & (archSpecific - 1)) + (form.sm & archSpecific ? "a" : "") +
+                                   std::to_string(gate.sm & (archSpecific - 1)) + (gate.sm & archSpecific ? "a" : "") +
                                    ", the module says sm_" + std::to_string(module.target.sm) +
                                    (module.target.suffix ? std::string(1, module.target.suffix) : ""));
   }
@@ -383,26 +382,39 @@ bool TextParser::parseInstruction() {
 
   size_t operandsBefore = function->operands.size(), elementsBefore = function->elements.size();
   size_t labelsBefore = labelUses.size();
-  for (size_t i = 0; i < allowed.size(); ++i) {
-    Instruction instruction = allowed[i]->decoded;
+  // Several forms may share a mnemonic; if none fits, the error of the one that came furthest is told: a rule across
+  // operands, then a single operand (the later, the further), then their number.
+  ParseError nearest;
+  uint64_t furthest = 0;
+  for (const Match *match : allowed) {
+    Instruction instruction = match->decoded;
     instruction.guard = guarded.guard;
     instruction.guardNegated = guarded.guardNegated;
     instruction.location = guarded.location;
     instruction.firstOperand = static_cast<uint32_t>(operandsBefore);
-    if (bind(*allowed[i]->form, instruction, raw) && checkInstruction(instruction, root.location)) {
+    failed = false;
+    bool bound = bind(*match->form, instruction, raw);
+    if (bound && checkInstruction(instruction, root.location)) {
       instruction.operandCount = static_cast<uint8_t>(function->operands.size() - operandsBefore);
       instruction.usedBytesMask = usedBytesMask;
       usedBytesMask = 0;
       function->instructions.push_back(instruction);
       return true;
     }
+    uint64_t reached = bound ? UINT64_MAX : 1 + (uint64_t(error.line - root.location.line) << 32) + error.column;
+    if (!bound && error.line == root.location.line && error.column == root.location.column) {
+      reached = 1;
+    }
+    if (reached > furthest) {
+      furthest = reached;
+      nearest = error;
+    }
     function->operands.resize(operandsBefore);
     function->elements.resize(elementsBefore);
     labelUses.resize(labelsBefore);
-    if (i + 1 < allowed.size()) {
-      failed = false; // the next form may take these operands
-    }
   }
+  failed = true;
+  error = nearest;
   return false;
 }
 

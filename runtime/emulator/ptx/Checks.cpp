@@ -41,6 +41,12 @@ const char *roundingProblem(const Instruction &instruction) {
   return toFloat ? "a rounding to an integer or none" : nullptr;
 }
 
+/// Whether every value of integer type `from` is one of `to`: then .sat has nothing to clamp.
+bool holdsAll(Type to, Type from) {
+  bool widerSigned = isSigned(to) && bitsOf(to) > bitsOf(from);
+  return isSigned(from) == isSigned(to) ? bitsOf(to) >= bitsOf(from) : widerSigned;
+}
+
 bool comparisonFits(Cmp cmp, Type type) {
   if (isFloat(type)) {
     return cmp < Cmp::Lo || cmp > Cmp::Hs;
@@ -67,6 +73,11 @@ bool TextParser::checkInstruction(const Instruction &instruction, Location locat
   case Opcode::Cvt:
     if (const char *problem = roundingProblem(instruction)) {
       return fail(location, name + " needs " + problem);
+    }
+    if (mods.sat && isInteger(instruction.types[0]) && isInteger(instruction.types[1]) &&
+        holdsAll(instruction.types[0], instruction.types[1])) {
+      return fail(location, name + ": .sat has nothing to clamp, ." + nameOf(instruction.types[0]) +
+                                " holds every value of ." + nameOf(instruction.types[1]));
     }
     break;
   case Opcode::Set:
@@ -131,6 +142,17 @@ bool TextParser::checkInstruction(const Instruction &instruction, Location locat
     }
     break;
   }
+  case Opcode::MbarrierExpectTx:
+  case Opcode::MbarrierCompleteTx:
+  case Opcode::MbarrierArrive:
+  case Opcode::MbarrierArriveDrop:
+  case Opcode::MbarrierTestWait:
+  case Opcode::MbarrierTryWait:
+    if ((mods.sem == Sem::None) != (mods.scope == Scope::None)) {
+      return fail(location, name + (mods.sem == Sem::None ? " has a scope without an order such as .relaxed"
+                                                          : " has an order without a scope such as .cta"));
+    }
+    break;
   case Opcode::FenceProxy:
     if (mods.mode == Mode::Tensormap && mods.sem == Sem::Acquire && operand(1).bits != 128) {
       return fail(location, name + ": the size must be 128, not " + std::to_string(operand(1).bits));

@@ -88,35 +88,35 @@ void findSuccessors(Function &function) {
   }
 }
 
-/// Blocks from which a thread can only end, without doing anything worth meeting for.
+/// Blocks from which a thread can only end, without doing anything worth meeting for: those that lead to a trap and
+/// nowhere else, and a kernel's bare `ret` or `exit` (or a bare jump to one).
 std::vector<bool> findDeadEnds(const Function &function) {
   size_t count = function.blocks.size();
-  std::vector<bool> dead(count, false);
+  std::vector<bool> trapped(count, false), bare(count, false);
   bool changed = true;
   for (unsigned round = 0; changed && round < 64; ++round) {
     changed = false;
     for (size_t b = count; b-- > 0;) {
       const Block &block = function.blocks[b];
       const Instruction &last = function.instructions[block.end - 1];
-      bool now = false;
-      if (block.successors.empty()) {
-        bool bare = block.end == block.first + 1;
-        now =
-            last.op == Opcode::Exit || last.op == Opcode::Trap || (function.isKernel && last.op == Opcode::Ret && bare);
-      } else {
-        now = true;
-        for (uint32_t successor : block.successors) {
-          // A ret that others share stays an end only for those who jump to it directly.
-          const Block &next = function.blocks[successor];
-          bool isReturn = function.instructions[next.end - 1].op == Opcode::Ret;
-          now &= dead[successor] && (!isReturn || block.end == block.first + 1);
-        }
+      bool single = block.end == block.first + 1;
+      bool toTrap = !block.successors.empty() || last.op == Opcode::Trap, toEnd = single;
+      for (uint32_t successor : block.successors) {
+        toTrap = toTrap && trapped[successor];
+        toEnd = toEnd && bare[successor];
       }
-      changed |= now != dead[b];
-      dead[b] = now;
+      toEnd =
+          toEnd && (block.successors.empty() ? last.op == Opcode::Exit || (function.isKernel && last.op == Opcode::Ret)
+                                             : last.op == Opcode::Bra);
+      changed = changed || toTrap != trapped[b] || toEnd != bare[b];
+      trapped[b] = toTrap;
+      bare[b] = toEnd;
     }
   }
-  return dead;
+  for (size_t b = 0; b < count; ++b) {
+    trapped[b] = trapped[b] || bare[b];
+  }
+  return trapped;
 }
 
 void findReconvergence(Function &function) {

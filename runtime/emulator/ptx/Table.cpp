@@ -592,6 +592,8 @@ const std::vector<CompiledForm> *formsOf(std::string_view root) {
 
 const std::vector<CompiledForm> &allForms() { return compiler().all; }
 
+const char *textOf(const Word &word) { return word.text; }
+
 Type typeNamed(std::string_view name) {
   for (unsigned i = 1; i <= static_cast<unsigned>(Type::SurfRef); ++i) {
     if (name == nameOf(static_cast<Type>(i))) {
@@ -665,6 +667,21 @@ bool matchMnemonic(const CompiledForm &form, const std::vector<std::string_view>
     }
   }
   return true;
+}
+
+Gate gateOf(const Form &form, const Modifiers &mods) {
+  Gate gate{form.ptx, form.sm};
+  auto need = [&](bool used, uint16_t ptx, uint16_t sm) {
+    gate.ptx = used && gate.ptx < ptx ? ptx : gate.ptx;
+    gate.sm = used && (gate.sm & (archSpecific - 1)) < sm ? sm : gate.sm;
+  };
+  need(mods.space == Space::SharedCluster || mods.scope == Scope::Cluster, 78, 90);
+  need(form.op == Opcode::MbarrierArrive && mods.sem == Sem::Relaxed, 80, 90);
+  need(form.op == Opcode::MbarrierArriveDrop && mods.sem == Sem::Relaxed, 80, 90);
+  need(mods.cacheHint, 74, 80);
+  need(mods.prefetchBytes == 256, 74, 80);
+  need(mods.prefetchBytes != 0, 74, 75);
+  return gate;
 }
 
 FragmentShape fragmentShape(const Instruction &instruction, char fragment) {

@@ -116,12 +116,22 @@ const std::vector<CompiledForm> &allForms();
 bool matchMnemonic(const CompiledForm &form, const std::vector<std::string_view> &words, Instruction &out,
                    size_t &misfit);
 
+/// The least .version and .target of a decoded instruction: its form's, and those of modifiers that came later.
+struct Gate {
+  uint16_t ptx = 0;
+  uint16_t sm = 0; ///< perhaps | archSpecific
+};
+Gate gateOf(const Form &form, const Modifiers &mods);
+
 /// The registers of one fragment: how many, and of which type.
 struct FragmentShape {
   uint32_t count = 0;
   Type type = Type::None;
 };
 FragmentShape fragmentShape(const Instruction &instruction, char fragment);
+
+/// How PTX writes a word of a mnemonic.
+const char *textOf(const Word &word);
 
 /// The type with this name, or None.
 Type typeNamed(std::string_view name);

@@ -10,7 +10,6 @@ namespace moert::emulator::ptx {
 #define INTS "T=u16,u32,u64,s16,s32,s64"
 #define RND "rn|rz|rm|rp"
 #define CVT_TYPES "u8,u16,u32,u64,s8,s16,s32,s64,f16,f32,f64"
-#define CVT_INTS "u8,u16,u32,u64,s8,s16,s32,s64"
 
 static const Form forms[] = {
     // clang-format off
@@ -137,12 +136,12 @@ static const Form forms[] = {
     {Opcode::Setp, "setp <cmp> ftz? T=f32", "P~|P~? s s", 0, 0},
     {Opcode::Setp, "setp <cmp> <bool> T=b16,b32,b64,u16,u32,u64,s16,s32,s64,f64", "P~|P~? s s p", 0, 0},
     {Opcode::Setp, "setp <cmp> <bool> ftz? T=f32", "P~|P~? s s p", 0, 0},
-    {Opcode::Setp, "setp <cmp> ftz? T=f16", "P~|P~? s s", 42, 53},
-    {Opcode::Setp, "setp <cmp> <bool> ftz? T=f16", "P~|P~? s s p", 42, 53},
+    {Opcode::Setp, "setp <cmp> ftz? T=f16", "P~ s s", 42, 53},
+    {Opcode::Setp, "setp <cmp> <bool> ftz? T=f16", "P~ s s p", 42, 53},
     {Opcode::Setp, "setp <cmp> ftz? T=f16x2", "P~|P~ s s", 42, 53},
     {Opcode::Setp, "setp <cmp> <bool> ftz? T=f16x2", "P~|P~ s s p", 42, 53},
-    {Opcode::Setp, "setp <cmp> T=bf16", "P~|P~? s s", 78, 90},
-    {Opcode::Setp, "setp <cmp> <bool> T=bf16", "P~|P~? s s p", 78, 90},
+    {Opcode::Setp, "setp <cmp> T=bf16", "P~ s s", 78, 90},
+    {Opcode::Setp, "setp <cmp> <bool> T=bf16", "P~ s s p", 78, 90},
     {Opcode::Setp, "setp <cmp> T=bf16x2", "P~|P~ s s", 78, 90},
     {Opcode::Setp, "setp <cmp> <bool> T=bf16x2", "P~|P~ s s p", 78, 90},
     {Opcode::Selp, "selp T=b16,b32,b64,u16,u32,u64,s16,s32,s64,f32,f64", "d s s p", 0, 0},
@@ -158,15 +157,18 @@ static const Form forms[] = {
     {Opcode::Cvt, "cvt rn|rz relu T=f16 T=f32", "d> s1>", 70, 80},
     {Opcode::Cvt, "cvt rn|rz relu? T=f16x2 T=f32", "d s1 s1", 70, 80},
     {Opcode::Cvt, "cvt rn|rz relu? T=bf16x2 T=f32", "d s1 s1", 70, 80},
-    {Opcode::Cvt, "cvt rn|rz relu? satfinite T=f16,f16x2,bf16,bf16x2 T=f32", "d s1 s1?", 81, 80},
+    {Opcode::Cvt, "cvt rn|rz relu? satfinite T=f16x2,bf16x2 T=f32", "d s1 s1", 81, 80},
+    {Opcode::Cvt, "cvt rn|rz satfinite T=f16 T=f32", "d s1", 81, 0},
+    {Opcode::Cvt, "cvt rn|rz relu satfinite T=f16 T=f32", "d s1", 81, 80},
+    {Opcode::Cvt, "cvt rn|rz relu? satfinite T=bf16 T=f32", "d s1", 81, 80},
     {Opcode::Cvt, "cvt rn|rz relu? T=bf16 T=f32", "d> s1", 70, 80},
-    {Opcode::Cvt, "cvt rm|rp T=bf16 T=f32", "d> s1", 78, 90},
+    {Opcode::Cvt, "cvt rm|rp T=bf16 T=f32", "d> s1", 78, 80},
     {Opcode::Cvt, "cvt T=f32 T=bf16", "d s1", 71, 80},
-    {Opcode::Cvt, "cvt <rnd> sat? T=bf16 T=" CVT_INTS ",f16,f64", "d s1>", 78, 90},
-    {Opcode::Cvt, "cvt <rndi> sat? T=" CVT_INTS " T=bf16", "d> s1", 78, 90},
-    {Opcode::Cvt, "cvt <rnd>? sat? T=f16 T=bf16", "d s1", 78, 90},
+    {Opcode::Cvt, "cvt <rnd> T=bf16 T=u16,u32,u64,s16,s32,s64,f16,f64", "d s1>", 78, 90},
+    {Opcode::Cvt, "cvt <rndi> T=u16,u32,u64,s16,s32,s64 T=bf16", "d> s1", 78, 90},
+    {Opcode::Cvt, "cvt <rnd>? T=f16 T=bf16", "d s1", 78, 90},
     {Opcode::Cvt, "cvt T=f64 T=bf16", "d s1", 78, 90},
-    {Opcode::Cvt, "cvt <rndi>? sat? T=bf16 T=bf16", "d s1", 78, 90},
+    {Opcode::Cvt, "cvt <rndi>? T=bf16 T=bf16", "d s1", 78, 90},
     {Opcode::Cvt, "cvt rna T=tf32 T=f32", "d s1", 70, 80},
     {Opcode::Cvt, "cvt rna satfinite T=tf32 T=f32", "d s1", 81, 80},
     {Opcode::Cvt, "cvt rn|rz relu? T=tf32 T=f32", "d s1", 78, 90},
@@ -175,14 +177,16 @@ static const Form forms[] = {
     {Opcode::Cvt, "cvt rn relu? T=f16x2 T=e4m3x2,e5m2x2", "d s:b16", 81, 89},
     {Opcode::CvtPack, "cvt pack sat T=u16,s16 T=s32", "d:b32 s1 s1", 65, 72},
     {Opcode::CvtPack, "cvt pack sat T=u8,s8 T=s32 T=b32", "d:b32 s1 s1 s:b32", 65, 72},
-    {Opcode::Cvta, "cvta const|global|local|shared|shared::cta|shared::cluster|param|param::entry T=u32,u64", "d s", 0, 0},
-    {Opcode::Cvta, "cvta to const|global|local|shared|shared::cta|shared::cluster|param|param::entry T=u32,u64", "d s", 0, 0},
+    {Opcode::Cvta, "cvta const|global|local|shared|shared::cta|shared::cluster|param|param::entry T=u64", "d s", 0, 0},
+    {Opcode::Cvta, "cvta to const|global|local|shared|shared::cta|shared::cluster|param|param::entry T=u64", "d s", 0, 0},
     {Opcode::Isspacep, "isspacep const|global|local|shared|shared::cta|shared::cluster|param|param::entry", "P r:addr", 0, 0},
-    {Opcode::Mapa, "mapa shared::cluster? T=u32,u64", "d s s:u32", 78, 90},
-    {Opcode::Getctarank, "getctarank shared::cluster? T=u32,u64", "d:u32 s", 78, 90},
-    {Opcode::Alloca, "alloca T=u32,u64", "d s i?", 73, 52},
-    {Opcode::Stacksave, "stacksave T=u32,u64", "d", 73, 52},
-    {Opcode::Stackrestore, "stackrestore T=u32,u64", "s", 73, 52},
+    {Opcode::Mapa, "mapa T=u64", "d s s:u32", 78, 90},
+    {Opcode::Mapa, "mapa shared::cluster T=u32,u64", "d s s:u32", 78, 90},
+    {Opcode::Getctarank, "getctarank T=u64", "d:u32 s", 78, 90},
+    {Opcode::Getctarank, "getctarank shared::cluster T=u32,u64", "d:u32 s", 78, 90},
+    {Opcode::Alloca, "alloca T=u64", "d s i?", 73, 52},
+    {Opcode::Stacksave, "stacksave T=u64", "d", 73, 52},
+    {Opcode::Stackrestore, "stackrestore T=u64", "s", 73, 52},
     // clang-format on
 };
 
