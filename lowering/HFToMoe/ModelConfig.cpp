@@ -49,6 +49,25 @@ static const ModelFamily kFamilies[] = {
     {"mixtral", "MixtralForCausalLM", /*vocab=*/32000, /*hidden=*/4096, /*ffn=*/14336, /*layers=*/32, /*heads=*/32,
      /*kvHeads=*/8, /*maxPositions=*/131072, /*normEps=*/1e-5, /*ropeTheta=*/1e6, /*experts=*/8, /*expertsPerToken=*/2,
      /*knowsBiases=*/false, /*knowsWindow=*/true, Renormalize::Sum, kMixtralNames},
+    // Its configuration class extends Llama's and has the defaults of that.
+    {"nemotron-nas",
+     "DeciLMForCausalLM",
+     /*vocab=*/32000,
+     /*hidden=*/4096,
+     /*ffn=*/11008,
+     /*layers=*/32,
+     /*heads=*/32,
+     /*kvHeads=*/0,
+     /*maxPositions=*/2048,
+     /*normEps=*/1e-6,
+     /*ropeTheta=*/1e4,
+     /*experts=*/0,
+     /*expertsPerToken=*/0,
+     /*knowsBiases=*/true,
+     /*knowsWindow=*/false,
+     Renormalize::None,
+     {},
+     /*hasBlockConfigs=*/true},
 };
 
 const ModelFamily *moe::findModelFamily(StringRef modelType) {
@@ -346,6 +365,110 @@ static void checkForeignKeys(const json::Object &config, KeyReader &keys, const 
   }
 }
 
+//===----------------------------------------------------------------------===//
+// Blocks
+//===----------------------------------------------------------------------===//
+
+/// The width that `ffn_mult` stands for, as every reader of the format computes it: two thirds of the multiple of H,
+/// rounded up to a multiple of 256.
+static int64_t widthOfMultiple(double multiple, int64_t hidden) {
+  const auto width = static_cast<int64_t>(2 * multiple * static_cast<double>(hidden) / 3);
+  return (width + 255) / 256 * 256;
+}
+
+/// Refuses what a sub-block may say and the importer does not compute.
+static void checkSubBlock(KeyReader &keys) {
+  for (StringRef key : {"replace_with_linear", "unshifted_sink", "use_prefill_window_in_sink_attention"}) {
+    if (keys.boolean(key, false)) {
+      keys.failKey(key, "false", true, "that variant is not supported");
+    }
+  }
+  for (StringRef key : {"sparsify", "num_sink_tokens", "window_length"}) {
+    if (const json::Value *value = keys.find(key)) {
+      keys.failKey(key, "null", *value, "that variant is not supported");
+    }
+  }
+}
+
+/// One entry of `block_configs`.
+static LayerConfig readBlock(const json::Value &value, StringRef file, const std::string &place,
+                             const ModelConfig &model, std::vector<std::string> &errors) {
+  LayerConfig layer;
+  const json::Object *block = value.getAsObject();
+  const json::Object *attention = block ? block->getObject("attention") : nullptr;
+  const json::Object *ffn = block ? block->getObject("ffn") : nullptr;
+  if (!attention || !ffn) {
+    errors.push_back((file + ": '" + place + "' must be an object with the objects 'attention' and 'ffn'").str());
+    return layer;
+  }
+  const std::string attentionPlace = place + ".attention.", ffnPlace = place + ".ffn.", blockPlace = place + ".";
+  KeyReader blockKeys(*block, file, blockPlace, errors), attentionKeys(*attention, file, attentionPlace, errors),
+      ffnKeys(*ffn, file, ffnPlace, errors);
+  if (const json::Value *parallel = blockKeys.find("parallel_blocks")) {
+    blockKeys.failKey("parallel_blocks", "null", *parallel, "blocks beside each other are not supported");
+  }
+  checkSubBlock(attentionKeys);
+  checkSubBlock(ffnKeys);
+  if (!attentionKeys.boolean("no_op", false)) {
+    layer.heads = model.heads;
+    // Older files say how many heads share a key, newer ones how many keys there are.
+    int64_t group = 1;
+    if (attentionKeys.find("n_heads_in_group")) {
+      group = attentionKeys.integer("n_heads_in_group", 1, model.heads);
+      layer.kvHeads = model.heads / group;
+    } else {
+      attentionKeys.require("num_key_value_heads", "an attention without 'n_heads_in_group'");
+      layer.kvHeads = attentionKeys.integer("num_key_value_heads", model.heads, model.heads);
+      group = model.heads / layer.kvHeads;
+    }
+    if (group * layer.kvHeads != model.heads) {
+      attentionKeys.fail("'" + attentionPlace + "' gives " + Twine(layer.kvHeads) + " key heads and " + Twine(group) +
+                         " heads for each, which must make 'num_attention_heads' (" + Twine(model.heads) + ")");
+    }
+  }
+  if (!ffnKeys.boolean("no_op", false)) {
+    if (ffnKeys.find("ffn_mult")) {
+      const double multiple = std::min(ffnKeys.positive("ffn_mult", 1), static_cast<double>(kMaxDim));
+      layer.ffn = widthOfMultiple(multiple, model.hidden);
+      if (layer.ffn < 1 || layer.ffn > kMaxDim) {
+        ffnKeys.fail("'" + ffnPlace + "ffn_mult' makes a width of " + Twine(layer.ffn) + ", which must be from 1 to " +
+                     Twine(kMaxDim));
+      }
+    } else {
+      ffnKeys.require("intermediate_size", "an FFN without 'ffn_mult'");
+      layer.ffn = ffnKeys.integer("intermediate_size", 1, kMaxDim);
+    }
+  }
+  return layer;
+}
+
+static void readBlocks(StringRef file, KeyReader &keys, ModelConfig &model, std::vector<std::string> &errors) {
+  const json::Value *value = keys.find("block_configs");
+  const json::Array *blocks = value ? value->getAsArray() : nullptr;
+  if (!blocks || blocks->size() != static_cast<size_t>(model.layers)) {
+    keys.fail("'block_configs' must be an array of one object for each of the " + Twine(model.layers) +
+              " layers ('num_hidden_layers'), but " +
+              (blocks  ? "has " + Twine(blocks->size()).str()
+               : value ? "is " + describe(*value)
+                       : "is missing"));
+    return;
+  }
+  size_t empty = 0;
+  model.kvHeads = 1;
+  model.ffn = 0;
+  for (auto [i, block] : llvm::enumerate(*blocks)) {
+    LayerConfig layer = readBlock(block, file, "block_configs[" + std::to_string(i) + "]", model, errors);
+    model.kvHeads = std::max(model.kvHeads, layer.kvHeads);
+    model.ffn = std::max(model.ffn, layer.ffn);
+    empty += layer.heads == 0 && layer.ffn == 0;
+    model.perLayer.push_back(layer);
+  }
+  if (empty != 0) {
+    model.notes.push_back(std::to_string(empty) + " of the " + std::to_string(blocks->size()) +
+                          " layers have neither attention nor FFN and cost nothing; the others keep their numbers");
+  }
+}
+
 static void checkShapes(ModelConfig &model, KeyReader &keys, bool headDimGiven) {
   if (!headDimGiven && model.hidden % model.heads != 0) {
     keys.fail("'hidden_size' (" + Twine(model.hidden) + ") is not a multiple of 'num_attention_heads' (" +
@@ -413,6 +536,11 @@ Expected<ModelConfig> moe::parseModelConfig(const json::Value &value, StringRef 
     model.experts = keys.integer(keys.find("num_local_experts") ? "num_local_experts" : "num_experts", family->experts,
                                  kMaxExperts);
     model.expertsPerToken = keys.integer("num_experts_per_tok", family->expertsPerToken, kMaxExperts);
+  }
+  if (family->hasBlockConfigs) {
+    readBlocks(file, keys, model, errors);
+  } else {
+    model.perLayer.assign(model.layers, LayerConfig{model.heads, model.kvHeads, model.ffn});
   }
   model.rope = readRope(*config, file, *family, model, errors);
   if (errors.empty()) {

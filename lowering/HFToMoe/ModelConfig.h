@@ -41,11 +41,13 @@ struct ModelFamily {
   Renormalize renormalize;
   /// Spellings of the MoE tensors; the first whose gate exists is taken.
   llvm::ArrayRef<ExpertNames> expertNames;
+  /// Whether `block_configs` says for every layer what it has.
+  bool hasBlockConfigs = false;
 };
 
 /// The family of a `model_type`, or null.
 const ModelFamily *findModelFamily(llvm::StringRef modelType);
-/// Every known `model_type`, for messages: "llama, mixtral".
+/// Every known `model_type`, for messages: "llama, mixtral, nemotron-nas".
 std::string knownModelTypes();
 
 /// Rotary embedding, with what the config left open resolved.
@@ -57,12 +59,20 @@ struct RopeConfig {
   bool truncate = true;
 };
 
+/// What may differ from layer to layer.
+struct LayerConfig {
+  int64_t heads = 0, kvHeads = 0; ///< Q, G; 0: no attention
+  int64_t ffn = 0;                ///< I; 0: no FFN
+};
+
 /// A model's shape. Letters in the comments are those of docs/spec.md.
 struct ModelConfig {
   const ModelFamily *family = nullptr;
   int64_t layers = 0, hidden = 0, vocab = 0;         // L, H, V
   int64_t heads = 0, kvHeads = 0, headDim = 0;       // Q, G, D
   int64_t ffn = 0, experts = 0, expertsPerToken = 0; // I, E, K; E = 0: dense
+  /// One per layer. Where layers differ, `kvHeads` and `ffn` above are the largest.
+  std::vector<LayerConfig> perLayer;
   /// The context that the model was made for; it computes beyond it, at a quality of its own.
   int64_t maxPositions = 0;
   /// The context beyond which the model as imported would compute something else; 0: none.

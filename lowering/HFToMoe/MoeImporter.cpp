@@ -1,6 +1,7 @@
 //===- MoeImporter.cpp - From a config and tensor headers to moe IR ---------===//
 
 #include "lowering/HFToMoe/MoeImporter.h"
+#include "dialects/Moe/IR/MoeLayers.h"
 #include "lowering/HFToMoe/JsonFile.h"
 #include "lowering/HFToMoe/WeightTable.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -32,9 +33,17 @@ private:
   // Dims that shapes are made of, with the config keys that give them.
   NamedDim hiddenDim() const { return {config.hidden, "hidden_size"}; }
   NamedDim vocabDim() const { return {config.vocab, "vocab_size"}; }
-  NamedDim ffnDim() const { return {config.ffn, "intermediate_size"}; }
-  NamedDim queryDim() const { return {config.heads * config.headDim, "num_attention_heads * head_dim"}; }
-  NamedDim kvDim() const { return {config.kvHeads * config.headDim, "num_key_value_heads * head_dim"}; }
+  // Those of the layer that is being built.
+  NamedDim ffnDim() const {
+    return {current.ffn, config.family->hasBlockConfigs ? llvm::StringLiteral("block_configs' ffn_mult")
+                                                        : llvm::StringLiteral("intermediate_size")};
+  }
+  NamedDim queryDim() const { return {current.heads * config.headDim, "num_attention_heads * head_dim"}; }
+  NamedDim kvDim() const {
+    return {current.kvHeads * config.headDim,
+            config.family->hasBlockConfigs ? llvm::StringLiteral("num_attention_heads / n_heads_in_group * head_dim")
+                                           : llvm::StringLiteral("num_key_value_heads * head_dim")};
+  }
 
   Location at(const Twine &name) { return NameLoc::get(b.getStringAttr(name)); }
   RankedTensorType tokensBy(ArrayRef<int64_t> dims, Type element) {
@@ -61,6 +70,7 @@ private:
   Type chooseDtype(StringRef name) const;
 
   const ModelConfig &config;
+  LayerConfig current;
   WeightTable weights;
   OpBuilder b;
   Type f32, dtype;
@@ -119,20 +129,20 @@ Value GraphBuilder::attention(Value n, const std::string &prefix, int64_t layer,
   Value q = linear(n, prefix + ".q_proj", queryDim(), hiddenDim(), config.attentionBias, dtype);
   Value k = linear(n, prefix + ".k_proj", kvDim(), hiddenDim(), config.attentionBias, dtype);
   Value v = linear(n, prefix + ".v_proj", kvDim(), hiddenDim(), config.attentionBias, dtype);
-  q = RopeOp::create(b, at(prefix + ".q_rope"), q.getType(), q, step.pos, config.heads, ropeAttr());
-  k = RopeOp::create(b, at(prefix + ".k_rope"), k.getType(), k, step.pos, config.kvHeads, ropeAttr());
+  q = RopeOp::create(b, at(prefix + ".q_rope"), q.getType(), q, step.pos, current.heads, ropeAttr());
+  k = RopeOp::create(b, at(prefix + ".k_rope"), k.getType(), k, step.pos, current.kvHeads, ropeAttr());
 
   std::string cache = "layers." + std::to_string(layer) + ".kv";
   {
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPoint(function);
-    auto type = KVCacheType::get(b.getContext(), config.kvHeads, config.headDim, config.headDim, dtype);
+    auto type = KVCacheType::get(b.getContext(), current.kvHeads, config.headDim, config.headDim, dtype);
     StateOp::create(b, at(cache), cache, type);
   }
   double scale = 1.0 / std::sqrt(static_cast<double>(config.headDim));
   IntegerAttr window = config.window ? b.getI64IntegerAttr(*config.window) : IntegerAttr();
   Value a = AttentionOp::create(b, at(prefix), q.getType(), q, k, v, step.seq, step.pos, step.runs, /*sinks=*/Value(),
-                                cache, config.heads, config.kvHeads, llvm::APFloat(scale), window);
+                                cache, current.heads, current.kvHeads, llvm::APFloat(scale), window);
   return linear(a, prefix + ".o_proj", hiddenDim(), queryDim(), config.attentionBias, f32);
 }
 
@@ -229,13 +239,24 @@ Expected<ImportedModel> GraphBuilder::build(const ImportOptions &options) {
   }
 
   Value h = EmbeddingOp::create(b, at("model.embed_tokens"), tokensBy(config.hidden, f32), tokens, table);
+  // A layer that lacks a part says its number, so that later ones can be counted.
+  const bool hasGaps = llvm::any_of(config.perLayer, [](const LayerConfig &l) { return l.heads == 0 || l.ffn == 0; });
   for (int64_t layer = 0; layer < config.layers; ++layer) {
+    current = config.perLayer[layer];
     std::string prefix = "model.layers." + std::to_string(layer);
-    Value n = norm(h, prefix + ".input_layernorm");
-    h = add(h, attention(n, prefix + ".self_attn", layer, step), prefix + ".attention_residual");
-    n = norm(h, prefix + ".post_attention_layernorm");
-    Value y = config.experts == 0 ? denseFFN(n, prefix + ".mlp") : moe(n, prefix, chooseExpertNames());
-    h = add(h, y, prefix + ".ffn_residual");
+    Value before = h;
+    if (current.heads != 0) {
+      Value n = norm(h, prefix + ".input_layernorm");
+      h = add(h, attention(n, prefix + ".self_attn", layer, step), prefix + ".attention_residual");
+    }
+    if (current.ffn != 0) {
+      Value n = norm(h, prefix + ".post_attention_layernorm");
+      Value y = config.experts == 0 ? denseFFN(n, prefix + ".mlp") : moe(n, prefix, chooseExpertNames());
+      h = add(h, y, prefix + ".ffn_residual");
+    }
+    if (hasGaps && h != before) {
+      h.getDefiningOp()->setAttr(kLayersAttr, b.getDenseI64ArrayAttr({layer, layer}));
+    }
   }
   h = GatherRowsOp::create(b, at("rows"), h.getType(), h, rows);
   h = norm(h, "model.norm");

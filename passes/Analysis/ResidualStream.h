@@ -25,13 +25,11 @@
 #ifndef MOE_PASSES_ANALYSIS_RESIDUALSTREAM_H
 #define MOE_PASSES_ANALYSIS_RESIDUALSTREAM_H
 
+#include "dialects/Moe/IR/MoeLayers.h"
 #include "dialects/Moe/IR/MoeOps.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 
 namespace mlir::moe {
-
-/// The attribute with the first and the last layer that a block stands for.
-constexpr llvm::StringLiteral kLayersAttr = "moe.layers";
 
 /// What a sub-layer computes.
 enum class BranchKind {

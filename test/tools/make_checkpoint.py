@@ -36,7 +36,63 @@ def shape(layers, hidden, ffn, heads, kv_heads, context):
     }
 
 
+def blocks(runs):
+    """block_configs of nemotron-nas from runs of (heads per key or None, ffn_mult or None, layers)."""
+    result = []
+    for group, multiple, count in runs:
+        for _ in range(count):
+            attention = {"n_heads_in_group": group, "no_op": group is None, "num_sink_tokens": None, "replace_with_linear": False,
+                         "sparsify": None, "unshifted_sink": False, "use_prefill_window_in_sink_attention": False, "window_length": None}
+            ffn = {"ffn_mult": multiple, "no_op": multiple is None, "replace_with_linear": False, "sparsify": None}
+            result.append({"attention": attention, "ffn": ffn})
+    return result
+
+
+# Llama-3_1-Nemotron-Ultra-253B-v1: 162 slots, of which 81 are empty; four hold FFNs fused from 8, 12, 15 and 14 layers.
+ULTRA = [
+    (16, 0.4875, 1), (16, 0.975, 1), (16, 1.4625, 6), (16, 1.95, 1), (None, None, 4), (16, 1.95, 3), (16, 4.875, 2), (None, None, 6),
+    (16, 4.875, 3), (None, None, 5), (16, 4.875, 3), (16, 2.4375, 1), (None, None, 3), (16, 1.95, 3), (None, 1.95, 1), (16, 4.875, 1),
+    (None, 4.875, 1), (None, None, 5), (16, 4.875, 4), (None, None, 5), (16, 4.875, 4), (None, None, 5), (16, 4.875, 4), (None, None, 5),
+    (16, 4.875, 4), (None, None, 5), (16, 4.875, 1), (16, 3.4125, 3), (None, None, 2), (16, 2.925, 1), (16, 2.4375, 3),
+    (None, 2.4375, 2), (16, 2.4375, 1), (None, None, 1), (None, 2.4375, 7), (16, 2.4375, 1), (None, None, 5), (16, 2.925, 1),
+    (16, 4.875, 1), (None, 4.875, 1), (16, 4.875, 1), (None, None, 8), (None, 36.5625, 1), (None, None, 8), (None, 39.0, 1),
+    (None, None, 8), (None, 31.40625, 1), (None, None, 5), (None, 27.5625, 1), (None, 1.95, 1), (16, 1.95, 1), (16, 2.4375, 1),
+    (None, None, 1), (16, 2.4375, 2), (16, 3.4125, 1), (16, 4.875, 4), (16, 2.4375, 1),
+]
+# Widths of the layers before they were fused are not published; these have the sums.
+UNFUSED = {36.5625: [(4.875, 7), (2.4375, 1)], 39.0: [(4.875, 4), (2.4375, 8)], 31.40625: [(2.4375, 4), (1.95, 11)], 27.5625: [(1.95, 14)]}
+
+
+def before_fusion(runs):
+    """The 126 layers that the fused ones were made from: without empty slots, wide FFNs taken apart."""
+    result = []
+    for group, multiple, count in runs:
+        if multiple in UNFUSED:
+            result += [(None, part, layers) for part, layers in UNFUSED[multiple]]
+        elif multiple is not None:
+            result.append((group, multiple, count))
+    return result
+
+
+def nemotron(runs, **shape):
+    layers = blocks(runs)
+    return {**LLAMA, "architectures": ["DeciLMForCausalLM"], "model_type": "nemotron-nas", "intermediate_size": None,
+            "num_key_value_heads": None, "num_hidden_layers": len(layers), "block_configs": layers, **shape}
+
+
+def parts_of(config, layer):
+    """(FFN width, key heads) of a layer; 0: it has none."""
+    if "block_configs" not in config:
+        return config["intermediate_size"], config["num_key_value_heads"]
+    block = config["block_configs"][layer]
+    group, multiple = block["attention"]["n_heads_in_group"], block["ffn"]["ffn_mult"]
+    width = -(-int(2 * multiple * config["hidden_size"] / 3) // 256) * 256 if multiple else 0
+    return width, config["num_attention_heads"] // group if group else 0
+
+
 LLAMA31 = {**LLAMA, "vocab_size": 128256, "rope_theta": 500000.0, "rope_scaling": LLAMA31_ROPE}
+ULTRA_SHAPE = {"vocab_size": 128256, "hidden_size": 16384, "num_attention_heads": 128, "max_position_embeddings": 131072,
+               "rope_theta": 500000.0, "rope_scaling": {**LLAMA31_ROPE, "factor": 16.0}}
 # Bytes per shard as published; None: one file.
 PRESETS = {
     "mixtral-8x7b": ({**MIXTRAL, **shape(32, 4096, 14336, 32, 8, 32768)}, 5 << 30),
@@ -44,6 +100,10 @@ PRESETS = {
     "llama-2-70b": ({**LLAMA, "vocab_size": 32000, **shape(80, 8192, 28672, 64, 8, 4096)}, 10 << 30),
     "llama-3.1-70b": ({**LLAMA31, **shape(80, 8192, 28672, 64, 8, 131072)}, 5 << 30),
     "llama-3.1-405b": ({**LLAMA31, **shape(126, 16384, 53248, 128, 8, 131072)}, 5 << 30),
+    "ultra-253b": (nemotron(ULTRA, **ULTRA_SHAPE), 5 << 30),
+    "ultra-253b-unfused": (nemotron(before_fusion(ULTRA), **ULTRA_SHAPE), 5 << 30),
+    "tiny-nemotron": (nemotron([(2, 1.0, 1), (None, None, 1), (None, 20.0, 1), (4, None, 1), (None, 1.0, 1), (1, 2.0, 1)], vocab_size=40,
+                               hidden_size=16, num_attention_heads=4, max_position_embeddings=64), None),
     "tiny-llama": ({**LLAMA, "vocab_size": 40, **shape(2, 16, 24, 4, 2, 64)}, None),
     "tiny-mixtral": ({**MIXTRAL, **shape(2, 16, 24, 4, 2, 64), "vocab_size": 40, "num_local_experts": 4}, None),
 }
@@ -52,12 +112,12 @@ ITEM_BYTES = {"F32": 4, "BF16": 2, "F16": 2, "F64": 8, "F8_E4M3": 1, "I8": 1, "I
 
 def tensors_of(config):
     """name -> shape, in the order in which transformers saves: by name within a layer."""
-    hidden, ffn = config["hidden_size"], config["intermediate_size"]
-    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
     head_dim = config.get("head_dim") or hidden // heads
     tensors = {"model.embed_tokens.weight": [config["vocab_size"], hidden]}
     for layer in range(config["num_hidden_layers"]):
         prefix = f"model.layers.{layer}."
+        ffn, kv_heads = parts_of(config, layer)
         if config["model_type"] == "mixtral":
             tensors[prefix + "block_sparse_moe.gate.weight"] = [config["num_local_experts"], hidden]
             for expert in range(config["num_local_experts"]):
@@ -65,12 +125,15 @@ def tensors_of(config):
                 tensors[name + "w1.weight"] = [ffn, hidden]
                 tensors[name + "w2.weight"] = [hidden, ffn]
                 tensors[name + "w3.weight"] = [ffn, hidden]
-        else:
+        elif ffn:
             tensors[prefix + "mlp.gate_proj.weight"] = [ffn, hidden]
             tensors[prefix + "mlp.up_proj.weight"] = [ffn, hidden]
             tensors[prefix + "mlp.down_proj.weight"] = [hidden, ffn]
+        if ffn:
+            tensors[prefix + "post_attention_layernorm.weight"] = [hidden]
+        if not kv_heads:
+            continue
         tensors[prefix + "input_layernorm.weight"] = [hidden]
-        tensors[prefix + "post_attention_layernorm.weight"] = [hidden]
         for name, rows in (("q", heads), ("k", kv_heads), ("v", kv_heads)):
             tensors[f"{prefix}self_attn.{name}_proj.weight"] = [rows * head_dim, hidden]
         tensors[prefix + "self_attn.o_proj.weight"] = [hidden, heads * head_dim]
