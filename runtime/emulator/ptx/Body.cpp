@@ -392,6 +392,7 @@ bool TextParser::parseInstruction() {
     instruction.guardNegated = guarded.guardNegated;
     instruction.location = guarded.location;
     instruction.firstOperand = static_cast<uint32_t>(operandsBefore);
+    instruction.mods.aligned |= instruction.op == Opcode::Bar && rootText == "bar";
     failed = false;
     bool bound = bind(*match->form, instruction, raw);
     if (bound && checkInstruction(instruction, root.location)) {

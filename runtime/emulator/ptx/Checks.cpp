@@ -86,6 +86,10 @@ bool TextParser::checkInstruction(const Instruction &instruction, Location locat
     if (!comparisonFits(mods.cmp, type)) {
       return fail(location, name + ": this comparison does not exist for ." + nameOf(type));
     }
+    bool halfScalar = type == Type::F16 || type == Type::BF16;
+    if (instruction.op == Opcode::Setp && halfScalar && operand(1).kind != OperandKind::None) {
+      return fail(location, name + " has one predicate result; only the packed forms have two");
+    }
     break;
   }
   case Opcode::Ld:
@@ -121,8 +125,7 @@ bool TextParser::checkInstruction(const Instruction &instruction, Location locat
     if (constant(first, value) && value > 15) {
       return fail(location, name + ": barrier " + std::to_string(value) + " does not exist; there are 0 to 15");
     }
-    if (instruction.op == Opcode::Bar && operand(first + 1).kind == OperandKind::Immediate &&
-        (mods.mode != Mode::Red || instruction.operandCount == 4)) {
+    if (operand(first + 1).kind == OperandKind::Immediate) {
       value = operand(first + 1).bits;
       if (value == 0 || value % 32 != 0) {
         return fail(location, name + ": the number of threads must be a multiple of 32, not " + std::to_string(value));

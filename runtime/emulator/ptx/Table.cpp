@@ -734,28 +734,44 @@ FragmentShape fragmentShape(const Instruction &instruction, char fragment) {
 }
 
 std::string supportTable() {
-  std::string out = "| instruction | types | operands | .version | .target |\n|---|---|---|---|---|\n";
+  std::string out =
+      "# PTX instructions that the emulator parses\n\n"
+      "Made by `ptx-check --support > docs/ptx-instructions.md` from the table that drives the parser; a test "
+      "compares the two.\n"
+      "In a mnemonic `a|b` is one of, `x?` may be missing, `T` a type from the second column, in order. Operands: `d`\n"
+      "destination, `s` source (register or constant), `r` register, `i` constant, `P` and `p` predicate, `m` address, "
+      "`t`\n"
+      "tensor map and coordinates, `f` fragment, `pol` cache policy; the whole notation is at the top of\n"
+      "`runtime/emulator/ptx/Table.h`. Modifiers may stand in any order, as ptxas takes them. `call` has its own "
+      "syntax.\n\n"
+      "| instruction | types | operands | .version | .target |\n|---|---|---|---|---|\n";
   for (const CompiledForm &form : allForms()) {
-    std::string mnemonic, types;
-    std::vector<std::string> parts = split(form.form->mnemonic, ' ');
-    for (const std::string &part : parts) {
-      if (part.compare(0, 2, "T=") == 0) {
-        types += (types.empty() ? "" : "; ") + part.substr(2);
-        mnemonic += ".T";
+    std::string_view whole = form.form->mnemonic;
+    std::string mnemonic(whole.substr(0, whole.find(' '))), types;
+    for (const Position &position : form.positions) {
+      mnemonic += ".";
+      if (!position.types.empty()) {
+        mnemonic += "T";
+        types += types.empty() ? "" : "; ";
+        for (Type type : position.types) {
+          types += std::string(type == position.types.front() ? "" : " ") + nameOf(type);
+        }
         continue;
       }
-      mnemonic += mnemonic.empty() ? "" : ".";
-      for (char c : part) {
-        mnemonic += c == '|' ? std::string("\\|") : std::string(1, c);
+      size_t count = position.words.size();
+      for (size_t i = 0; i < count; ++i) {
+        bool skipped = count > 18 && i > 0 && i + 1 < count; // the shapes of wgmma
+        mnemonic += skipped ? (i == 1 ? "\\|..." : "") : (i ? "\\|" : "") + std::string(textOf(*position.words[i]));
       }
+      mnemonic += position.optional ? "?" : "";
     }
-    std::string operands;
+    std::string operands = form.slots.empty() ? "none" : "";
     for (char c : std::string_view(form.form->operands)) {
       operands += c == '|' ? std::string("\\|") : std::string(1, c);
     }
-    unsigned sm = form.form->sm & 0x7fff;
-    out += "| `" + mnemonic + "` | " + types + " | `" + operands + "` | ";
+    out += "| `" + mnemonic + "` | " + (types.empty() ? "-" : types) + " | `" + operands + "` | ";
     out += form.form->ptx ? std::to_string(form.form->ptx / 10) + "." + std::to_string(form.form->ptx % 10) : "any";
+    unsigned sm = form.form->sm & (archSpecific - 1);
     out += sm ? " | sm_" + std::to_string(sm) + (form.form->sm & archSpecific ? "a" : "") + " |\n" : " | any |\n";
   }
   return out;

@@ -77,6 +77,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"cvt.sat.u32.u16 %r1, %h1;", 1,
              "'cvt.sat.u32.u16': .sat has nothing to clamp, .u32 holds every value of .u16"},
         Case{"setp.lo.s32 %p1, %r1, %r2;", 1, "'setp.lo.s32': this comparison does not exist for .s32"},
+        Case{"setp.lt.f16 %p1|%p2, %h1, %h2;", 1,
+             "'setp.lt.f16' has one predicate result; only the packed forms have two"},
         Case{"ld.global.v4.u64 {%d1, %d2, %d3, %d4}, [%d5];", 1,
              "'ld.global.v4.u64' moves 32 bytes; up to sm_90 an access has at most 16"},
         Case{"ld.global.v2.u32 {%r1, %r2, %r3}, [%d5];", 18, "the vector has 3 elements, 'ld.global.v2.u32' needs 2"},

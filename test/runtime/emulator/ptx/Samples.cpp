@@ -144,7 +144,8 @@ std::string operandsOf(const CompiledForm &form, const Instruction &instruction)
     if (slot.kind == Slot::Kind::Policy && !instruction.mods.cacheHint) {
       continue;
     }
-    if (slot.optional && !slot.paired) {
+    bool oneResult = instruction.op == Opcode::Setp && is(instruction.types[0], {Type::F16, Type::BF16});
+    if (slot.optional && (!slot.paired || oneResult)) {
       continue;
     }
     text += text.empty() ? " " : slot.paired ? "|" : ", ";
