@@ -87,6 +87,14 @@ CU_API cuCtxCreate_v2(CUcontext *context, unsigned flags, CUdevice device) {
   return createCommon(context, flags, device);
 }
 
+CU_API cuCtxCreate_v3(CUcontext *context, void *parameters, int count, unsigned flags, CUdevice device) {
+  MOE_CALL(Need::Init);
+  if (parameters || count) {
+    return refuse(CUDA_ERROR_NOT_SUPPORTED, "execution affinity is not supported");
+  }
+  return createCommon(context, flags, device);
+}
+
 CU_API cuCtxCreate_v4(CUcontext *context, void *parameters, unsigned flags, CUdevice device) {
   MOE_CALL(Need::Init);
   if (parameters) {
@@ -346,6 +354,16 @@ CU_API cuDevicePrimaryCtxGetState(CUdevice ordinal, unsigned *flags, int *active
   *active = device->primary != nullptr;
   return CUDA_SUCCESS;
 }
+
+// Versions that differ from the first in nothing that shows here.
+CU_API cuDevicePrimaryCtxRelease(CUdevice device) { return cuDevicePrimaryCtxRelease_v2(device); }
+CU_API cuDevicePrimaryCtxReset(CUdevice device) { return cuDevicePrimaryCtxReset_v2(device); }
+CU_API cuDevicePrimaryCtxSetFlags(CUdevice device, unsigned flags) {
+  return cuDevicePrimaryCtxSetFlags_v2(device, flags);
+}
+CU_API cuCtxDestroy(CUcontext context) { return cuCtxDestroy_v2(context); }
+CU_API cuCtxPushCurrent(CUcontext context) { return cuCtxPushCurrent_v2(context); }
+CU_API cuCtxPopCurrent(CUcontext *context) { return cuCtxPopCurrent_v2(context); }
 
 CU_API cuCtxEnablePeerAccess(CUcontext peer, unsigned flags) {
   MOE_CALL(Need::Context);

@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 namespace moert::emulator {
@@ -27,16 +28,22 @@ std::mutex &driverLock() {
 
 static std::atomic<int> threadCount{0};
 
-/// Counts threads that live.
+/// Counts threads that live. The main thread's state is never freed: programs call the driver from destructors of
+/// static objects, after the main thread's own thread-local objects are gone.
 struct CountedThread {
+  ThreadState *state = new ThreadState;
   CountedThread() { ++threadCount; }
-  ~CountedThread() { --threadCount; }
-  ThreadState state;
+  ~CountedThread() {
+    --threadCount;
+    if (syscall(SYS_gettid) != getpid()) {
+      delete state;
+    }
+  }
 };
 
 ThreadState &threadState() {
   static thread_local CountedThread thread;
-  return thread.state;
+  return *thread.state;
 }
 
 int hostThreads() { return threadCount.load(); }
@@ -126,11 +133,12 @@ static CUresult count(const char *name, uint64_t &value) {
 static CUresult readSettings(Settings &settings) {
   const char *devices = std::getenv("MOE_EMU_DEVICE");
   MOE_CHECK(parseDevices(devices && *devices ? devices : "h100", settings));
-  int schedule = int(settings.schedule), checks = settings.checks, log = 1, lanes = 0;
+  int schedule = int(settings.schedule), checks = settings.checks, log = 1, lanes = 0, copies = 1;
   MOE_CHECK(word("MOE_EMU_SCHEDULE", {"early", "late", "random"}, schedule));
   MOE_CHECK(word("MOE_EMU_CHECKS", {"off", "on"}, checks));
   MOE_CHECK(word("MOE_EMU_LOG", {"off", "errors", "calls"}, log));
   MOE_CHECK(word("MOE_EMU_DELAY_LANES", {"off", "on"}, lanes));
+  MOE_CHECK(word("MOE_EMU_UNDEFINED_COPIES", {"off", "note", "finding"}, copies));
   uint64_t threads = 1, exitStatus = 0;
   MOE_CHECK(count("MOE_EMU_SEED", settings.seed));
   MOE_CHECK(count("MOE_EMU_THREADS", threads));
@@ -149,6 +157,7 @@ static CUresult readSettings(Settings &settings) {
   settings.logErrors = log >= 1;
   settings.logCalls = log == 2;
   settings.delayLanes = lanes;
+  settings.undefinedCopies = UndefinedCopies(copies);
   settings.threads = unsigned(threads);
   settings.findingExit = int(exitStatus);
   if (const char *report = std::getenv("MOE_EMU_REPORT")) {

@@ -36,6 +36,9 @@ class Engine;
 /// When the emulator runs what is ready: as soon as it can, not before it must, or at seeded times.
 enum class Schedule { Early, Late, Random };
 
+/// What a copy of undefined bytes to the host is.
+enum class UndefinedCopies { Off, Note, Finding };
+
 /// MOE_EMU_*, read once by cuInit. docs/emulator.md describes each.
 struct Settings {
   std::vector<const DeviceModel *> devices;
@@ -44,6 +47,7 @@ struct Settings {
   unsigned threads = 1; ///< more than one: the parallel mode
   bool checks = true;
   bool delayLanes = false;
+  UndefinedCopies undefinedCopies = UndefinedCopies::Note;
   uint64_t stepLimit = 0;
   int findingExit = 0;   ///< exit status when there were findings; 0: as the program says
   bool logCalls = false; ///< also calls that succeed

@@ -8,7 +8,7 @@
 #include "runtime/emulator/driver/Modules.h"
 
 #include <algorithm>
-#include <cstdio>
+#include <cstring>
 
 namespace moert::emulator {
 
@@ -325,6 +325,16 @@ void Engine::startKernel(Work &work, KernelOperation &kernel) {
   options.stepLimit = all.settings.stepLimit;
   const int resident = residentBlocks(function, kernel.config.block.count(), kernel.config.dynamicShared);
   options.residentBlocks = uint32_t(std::max(1, resident) * work.context->device->model->multiprocessors);
+  if (kernel.config.cooperative) {
+    constexpr uint64_t bytes = 256; // more than cooperative groups look at
+    const uint32_t device = uint32_t(work.context->device->ordinal);
+    work.workspace = all.memory->allocate(device, bytes, AllocationKind::Module, "grid workspace");
+    if (uint8_t *data = all.memory->bytes(work.workspace, bytes)) {
+      std::memset(data, 0, bytes);
+      all.memory->setDefined(work.workspace, bytes);
+    }
+    kernel.config.gridWorkspace = work.workspace;
+  }
   kernel.config.before = work.clock;
   kernel.config.waitsForPrimary = work.primary != nullptr;
   Result<std::unique_ptr<Grid>> grid = Grid::create(*function.kernel, kernel.config, options, all.sink);
@@ -391,6 +401,10 @@ void Engine::finish(Work &work, const Clock &clock) {
   work.finished = virtualTime;
   work.grid.reset();
   work.primary.reset();
+  if (work.workspace) {
+    all.memory->free(work.workspace);
+    work.workspace = 0;
+  }
   work.context->finished.join(clock);
   for (auto entry = queue.begin(); entry != queue.end(); ++entry) {
     if (entry->get() == &work) {

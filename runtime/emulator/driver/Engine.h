@@ -54,6 +54,7 @@ struct Work {
   bool busy = false;          ///< a host function that runs without the lock
   Clock start;                ///< `clock` as it was when the work started
   std::unique_ptr<Grid> grid; ///< of a running kernel
+  CUdeviceptr workspace = 0;  ///< of a cooperative launch, for grid-wide barriers
   WorkPtr primary;            ///< of a programmatic secondary, until griddepcontrol.wait may pass
   double finished = 0;        ///< virtual milliseconds, for cuEventElapsedTime
 };

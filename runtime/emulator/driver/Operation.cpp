@@ -150,10 +150,28 @@ static CUresult fault(const Command &command, uint64_t address, uint64_t bytes) 
   return CUDA_ERROR_ILLEGAL_ADDRESS;
 }
 
+/// A copy to the host is where undefined bytes leave the emulator's sight.
+static void checkDefined(const Command &command, uint64_t source, size_t bytes) {
+  Driver &all = *driver();
+  const uint64_t first = all.memory->firstUndefined(source, bytes);
+  if (first == bytes || all.settings.undefinedCopies == UndefinedCopies::Off) {
+    return;
+  }
+  const Allocation *allocation = all.memory->find(source);
+  Finding finding;
+  finding.kind = FindingKind::Undefined;
+  finding.note = all.settings.undefinedCopies == UndefinedCopies::Note;
+  finding.kernel = command.name;
+  finding.what = concat("copies to the host what nothing has written: byte ", source + first - allocation->base, " of ",
+                        allocation->describe());
+  all.sink.report(std::move(finding));
+}
+
 static CUresult executeCopy(const CopyOperation &operation, Command &command) {
   const CUDA_MEMCPY3D_PEER &copy = operation.copy;
   DeviceMemory &memory = *driver()->memory;
   const Side from = sourceOf(copy), to = destinationOf(copy);
+  const bool toHost = !memory.isDeviceAddress(to.address) && memory.options().checks;
   const uint8_t *packed = operation.snapshot.data();
   const size_t width = copy.WidthInBytes;
   CUresult result = CUDA_SUCCESS;
@@ -169,6 +187,9 @@ static CUresult executeCopy(const CopyOperation &operation, Command &command) {
     packed += operation.packed ? width : 0;
     if (from.known && !operation.packed) {
       memory.read(command, source, width, driver()->sink);
+      if (toHost) {
+        checkDefined(command, source, width);
+      }
     }
     if (to.known) {
       memory.write(command, destination, width, driver()->sink);

@@ -314,6 +314,8 @@ static void setSpecials(Warp &w) {
       {S::Warpid, w.index},
       {S::Nwarpid, g.warpsPerBlock},
       {S::Smid, b.linear % 132},
+      {S::Envreg1, uint32_t(c.gridWorkspace >> 32)},
+      {S::Envreg2, uint32_t(c.gridWorkspace)},
       {S::Nsmid, 132},
       {S::Gridid, g.launchNumber},
       {S::TotalSmemSize, g.sharedBytes},

@@ -99,6 +99,7 @@ struct LaunchConfig {
   /// before the primary's launch.
   bool waitsForPrimary = false;
   bool cooperative = false;                       ///< all blocks are resident at once
+  uint64_t gridWorkspace = 0;                     ///< zeroed memory for grid-wide barriers: %envreg1 (high), %envreg2
   std::function<void(const std::string &)> print; ///< where printf and assert write; stdout when empty
 };
 

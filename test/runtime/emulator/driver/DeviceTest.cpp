@@ -74,8 +74,8 @@ TEST_F(DriverTest, ProcAddress) {
 TEST_F(DriverTest, UnsupportedFunctionsSaySo) {
   void *address = nullptr;
   CHECKED(cuGetProcAddress("cuTexObjectDestroy", &address, 12000, 0, nullptr));
-  const auto destroy = reinterpret_cast<CUresult (*)(unsigned long long)>(address);
-  REFUSED(destroy(1), CUDA_ERROR_NOT_SUPPORTED, "cuTexObjectDestroy: the emulator does not have this function");
+  const auto destroy = reinterpret_cast<CUresult (*)()>(address);
+  REFUSED(destroy(), CUDA_ERROR_NOT_SUPPORTED, "cuTexObjectDestroy: the emulator does not have this function");
 }
 
 TEST_F(DriverTest, Limits) {

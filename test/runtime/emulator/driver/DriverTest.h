@@ -10,6 +10,7 @@
 
 #include "test/runtime/emulator/driver/cuda.h"
 
+#include <cstdlib>
 #include <gtest/gtest.h>
 #include <string>
 #include <vector>
@@ -58,6 +59,14 @@ protected:
     EXPECT_GT(moeEmulatorFindings(), 0u);
     EXPECT_NE(allFindings().find(text), std::string::npos) << allFindings();
     moeEmulatorClearFindings();
+  }
+
+  /// A race is expected, where races are judged at all.
+  void expectRace() {
+    const char *checks = getenv("MOE_EMU_CHECKS");
+    if (!checks || std::string(checks) != "off") {
+      expectFinding("race");
+    }
   }
 
   CUdeviceptr buffer(size_t bytes) {
