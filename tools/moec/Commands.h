@@ -50,6 +50,29 @@ struct InspectCommand : CommonOptions {
   std::string path;
 };
 
+struct PlaceCommand : CommonOptions {
+  /// Routing statistics: files or directories, one profile each or more.
+  std::vector<std::string> statistics;
+  int64_t ranks = 0, slots = 0;
+  /// 0: of the topology, else 1.
+  int64_t nodes = 0;
+  /// 0: of the model, else 1. And experts per token: 0: of the model or the statistics.
+  int64_t groups = 0, topGroups = 0, topK = 0;
+  /// Map in use, checkpoint directory, topology file; may be empty.
+  std::string previous, model, topology;
+  std::string format = "json", output;
+  /// A checkpoint to write whose experts lie as the map says; a page for people. May be empty.
+  std::string bake, html;
+  /// Weights of the profiles; empty: all alike.
+  std::vector<double> weights;
+  /// For the verdict; 0: unknown. Bandwidth in GB/s per rank.
+  double tokensPerStep = 0, replanEvery = 0, bandwidth = 0, expertBytes = 0;
+  /// Part of the slots that may change.
+  double maxMoves = 1;
+  double locality = 1, effort = 1, timeBudget = 0;
+  int64_t seed = 1;
+};
+
 struct DoctorCommand : CommonOptions {};
 
 /// Makes fatal errors inside LLVM end as "moec: internal error: ..." with exit code 2.
@@ -58,6 +81,7 @@ void installErrorHandlers();
 ExitCode runImport(const ImportCommand &command);
 ExitCode runCompile(const CompileCommand &command);
 ExitCode runInspect(const InspectCommand &command);
+ExitCode runPlace(const PlaceCommand &command);
 ExitCode runDoctor(const DoctorCommand &command);
 
 /// The version that `--version` prints and packages record: "moec 0.1.0 (LLVM 22.1.8)".

@@ -60,6 +60,62 @@ static void addCompile(CLI::App &app, CompileCommand &command) {
   addCommon(sub, command);
 }
 
+static void addPlace(CLI::App &app, PlaceCommand &command) {
+  CLI::App *sub = app.add_subcommand("place", "decide which rank holds which expert replica, from routing statistics");
+  sub->footer("Example:\n"
+              "  moec place examples/placement/routing.json --ranks 4 --slots 20 --format sglang -o map.json");
+  sub->add_option("STATS", command.statistics,
+                  "SGLang logical_count (.json, .pt), TensorRT-LLM directory, vllm-ascend .pt, moe-routing JSON")
+      ->required();
+  sub->add_option("--ranks", command.ranks, "ranks (GPUs) that share the experts")
+      ->required()
+      ->check(CLI::Range(1, 1 << 16));
+  sub->add_option("--slots", command.slots, "expert slots of all ranks together: experts + redundant replicas")
+      ->required()
+      ->check(CLI::Range(1, 1 << 20));
+  sub->add_option("--nodes", command.nodes, "nodes that the ranks are on (default: of the topology, else 1)")
+      ->check(CLI::Range(1, 1 << 16));
+  sub->add_option("--groups", command.groups, "expert groups of the router (default: of the model, else 1)")
+      ->check(CLI::Range(1, 1 << 16));
+  sub->add_option("--top-groups", command.topGroups, "groups that a token chooses (default: of the model, else half)")
+      ->check(CLI::Range(1, 1 << 16));
+  sub->add_option("--top-k", command.topK, "experts per token (default: of the model or the statistics)")
+      ->check(CLI::Range(1, 1 << 16));
+  sub->add_option("--previous", command.previous, "map in use, in any of the formats");
+  sub->add_option("--max-moves", command.maxMoves, "part of the slots that may change against --previous")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
+  sub->add_option("--model", command.model, "checkpoint directory: dense layers, groups, sizes");
+  sub->add_option("--topology", command.topology, "machine facts, a file like those in targets/");
+  sub->add_option("--format", command.format, "of the map")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"json", "sglang", "trtllm", "vllm-ascend"}));
+  sub->add_option("-o", command.output, "map to write; - is standard output")->required();
+  sub->add_option("--bake", command.bake, "also write the checkpoint of --model with its experts in the map's order");
+  sub->add_option("--html", command.html, "also write a page with load, balance, stability and traffic");
+  sub->add_option("--profile-weights", command.weights, "importance of each profile (default: all alike)")
+      ->check(CLI::NonNegativeNumber);
+  sub->add_option("--tokens-per-step", command.tokensPerStep, "tokens of all ranks in one step")
+      ->check(CLI::NonNegativeNumber);
+  sub->add_option("--replan-every", command.replanEvery, "steps that the map stays in use")
+      ->check(CLI::NonNegativeNumber);
+  sub->add_option("--bandwidth", command.bandwidth, "GB/s at which a rank loads experts (default: of the topology)")
+      ->check(CLI::NonNegativeNumber);
+  sub->add_option("--expert-bytes", command.expertBytes, "bytes of one expert (default: of the model)")
+      ->check(CLI::NonNegativeNumber);
+  sub->add_option("--locality", command.locality, "weight of locality against balance, with several nodes; 0: none")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  sub->add_option("--effort", command.effort, "multiplies the steps of the search")
+      ->capture_default_str()
+      ->check(CLI::Range(0.001, 1000.0));
+  sub->add_option("--time-budget", command.timeBudget, "seconds after which the search ends early; 0: never")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  sub->add_option("--seed", command.seed, "of the search; the same seed gives the same map")->capture_default_str();
+  addCommon(sub, command);
+}
+
 static void addInspect(CLI::App &app, InspectCommand &command) {
   CLI::App *sub = app.add_subcommand("inspect", "describe a package or a Hugging Face directory, checking it");
   sub->footer("Example:\n  moec inspect examples/models/tiny-mixtral --json");
@@ -82,10 +138,12 @@ static ExitCode run(int argc, char **argv) {
   ImportCommand import;
   CompileCommand compile;
   InspectCommand inspect;
+  PlaceCommand place;
   DoctorCommand doctor;
   addImport(app, import);
   addCompile(app, compile);
   addInspect(app, inspect);
+  addPlace(app, place);
   addDoctor(app, doctor);
   try {
     app.parse(argc, argv);
@@ -104,6 +162,9 @@ static ExitCode run(int argc, char **argv) {
   }
   if (app.got_subcommand("inspect")) {
     return runInspect(inspect);
+  }
+  if (app.got_subcommand("place")) {
+    return runPlace(place);
   }
   return runDoctor(doctor);
 }

@@ -245,8 +245,13 @@ void Planner::replanAll(Plan &plan) {
     left -= path.moves[bestAt] - path.moves[path.at];
     path.at = bestAt;
   }
+  // The same number of moves may do better in another place.
   for (size_t layer = 0; layer < layers; ++layer) {
-    plan.map.layers[layer] = std::move(paths[layer].maps[paths[layer].at]);
+    const Path &path = paths[layer];
+    LayerProblem problem = makeProblem(layer);
+    problem.maxMoves = path.moves[path.at];
+    plan.map.layers[layer] = anneal(problem, path.maps[path.at], limits(layer, kProposals, -1e300));
+    done(layer);
   }
 }
 
@@ -273,7 +278,9 @@ void Planner::report(Plan &plan, size_t layer, const LayerProblem &problem) cons
   if (cluster.nodes > 1) {
     const RoutingModel &routing = options.routing;
     const int perToken = std::min(routing.expertsPerToken, problem.experts);
-    std::vector<int> tokens = sampleTokens(meanLoads(problem), routing, kSampledTokens, 7);
+    const std::vector<double> pairs = hasPairs(statistics) ? makePairs(layer) : std::vector<double>();
+    std::vector<int> tokens = pairs.empty() ? sampleTokens(meanLoads(problem), routing, kSampledTokens, 7)
+                                            : samplePairTokens(pairs, problem.experts, perToken, kSampledTokens, 7);
     auto remote = [&](const LayerMap &map) {
       return countRemoteNodes(tokens, perToken, map, problem.experts, cluster, 3);
     };

@@ -51,6 +51,50 @@ std::vector<int> moe::placement::sampleTokens(const Loads &loads, const RoutingM
   return chosen;
 }
 
+/// An index, drawn by weight.
+static int draw(const double *weights, int count, Random &random) {
+  double left = random.uniform() * std::accumulate(weights, weights + count, 0.0);
+  int last = 0;
+  for (int i = 0; i < count; ++i) {
+    if (weights[i] > 0) {
+      last = i;
+      if (left < weights[i]) {
+        break;
+      }
+    }
+    left -= weights[i];
+  }
+  return last;
+}
+
+std::vector<int> moe::placement::samplePairTokens(const std::vector<double> &pairs, int experts, int expertsPerToken,
+                                                  int tokens, uint64_t seed) {
+  Random random(seed);
+  std::vector<double> sums(experts, 0.0), weights(experts);
+  for (int expert = 0; expert < experts; ++expert) {
+    sums[expert] = std::accumulate(&pairs[expert * experts], &pairs[expert * experts] + experts, 0.0);
+  }
+  std::vector<int> chosen;
+  for (int token = 0; token < tokens; ++token) {
+    const size_t begin = chosen.size();
+    chosen.push_back(draw(sums.data(), experts, random));
+    for (int i = 1; i < expertsPerToken; ++i) {
+      // The small constant: somebody has to come even where no pair was recorded.
+      std::fill(weights.begin(), weights.end(), 1e-15);
+      for (size_t drawn = begin; drawn < chosen.size(); ++drawn) {
+        for (int expert = 0; expert < experts; ++expert) {
+          weights[expert] += pairs[chosen[drawn] * experts + expert];
+        }
+      }
+      for (size_t drawn = begin; drawn < chosen.size(); ++drawn) {
+        weights[chosen[drawn]] = 0;
+      }
+      chosen.push_back(draw(weights.data(), experts, random));
+    }
+  }
+  return chosen;
+}
+
 double moe::placement::countRemoteNodes(const std::vector<int> &tokens, int expertsPerToken, const LayerMap &map,
                                         int experts, const Cluster &cluster, uint64_t seed) {
   std::vector<std::vector<int>> nodesOf(experts);

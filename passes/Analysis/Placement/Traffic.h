@@ -12,7 +12,7 @@
 // beyond groups is absent, so a placement that follows real co-activation is
 // better than it looks; a real router draws groups by their best experts, so
 // that few drawn groups stay without a token's expert; an engine that prefers a replica on a node already visited sends
-// less. Pair counts, where they were recorded, enter the search without a model.
+// less. Pair counts, where they were recorded, replace the model.
 //
 //===----------------------------------------------------------------------===//
 
@@ -32,6 +32,11 @@ struct RoutingModel {
 
 /// Tokens drawn from the model: [token * K + i], experts.
 std::vector<int> sampleTokens(const Loads &loads, const RoutingModel &model, int tokens, uint64_t seed);
+
+/// Tokens drawn from recorded pairs, [expert * E + expert] as in LayerProblem::pairs: a pair by its count, then experts
+/// by how often they were chosen with those already drawn. Exact for two experts per token.
+std::vector<int> samplePairTokens(const std::vector<double> &pairs, int experts, int expertsPerToken, int tokens,
+                                  uint64_t seed);
 
 /// Nodes other than its own that a token's experts are on, as a mean over the tokens.
 double countRemoteNodes(const std::vector<int> &tokens, int expertsPerToken, const LayerMap &map, int experts,

@@ -1,0 +1,135 @@
+//===- Place.cpp - moec place: which rank holds which expert ----------------===//
+
+#include "passes/Analysis/Placement/MapFile.h"
+#include "passes/Analysis/Placement/Statistics.h"
+#include "tools/moec/Console.h"
+#include "tools/moec/OutputFile.h"
+#include "tools/moec/PlaceReport.h"
+#include "llvm/Support/FormatVariadic.h"
+#include "llvm/Support/Process.h"
+#include "llvm/Support/raw_ostream.h"
+
+using namespace moec;
+using namespace moe::placement;
+
+static ExitCode fail(const Status &status) {
+  printError(status.message());
+  return status.code() == Code::Internal ? kInternalError : kUserError;
+}
+
+/// Nodes, groups and experts per token: from the options, else the model, else the topology or the statistics.
+static Status completeOptions(const PlaceCommand &command, const std::optional<ModelFacts> &model,
+                              const std::optional<Topology> &topology, const Statistics &statistics,
+                              PlanOptions &options) {
+  int nodes = static_cast<int>(command.nodes);
+  if (nodes == 0) {
+    nodes = 1;
+    if (topology && command.ranks > topology->ranksPerNode) {
+      if (command.ranks % topology->ranksPerNode != 0) {
+        return moert::error(Code::InvalidArgument, "ranks (", command.ranks, ") must be a multiple of the ",
+                            topology->ranksPerNode, " GPUs of a node of ", topology->name, ", or say --nodes");
+      }
+      nodes = static_cast<int>(command.ranks) / topology->ranksPerNode;
+    }
+  }
+  options.cluster = {static_cast<int>(command.ranks), static_cast<int>(command.slots), nodes};
+  RoutingModel &routing = options.routing;
+  routing = model ? model->routing : RoutingModel{1, 1, 1};
+  if (command.topK != 0) {
+    routing.expertsPerToken = static_cast<int>(command.topK);
+  } else if (!model) {
+    if (statistics.expertsPerToken == 0 && (nodes > 1 || command.tokensPerStep > 0)) {
+      return moert::error(Code::InvalidArgument, "traffic and time need the experts per token, which the statistics do "
+                                                 "not say; give --top-k or --model");
+    }
+    routing.expertsPerToken = std::max(1, statistics.expertsPerToken);
+  }
+  if (command.groups != 0) {
+    routing.groups = static_cast<int>(command.groups);
+    routing.topGroups = std::max(1, routing.groups / 2);
+  }
+  if (command.topGroups != 0) {
+    routing.topGroups = static_cast<int>(command.topGroups);
+  }
+  if (routing.topGroups > routing.groups || routing.expertsPerToken > statistics.model.experts) {
+    return moert::error(Code::InvalidArgument, "a token cannot choose ", routing.topGroups, " of ", routing.groups,
+                        " groups and ", routing.expertsPerToken, " of ", statistics.model.experts, " experts");
+  }
+  options.localityWeight = command.locality;
+  options.importance = command.weights;
+  options.maxMoves = command.maxMoves;
+  options.seed = static_cast<uint64_t>(command.seed);
+  options.effort = command.effort;
+  options.timeBudget = command.timeBudget;
+  return Status();
+}
+
+ExitCode moec::runPlace(const PlaceCommand &command) {
+  Progress progress(command, 3);
+  progress.begin("read statistics");
+  std::optional<ModelFacts> model;
+  std::optional<Topology> topology;
+  if (!command.model.empty()) {
+    Result<ModelFacts> facts = readModelFacts(command.model);
+    if (!facts.ok()) {
+      return ::fail(facts.status());
+    }
+    model = *facts;
+  }
+  if (!command.topology.empty()) {
+    Result<Topology> read = readTopology(command.topology);
+    if (!read.ok()) {
+      return ::fail(read.status());
+    }
+    topology = *read;
+  }
+  Result<Statistics> statistics = readAllStatistics(command.statistics, model ? model->layers : ModelHint());
+  if (!statistics.ok()) {
+    return ::fail(statistics.status());
+  }
+  PlanOptions options;
+  if (Status status = completeOptions(command, model, topology, *statistics, options); !status.ok()) {
+    return ::fail(status);
+  }
+  Result<MapFormat> format = parseMapFormat(command.format);
+  if (!format.ok()) {
+    return ::fail(format.status());
+  }
+  std::optional<Map> previous;
+  if (!command.previous.empty()) {
+    Result<Map> read = readMap(command.previous, statistics->model, options.cluster.ranks);
+    if (!read.ok()) {
+      return ::fail(read.status());
+    }
+    previous = std::move(*read);
+    options.previous = &*previous;
+  }
+  progress.begin("plan " + std::to_string(statistics->model.layerIds.size()) + " layers");
+  if (!command.quiet && llvm::sys::Process::StandardErrIsDisplayed()) {
+    options.progress = [](int done, int total) {
+      llvm::errs() << llvm::formatv("\r[2/3] plan: layer {0} of {1} ... ", done, total);
+    };
+  }
+  Result<Plan> plan = planPlacement(*statistics, options);
+  if (!plan.ok()) {
+    return ::fail(plan.status());
+  }
+  progress.begin("check and write " + command.output);
+  const std::string text = writeMap(plan->map, *format);
+  if (Status status = checkMapFile(plan->map, *format, text); !status.ok()) {
+    return ::fail(status);
+  }
+  llvm::json::Object report = describePlan(command, {*statistics, options, *plan, model, topology});
+  report["format"] = command.format;
+  report["rules"] = llvm::json::Array(engineRules(*format));
+  if (llvm::Error error = writeOutput(command.output, text)) {
+    return moec::fail(std::move(error));
+  }
+  progress.end();
+  if (command.json) {
+    printJson(std::move(report));
+  } else if (command.output != "-") {
+    printPlan(report);
+  }
+  return kSuccess;
+}
