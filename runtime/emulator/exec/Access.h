@@ -44,7 +44,7 @@ Step resolveOne(Warp &w, const Op &op, unsigned lane, uint64_t address, ptx::Spa
 class WarpJudge : public Judge {
 public:
   WarpJudge(Warp &w, const Op &op, bool proxied = false) : w(w), op(op), proxied(proxied) {}
-  bool ordered(const Access &earlier, const Access &now) override;
+  bool ordered(const Access &earlier, bool earlierWrites, const Access &now) override;
   bool stronglyRelated(const Access &earlier, const Access &now) override;
   bool sameBlock(const Access &a, const Access &b) override;
   void conflict(const Access &earlier, bool earlierWrites, const Access &now, bool nowWrites, uint64_t offset) override;

@@ -227,13 +227,13 @@ static Step permute(Warp &w, const Op &op, uint32_t m) {
 
 static Step video4(Warp &w, const Op &op, uint32_t m) {
   const ptx::Instruction &inst = *op.inst;
-  bool dSigned = inst.types[0] == Type::S32, aSigned = inst.types[1] == Type::S32, bSigned = inst.types[2] == Type::S32;
+  bool signedD = inst.types[0] == Type::S32, signedA = inst.types[1] == Type::S32, signedB = inst.types[2] == Type::S32;
   bool sum = inst.mods.reduce == ptx::Reduce::Add;
   return ternary<uint32_t, uint32_t, uint32_t, uint32_t>(w, op, m, [&](uint32_t a, uint32_t b, uint32_t c) {
     uint32_t r = sum ? c : 0;
     for (unsigned i = 0; i < 4; ++i) {
-      int x = aSigned ? int8_t(a >> i * 8) : uint8_t(a >> i * 8);
-      int y = bSigned ? int8_t(b >> i * 8) : uint8_t(b >> i * 8);
+      int x = signedA ? int8_t(a >> i * 8) : uint8_t(a >> i * 8);
+      int y = signedB ? int8_t(b >> i * 8) : uint8_t(b >> i * 8);
       int v = 0;
       switch (inst.op) {
       case Opcode::Vadd4:
@@ -253,7 +253,7 @@ static Step video4(Warp &w, const Op &op, uint32_t m) {
         break;
       }
       if (inst.mods.sat) {
-        v = std::min(std::max(v, dSigned ? -128 : 0), dSigned ? 127 : 255);
+        v = std::min(std::max(v, signedD ? -128 : 0), signedD ? 127 : 255);
       }
       if (sum) {
         r += uint32_t(v);

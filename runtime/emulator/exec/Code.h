@@ -162,6 +162,9 @@ bool selectSync(Builder &builder, const ptx::Instruction &inst, Op &op);
 bool selectShuffle(Builder &builder, const ptx::Instruction &inst, Op &op);
 bool selectCopy(Builder &builder, const ptx::Instruction &inst, Op &op);
 bool selectMatrix(Builder &builder, const ptx::Instruction &inst, Op &op);
+bool selectMbarrier(Builder &builder, const ptx::Instruction &inst, Op &op);
+bool selectBulk(Builder &builder, const ptx::Instruction &inst, Op &op);
+bool selectWarpgroup(Builder &builder, const ptx::Instruction &inst, Op &op);
 
 /// Calls of functions without a body: vprintf, __assertfail, malloc, free (Builtins.cpp).
 Step callBuiltin(Warp &warp, const Op &op, uint32_t mask, const ptx::Function &function);

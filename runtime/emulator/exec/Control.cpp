@@ -662,25 +662,17 @@ bool selectControl(Builder &b, const ptx::Instruction &inst, Op &op) {
   }
   case Opcode::Call: {
     op.flags = OpSync;
-    bool calleeSeen = false;
-    for (unsigned i = 0; i < inst.operandCount; ++i) {
-      const ptx::Operand &o = f.operand(inst, i);
-      if (o.kind == OperandKind::Vector) {
-        if (calleeSeen) {
-          b.list(o, 0, op.list, op.listCount);
-        } else {
-          b.list(o, 0, op.list2, op.list2Count);
-        }
-      } else if (o.kind == OperandKind::Function) {
-        calleeSeen = true;
-        op.run = callDirect;
-        op.target = o.index;
-      } else if (o.kind == OperandKind::Register && !calleeSeen) {
-        calleeSeen = true;
-        op.run = callIndirect;
-        op.a = b.ref(o, 64);
-      }
+    // callee, results, arguments, prototype or targets
+    const ptx::Operand &callee = f.operand(inst, 0);
+    if (callee.kind == OperandKind::Function) {
+      op.run = callDirect;
+      op.target = callee.index;
+    } else {
+      op.run = callIndirect;
+      op.a = b.ref(callee, 64);
     }
+    b.list(f.operand(inst, 1), 0, op.list2, op.list2Count);
+    b.list(f.operand(inst, 2), 0, op.list, op.listCount);
     return op.run != nullptr;
   }
   case Opcode::Ret:

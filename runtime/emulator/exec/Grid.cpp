@@ -172,6 +172,14 @@ Result<std::unique_ptr<Grid>> Grid::create(const Kernel &kernel, const LaunchCon
     g.memory->setDefined(g.parameterAddress, config.parameters.size());
     g.memory->find(g.parameterAddress)->readOnly = true;
   }
+  if (config.cooperative) {
+    g.workspace =
+        g.memory->allocate(kernel.program->device(), 256, AllocationKind::Module, function.name + "'s grid barrier");
+    if (!g.workspace) {
+      return moert::error(moert::Code::OutOfMemory, where, "no memory for the grid's barrier");
+    }
+    g.memory->setDefined(g.workspace, 256);
+  }
   for (const Fixup &fixup : g.code->fixups) {
     uint64_t value = uint64_t(fixup.addend);
     if (fixup.kind == Fixup::Parameter) {
@@ -213,6 +221,9 @@ Result<std::unique_ptr<Grid>> Grid::create(const Kernel &kernel, const LaunchCon
 GridState::~GridState() {
   if (parameterAddress) {
     memory->free(parameterAddress);
+  }
+  if (workspace) {
+    memory->free(workspace);
   }
 }
 
@@ -269,7 +280,9 @@ static void setSpecials(Warp &w) {
   const GridState &g = *w.grid;
   const Block &b = *w.block;
   const LaunchConfig &c = g.config;
-  w.specials.resize((size_t(SpecialRegister::CurrentGraphExec) + 1) * 256 + 64);
+#define EMU_PTX_COUNT(enumerator, name, type) +1
+  w.specials.resize(size_t(0 EMU_PTX_SPECIALS(EMU_PTX_COUNT)) * 256 + 64);
+#undef EMU_PTX_COUNT
   using S = SpecialRegister;
   auto each = [&](S special, auto value) {
     for (unsigned l = 0; l < 32; ++l) {
@@ -321,6 +334,9 @@ static void setSpecials(Warp &w) {
       {S::TotalSmemSize, g.sharedBytes},
       {S::AggrSmemSize, g.sharedBytes},
       {S::DynamicSmemSize, c.dynamicShared},
+      // Where cooperative groups find the grid's barrier: an address of 64 bits in two registers.
+      {S::Envreg1, g.workspace >> 32},
+      {S::Envreg2, g.workspace & 0xFFFFFFFF},
   };
   for (const auto &[special, value] : uniform) {
     setSpecial(w, special, value);

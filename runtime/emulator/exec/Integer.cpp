@@ -185,15 +185,15 @@ template <bool Signed, bool High> static Step mul24(Warp &w, const Op &op, uint3
 }
 
 static Step dotProduct(Warp &w, const Op &op, uint32_t m) {
-  bool aSigned = op.inst->types[0] == Type::S32, bSigned = op.inst->types[1] == Type::S32;
+  bool signedA = op.inst->types[0] == Type::S32, signedB = op.inst->types[1] == Type::S32;
   bool two = op.inst->op == Opcode::Dp2a;
   unsigned high = op.inst->mods.half == Half::Hi ? 2 : 0;
   return ternary<uint32_t, uint32_t, uint32_t, uint32_t>(w, op, m, [&](uint32_t a, uint32_t b, uint32_t c) {
     for (unsigned i = 0; i < (two ? 2U : 4U); ++i) {
-      int32_t x = two ? (aSigned ? int32_t(int16_t(a >> i * 16)) : int32_t(uint16_t(a >> i * 16)))
-                      : (aSigned ? int32_t(int8_t(a >> i * 8)) : int32_t(uint8_t(a >> i * 8)));
+      int32_t x = two ? (signedA ? int32_t(int16_t(a >> i * 16)) : int32_t(uint16_t(a >> i * 16)))
+                      : (signedA ? int32_t(int8_t(a >> i * 8)) : int32_t(uint8_t(a >> i * 8)));
       unsigned shift = (two ? i + high : i) * 8;
-      int32_t y = bSigned ? int32_t(int8_t(b >> shift)) : int32_t(uint8_t(b >> shift));
+      int32_t y = signedB ? int32_t(int8_t(b >> shift)) : int32_t(uint8_t(b >> shift));
       c += uint32_t(x * y);
     }
     return c;

@@ -253,11 +253,12 @@ bool WarpJudge::knows(const Access &earlier, bool proxiedView) {
   return clock.knows(actors, earlier.actor, earlier.lane(), earlier.time);
 }
 
-bool WarpJudge::ordered(const Access &earlier, const Access &now) {
+bool WarpJudge::ordered(const Access &earlier, bool earlierWrites, const Access &now) {
   if (now.actor == w.actor) {
     lane = now.lane();
   }
-  bool view = proxied && earlier.kind() != AsyncAccess;
+  // A fence.proxy.async is needed between a generic write and an asynchronous access, not behind a read.
+  bool view = proxied && earlierWrites && earlier.kind() != AsyncAccess;
   return knows(earlier, view) ||
          (extra && extra->knows(w.grid->memory->actors, earlier.actor, earlier.lane(), earlier.time));
 }
@@ -305,13 +306,19 @@ void WarpJudge::conflict(const Access &earlier, bool earlierWrites, const Access
   }
   bool equal = earlierWrites && nowWrites && newBytes && earlier.kind() != AsyncAccess &&
                std::memcmp(newBytes, oldBytes, size) == 0;
+  // Reading a word plainly before a loop of compare-and-swap on it is how CUDA's own manual writes it.
+  auto guess = [](const Access &plain, bool writes, const Access &other) {
+    return !writes && plain.kind() == Weak && other.kind() == AtomicAccess;
+  };
+  bool guessed = guess(earlier, earlierWrites, now) || guess(now, nowWrites, earlier);
   bool fenceOnly = proxied && earlier.kind() != AsyncAccess && knows(earlier, false);
   std::string what = std::string(nowWrites ? "writes" : "reads") + " " + (shared ? "shared" : "global") + " byte " +
                      std::to_string(offset) + ", which " + who + (earlierWrites ? " writes" : " reads");
   what += fenceOnly ? " through the generic proxy, and no fence.proxy.async is between"
           : equal   ? " too, with an equal value"
                     : ", and nothing orders the two";
-  w.report(fenceOnly ? FindingKind::ProxyFence : FindingKind::Race, op, lane, std::move(what), equal, earlier.site());
+  w.report(fenceOnly ? FindingKind::ProxyFence : FindingKind::Race, op, lane, std::move(what), equal || guessed,
+           earlier.site());
 }
 
 /// Extra wavefronts of a shared access beyond what its size needs.

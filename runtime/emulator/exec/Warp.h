@@ -158,6 +158,8 @@ struct Warp {
   Time bulkTime[32][16] = {};
   uint32_t mmaGroup = 0;
   Time mmaTime[16] = {};
+  bool mmaFenced = false;
+  std::unordered_map<uint32_t, uint32_t> mmaInFlight; ///< accumulators, by undef index: what is truly undefined
 
   // Clocks (checks on).
   std::vector<LaneClocks> clocks;
@@ -278,6 +280,7 @@ struct GridState : Grid {
   ExecOptions options;
   std::vector<uint8_t> constants;
   uint64_t parameterAddress = 0;
+  uint64_t workspace = 0; ///< cooperative launches: the grid's barrier
   std::vector<uint16_t> specialsUsed;
   uint32_t sharedBytes = 0;
   uint32_t warpsPerBlock = 0;

@@ -216,7 +216,7 @@ public:
   CommandJudge(DeviceMemory &memory, const Command &command, const Allocation &allocation, FindingSink &sink)
       : memory(memory), command(command), allocation(allocation), sink(sink) {}
 
-  bool ordered(const Access &earlier, const Access &) override {
+  bool ordered(const Access &earlier, bool, const Access &) override {
     return earlier.actor == command.actor ||
            command.before.knows(memory.actors, earlier.actor, earlier.lane(), earlier.time);
   }

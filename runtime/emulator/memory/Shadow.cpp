@@ -86,7 +86,7 @@ void Shadow::slowCheck(const Access &earlier, bool earlierWrites, const Access &
       judge.stronglyRelated(earlier, now)) {
     return;
   }
-  if (!judge.ordered(earlier, now)) {
+  if (!judge.ordered(earlier, earlierWrites, now)) {
     judge.conflict(earlier, earlierWrites, now, nowWrites, offset);
   }
 }
@@ -110,7 +110,7 @@ void Shadow::addRead(Cell &cell, const Access &now, const Reach &reach, Judge &j
       cell.read.tag = cell.read.tag | allLanes;
       return;
     }
-    if (judge.ordered(cell.read, now)) {
+    if (judge.ordered(cell.read, false, now)) {
       cell.read = now;
       return;
     }
@@ -128,9 +128,10 @@ void Shadow::addRead(Cell &cell, const Access &now, const Reach &reach, Judge &j
     }
   }
   // Reads that are ordered before this one are dominated by it.
-  set.erase(std::remove_if(set.begin(), set.end(),
-                           [&](const Access &read) { return within(read, now, reach) || judge.ordered(read, now); }),
-            set.end());
+  set.erase(
+      std::remove_if(set.begin(), set.end(),
+                     [&](const Access &read) { return within(read, now, reach) || judge.ordered(read, false, now); }),
+      set.end());
   set.push_back(now);
   if (set.size() <= 16) {
     return;

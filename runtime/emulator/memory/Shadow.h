@@ -60,7 +60,7 @@ class Judge {
 public:
   virtual ~Judge() = default;
   /// Is `earlier` ordered before the access `now`? (Never asked about the accessor itself.)
-  virtual bool ordered(const Access &earlier, const Access &now) = 0;
+  virtual bool ordered(const Access &earlier, bool earlierWrites, const Access &now) = 0;
   /// May `now` and `earlier`, both strong, touch the same bytes unordered (scopes include each other)?
   virtual bool stronglyRelated(const Access &earlier, const Access &now) = 0;
   /// Do both belong to one block?
