@@ -149,8 +149,8 @@ static const Form forms[] = {
     {Opcode::Slct, "slct ftz? T=b16,b32,b64,u16,u32,u64,s16,s32,s64,f32,f64 T=f32", "d s s s1", 0, 0},
     // Movement and conversion. Rules of rounding that depend on both types: Checks.cpp.
     {Opcode::Mov, "mov T=pred", "d p", 0, 0},
-    {Opcode::Mov, "mov T=b16,u16,u32,u64,s16,s32,s64,f32,f64", "d s", 0, 0},
-    {Opcode::Mov, "mov T=b32,b64", "dK sK", 0, 0},
+    {Opcode::Mov, "mov T=u16,u32,u64,s16,s32,s64,f32,f64", "d s", 0, 0},
+    {Opcode::Mov, "mov T=b16,b32,b64", "dK sK", 0, 0},
     {Opcode::Mov, "mov T=b128", "dK sK", 83, 70},
     {Opcode::Cvt, "cvt <rndi>? ftz? sat? T=" CVT_TYPES " T=" CVT_TYPES, "d> s1>", 0, 0},
     {Opcode::Cvt, "cvt <rnd> ftz? sat? T=" CVT_TYPES " T=" CVT_TYPES, "d> s1>", 0, 0},
@@ -166,6 +166,9 @@ static const Form forms[] = {
     {Opcode::Cvt, "cvt T=f32 T=bf16", "d s1", 71, 80},
     {Opcode::Cvt, "cvt <rnd> T=bf16 T=u16,u32,u64,s16,s32,s64,f16,f64", "d s1>", 78, 90},
     {Opcode::Cvt, "cvt <rndi> T=u16,u32,u64,s16,s32,s64 T=bf16", "d> s1", 78, 90},
+    // With bf16 an 8-bit type needs an 8-bit register; ptxas takes no wider one.
+    {Opcode::Cvt, "cvt <rnd> T=bf16 T=u8,s8", "d s1", 78, 90},
+    {Opcode::Cvt, "cvt <rndi> T=u8,s8 T=bf16", "d s1", 78, 90},
     {Opcode::Cvt, "cvt <rnd>? T=f16 T=bf16", "d s1", 78, 90},
     {Opcode::Cvt, "cvt T=f64 T=bf16", "d s1", 78, 90},
     {Opcode::Cvt, "cvt <rndi>? T=bf16 T=bf16", "d s1", 78, 90},

@@ -169,7 +169,8 @@ std::string operandsOf(const CompiledForm &form, const Instruction &instruction)
         text += vectorOf(type, count, number);
         number += static_cast<unsigned>(count);
       } else {
-        text += registerOf(type, number++);
+        bool narrow = bitsOf(type) == 8 && !slot.relaxed;
+        text += narrow ? "%b8_" + std::to_string(number++) : registerOf(type, number++);
       }
       break;
     case Slot::Kind::ImmediateOnly:
@@ -266,7 +267,8 @@ std::string moduleAround(const std::string &instructions, unsigned ptx, const st
          "\n.address_size 64\n"
          ".const .align 16 .b8 constants[64];\n"
          ".visible .entry kernel(.param .align 16 .b8 parameter[64]) {\n"
-         ".reg .pred %pred_<64>;\n.reg .b16 %b16_<64>;\n.reg .b32 %b32_<256>;\n.reg .b64 %b64_<64>;\n"
+         ".reg .pred %pred_<64>;\n.reg .b8 %b8_<64>;\n.reg .b16 %b16_<64>;\n.reg .b32 %b32_<256>;\n.reg .b64 "
+         "%b64_<64>;\n"
          ".reg .f32 %f32_<256>;\n.reg .f64 %f64_<256>;\n" +
          std::string(ptx >= 83 ? ".reg .b128 %b128_<8>;\n" : "") +
          ".param .align 16 .b8 argument[64];\n"
