@@ -105,7 +105,7 @@ static SmallVector<AddOp> addsOn(Value value) {
   SmallVector<AddOp> adds;
   for (Operation *user : value.getUsers()) {
     auto add = dyn_cast<AddOp>(user);
-    if (add && add.getLhs() != add.getRhs()) {
+    if (add && add.getLhs() != add.getRhs() && add->getBlock() == value.getParentBlock()) {
       adds.push_back(add);
     }
   }
@@ -135,7 +135,8 @@ static SmallVector<SubLayer, 0> walkFrom(AddOp add) {
 }
 
 ResidualStream::ResidualStream(func::FuncOp function) {
-  if (!function.isExternal()) {
+  // Of several blocks, or inside regions, nothing says which comes first.
+  if (function.getBody().hasOneBlock()) {
     llvm::DenseSet<Operation *> seen;
     for (AddOp add : function.getBody().front().getOps<AddOp>()) {
       if (seen.contains(add)) {

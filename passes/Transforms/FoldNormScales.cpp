@@ -59,8 +59,8 @@ namespace {
 struct FoldNormScalesPass : moe::impl::FoldNormScalesBase<FoldNormScalesPass> {
   void runOnOperation() override {
     getOperation().walk([&](func::FuncOp function) {
-      llvm::MapVector<Value, SmallVector<RMSNormOp>> byInput;
-      function.walk([&](RMSNormOp norm) { byInput[norm.getX()].push_back(norm); });
+      llvm::MapVector<std::pair<Value, Block *>, SmallVector<RMSNormOp>> byInput;
+      function.walk([&](RMSNormOp norm) { byInput[{norm.getX(), norm->getBlock()}].push_back(norm); });
       for (auto &[input, norms] : byInput) {
         foldGroup(norms);
       }
@@ -82,9 +82,10 @@ struct FoldNormScalesPass : moe::impl::FoldNormScalesBase<FoldNormScalesPass> {
       group.push_back(norm);
     }
     // A computed scale of a later norm may not exist where the first one stands.
-    if (group.size() > 1 && group.front()->getBlock() == group.back()->getBlock()) {
+    if (group.size() > 1) {
       Operation *source = group.back().getWeight().getDefiningOp();
-      if (source && !isa<GetWeightOp>(source) && group.front()->isBeforeInBlock(source)) {
+      if (source && !isa<GetWeightOp>(source) && source->getBlock() == group.front()->getBlock() &&
+          group.front()->isBeforeInBlock(source)) {
         group.back().emitRemark("scale not folded: it is computed after the first norm of the same value");
         return;
       }
