@@ -108,4 +108,39 @@ def FuseFFN : Pass<"moe-fuse-ffn", "::mlir::ModuleOp"> {
                     Statistic<"numSubLayers", "num-sub-layers-removed", "residual sub-layers fewer than before">];
 }
 
+//===----------------------------------------------------------------------===//
+// Instrumentation (passes/Transforms)
+//===----------------------------------------------------------------------===//
+
+def OutlineSublayers : Pass<"moe-outline-sublayers", "::mlir::ModuleOp"> {
+  let summary = "add an entry for every piece of the model between two values of the residual stream";
+  let description = [{
+    `moec compile --instrument calibration` runs this, so that `moe-run calibrate` can run the model with a sub-layer
+    left out or fed with another input. @step stays; added are `embed` (tokens to the stream), per layer L
+    `attention.L.norm` and `attention.L`, `ffn.L.norm` and `ffn.L` (stream to normed input, normed input to what is
+    added to the stream), and `head` (stream to logits). A sub-layer that does not read the stream through one norm is
+    an error.
+
+    Before:
+    ```mlir
+    %n = moe.rms_norm %x, %scale eps 1.0e-5 : tensor<?x32xf32>, tensor<32xf32> -> tensor<?x32xf32>
+    %f = moe.ffn %n, up %up, down %down activation relu : ...
+    %y = moe.add %x, %f : tensor<?x32xf32>, tensor<?x32xf32> -> tensor<?x32xf32>
+    ```
+    After, beside it:
+    ```mlir
+    func.func @ffn.0.norm(..., %x: tensor<?x32xf32>) -> tensor<?x32xf32> {
+      %n = moe.rms_norm %x, %scale eps 1.0e-5 : tensor<?x32xf32>, tensor<32xf32> -> tensor<?x32xf32>
+      return %n
+    }
+    func.func @ffn.0(..., %n: tensor<?x32xf32>) -> tensor<?x32xf32> {
+      %f = moe.ffn %n, up %up, down %down activation relu : ...
+      return %f
+    }
+    ```
+    Test: test/passes/Transforms/outline-sublayers.mlir.
+  }];
+  let statistics = [Statistic<"numOutlined", "sub-layers", "Number of sub-layers that became entries">];
+}
+
 #endif // MOE_PASSES_TD

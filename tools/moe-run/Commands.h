@@ -43,6 +43,12 @@ struct BenchCommand : CommonOptions {
 struct CheckCommand : CommonOptions {
   bool verifyWeights = false;
 };
+struct CalibrateCommand : CommonOptions {
+  std::vector<std::string> texts, idsFiles; ///< [DOMAIN=]FILE
+  std::string output;
+  int64_t sequenceLength = 512, tokens = 0; ///< Tokens per domain; 0: all.
+  int64_t heldOut = 4;                      ///< Every so many sequences of a domain; 0: none.
+};
 struct ProfileCommand : CommonOptions {
   int64_t promptLength = 128, generate = 32, batch = 1;
   std::string trace;
@@ -52,6 +58,7 @@ moert::Status runGenerate(const GenerateCommand &command);
 moert::Status runLogits(const LogitsCommand &command);
 moert::Status runBench(const BenchCommand &command);
 moert::Status runCheck(const CheckCommand &command);
+moert::Status runCalibrate(const CalibrateCommand &command);
 moert::Status runProfile(const ProfileCommand &command);
 
 //===----------------------------------------------------------------------===//

@@ -80,6 +80,27 @@ Status Session::step(const moert_step_input &input, float *logits) {
   return take(moert_session_step(session.get(), &input, logits));
 }
 
+Result<std::vector<EntryInfo>> Session::entries() {
+  std::vector<EntryInfo> result;
+  for (size_t e = 0; e < moert_session_entry_count(session.get()); ++e) {
+    moert_entry_info info = {};
+    MOERT_TRY(take(moert_session_get_entry(session.get(), e, &info)));
+    EntryInfo entry{info.name, {}, {}};
+    for (size_t i = 0; i < info.input_count; ++i) {
+      entry.inputs.push_back({info.inputs[i].name, info.inputs[i].per_token, info.inputs[i].per_row});
+    }
+    for (size_t i = 0; i < info.output_count; ++i) {
+      entry.outputs.push_back({info.outputs[i].name, info.outputs[i].per_token, info.outputs[i].per_row});
+    }
+    result.push_back(std::move(entry));
+  }
+  return result;
+}
+
+Status Session::run(size_t entry, const moert_step_input &input, const void *const *inputs, void *const *outputs) {
+  return take(moert_session_run(session.get(), entry, &input, inputs, outputs));
+}
+
 Status Session::trace(bool on) { return take(moert_session_trace(session.get(), on)); }
 Status Session::writeTrace(const std::string &path) {
   return take(moert_session_write_trace(session.get(), path.c_str()));

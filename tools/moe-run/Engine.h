@@ -60,12 +60,27 @@ private:
   ProgramInfo facts;
 };
 
+/// An argument of an entry: bytes per token and per row of logits.
+struct EntryArgument {
+  std::string name;
+  int64_t perToken = 0, perRow = 0;
+};
+
+/// What moert_session_get_entry says.
+struct EntryInfo {
+  std::string name;
+  std::vector<EntryArgument> inputs, outputs;
+};
+
 /// A session of a package.
 class Session : public Engine {
 public:
   static moert::Result<std::unique_ptr<Session>> create(const Package &package, const SessionOptions &options);
 
   moert::Status step(const moert_step_input &input, float *logits) override;
+  /// The entries of the program; the first is the step.
+  moert::Result<std::vector<EntryInfo>> entries();
+  moert::Status run(size_t entry, const moert_step_input &input, const void *const *inputs, void *const *outputs);
   moert::Status trace(bool on);
   moert::Status writeTrace(const std::string &path);
   /// The session's report, JSON.

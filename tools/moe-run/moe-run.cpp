@@ -121,6 +121,30 @@ void addCheck(CLI::App &app, CheckCommand &command) {
       ->expected(0, 1);
 }
 
+void addCalibrate(CLI::App &app, CalibrateCommand &command) {
+  CLI::App *sub = app.add_subcommand("calibrate", "measure how the layers of a model depend on each other");
+  sub->footer("Example:\n  moec compile examples/models/tiny-llama -o llama.cal.pkg --instrument calibration\n"
+              "  moe-run calibrate llama.cal.pkg --text english=book.txt --text code=main.cpp -o llama.calibration");
+  addCommon(sub, command);
+  sub->add_option("--text", command.texts, "text to measure on, of a domain; several: several domains")
+      ->type_name("[DOMAIN=]FILE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  sub->add_option("--ids-file", command.idsFiles, "the same as JSON: [[ids], [ids], ...]")
+      ->type_name("[DOMAIN=]FILE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  sub->add_option("-o", command.output, "file to write (safetensors, see docs/calibration.md)")->required();
+  sub->add_option("--sequence-length", command.sequenceLength, "tokens per sequence, at most those of a step")
+      ->capture_default_str()
+      ->check(atLeast(2));
+  sub->add_option("--tokens", command.tokens, "most tokens of each domain (default: all)")->check(atLeast(2));
+  sub->add_option("--held-out", command.heldOut,
+                  "keep every N-th sequence of a domain for judging what is built on the calibration (0: none)")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t(0), int64_t(1) << 40));
+}
+
 void addProfile(CLI::App &app, ProfileCommand &command) {
   CLI::App *sub = app.add_subcommand("profile", "show where the time goes, kernel by kernel");
   sub->footer("Example:\n  moe-run profile mixtral.pkg --trace trace.json");
@@ -145,11 +169,13 @@ int run(int argc, char **argv) {
   LogitsCommand logits;
   BenchCommand bench;
   CheckCommand check;
+  CalibrateCommand calibrate;
   ProfileCommand profile;
   addGenerate(app, generate);
   addLogits(app, logits);
   addBench(app, bench);
   addCheck(app, check);
+  addCalibrate(app, calibrate);
   addProfile(app, profile);
   try {
     app.parse(argc, argv);
@@ -161,11 +187,12 @@ int run(int argc, char **argv) {
     return userError;
   }
   generate.maxNewGiven = app.get_subcommand("generate")->count("--max-new") > 0;
-  Status status = app.got_subcommand("generate") ? runGenerate(generate)
-                  : app.got_subcommand("logits") ? runLogits(logits)
-                  : app.got_subcommand("bench")  ? runBench(bench)
-                  : app.got_subcommand("check")  ? runCheck(check)
-                                                 : runProfile(profile);
+  Status status = app.got_subcommand("generate")    ? runGenerate(generate)
+                  : app.got_subcommand("logits")    ? runLogits(logits)
+                  : app.got_subcommand("bench")     ? runBench(bench)
+                  : app.got_subcommand("check")     ? runCheck(check)
+                  : app.got_subcommand("calibrate") ? runCalibrate(calibrate)
+                                                    : runProfile(profile);
   if (status.ok()) {
     return 0;
   }

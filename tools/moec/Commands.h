@@ -37,6 +37,8 @@ struct CompileCommand : CommonOptions {
   /// A Hugging Face directory or a file of moe IR.
   std::string input, output;
   std::string target = "cpu", dtype, emit = "package";
+  /// What the package is to measure beside running: "calibration", or empty.
+  std::string instrument;
   /// Where the weights are, when the input is IR; empty: the checkpoint that the IR records.
   std::string weights;
   /// Fusion plans, carried out in this order.

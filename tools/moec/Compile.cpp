@@ -191,7 +191,27 @@ static ExitCode emitPackage(const CompileCommand &command, Progress &progress, D
   return kSuccess;
 }
 
-ExitCode moec::runCompile(const CompileCommand &command) {
+/// Adds what --instrument asks for; a calibration compares values of the residual stream in f32.
+static bool instrument(const CompileCommand &command, DiagnosticPrinter &diagnostics, Model &model) {
+  if (command.instrument.empty()) {
+    return true;
+  }
+  if (model.dtype != "f32") {
+    fail(makeError(command.input + ": has activations in " + (model.dtype.empty() ? "an unknown dtype" : model.dtype) +
+                   ", but a calibration needs f32: leave --dtype out, or import with --dtype f32"));
+    return false;
+  }
+  return runPipeline(diagnostics, "the instrumentation", *model.module, [](mlir::OpPassManager &manager) {
+    manager.addPass(mlir::moe::createOutlineSublayers());
+    manager.addPass(mlir::moe::createVerifyMoeLevel());
+  });
+}
+
+ExitCode moec::runCompile(const CompileCommand &given) {
+  CompileCommand command = given;
+  if (!command.instrument.empty() && command.dtype.empty() && llvm::sys::fs::is_directory(command.input)) {
+    command.dtype = "f32";
+  }
   mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);
   DiagnosticPrinter diagnostics(context);
   Progress progress(command, command.emit == "moe" ? 2 : 3);
@@ -208,6 +228,9 @@ ExitCode moec::runCompile(const CompileCommand &command) {
   }
   for (const std::string &note : model->notes) {
     printNote(command, note);
+  }
+  if (!instrument(command, diagnostics, *model)) {
+    return kUserError;
   }
   if (command.emit == "moe") {
     return emitText(command, progress, *model->module);

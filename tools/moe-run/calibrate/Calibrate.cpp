@@ -1,0 +1,185 @@
+//===- Calibrate.cpp - moe-run calibrate ----------------------------------===//
+//
+// Cuts text into sequences, measures them one by one (Calibration.h) and writes
+// the file. What is done so far is kept beside it, so that an interrupted run
+// goes on where it was; the finished file appears whole.
+//
+//===----------------------------------------------------------------------===//
+#include "runtime/readers/File.h"
+#include "runtime/readers/GenerationConfig.h"
+#include "tools/moe-run/Commands.h"
+#include "tools/moe-run/calibrate/Calibration.h"
+
+#include <cerrno>
+#include <cstring>
+#include <unistd.h>
+
+using namespace moert;
+using namespace moert::readers;
+using namespace moerun;
+
+namespace {
+
+/// The largest text that is read.
+constexpr uint64_t kMaxTextBytes = uint64_t(1) << 30;
+
+/// "english=FILE" as name and file; without a name, the file's own.
+std::pair<std::string, std::string> splitDomain(const std::string &argument) {
+  const size_t equals = argument.find('=');
+  if (equals != std::string::npos && argument.find('/') > equals) {
+    return {argument.substr(0, equals), argument.substr(equals + 1)};
+  }
+  const size_t slash = argument.rfind('/');
+  return {slash == std::string::npos ? argument : argument.substr(slash + 1), argument};
+}
+
+/// The ids of a file, in one piece or as its sequences.
+Result<std::vector<std::vector<int32_t>>> readIds(const CalibrateCommand &command, const std::string &path,
+                                                  bool isText) {
+  if (!isText) {
+    return readIdsFile(path);
+  }
+  MOERT_ASSIGN(tokenizer, openTokenizer(command.package));
+  MOERT_ASSIGN(text, readWholeFile(path, kMaxTextBytes));
+  MOERT_ASSIGN(ids, tokenizer.encode(text));
+  return std::vector<std::vector<int32_t>>{std::move(ids)};
+}
+
+/// All domains, cut into sequences of at most `length` tokens; every `command.heldOut`-th of a domain is held out.
+Result<CalibrationText> readText(const CalibrateCommand &command, const ProgramInfo &info, int64_t length) {
+  CalibrationText text;
+  for (bool isText : {true, false}) {
+    for (const std::string &argument : isText ? command.texts : command.idsFiles) {
+      auto [domain, path] = splitDomain(argument);
+      MOERT_ASSIGN(pieces, readIds(command, path, isText));
+      const auto number = int64_t(text.domains.size());
+      text.domains.push_back(domain);
+      int64_t taken = 0, cut = 0;
+      for (const std::vector<int32_t> &piece : pieces) {
+        MOERT_TRY(checkIds(path, piece, info.vocabulary));
+        for (size_t begin = 0; begin < piece.size() && (!command.tokens || taken < command.tokens);
+             begin += size_t(length)) {
+          const size_t end = std::min(piece.size(), begin + size_t(length));
+          if (end - begin < 2) {
+            continue; // nothing to predict
+          }
+          CalibrationText::Sequence sequence;
+          sequence.ids.assign(piece.begin() + int64_t(begin), piece.begin() + int64_t(end));
+          sequence.domain = number;
+          sequence.heldOut = command.heldOut && ++cut % command.heldOut == 0;
+          taken += int64_t(sequence.ids.size());
+          text.sequences.push_back(std::move(sequence));
+        }
+      }
+      if (taken == 0) {
+        return error(Code::InvalidArgument, path, ": has no sequence of at least 2 tokens");
+      }
+    }
+  }
+  return text;
+}
+
+/// The largest difference between the model as one step and as its pieces; must be rounding only.
+Result<double> checkPieces(Sublayers &model, const std::vector<int32_t> &ids) {
+  model.setTokens(ids);
+  std::vector<float> whole, pieces;
+  Stream x, y;
+  MOERT_TRY(model.whole(whole));
+  MOERT_TRY(model.embed(x));
+  for (int64_t l = 0; l < model.layers(); ++l) {
+    for (Branch branch : {Branch::Attention, Branch::FFN}) {
+      MOERT_TRY(model.run(branch, l, x, y));
+      x = sum(x, y);
+    }
+  }
+  MOERT_TRY(model.head(x, pieces));
+  double largest = 0, most = 0;
+  for (size_t i = 0; i < whole.size(); ++i) {
+    largest = std::max(largest, double(std::abs(whole[i] - pieces[i])));
+    most = std::max(most, double(std::abs(whole[i])));
+  }
+  const double bound = std::max(2e-4, 1e-5 * most); // of two correct f32 runs, as for the goldens
+  if (!(largest <= bound)) {
+    return error(Code::Internal, "the model in pieces differs from the model by ", largest, " in the logits, at most ",
+                 bound, " is rounding");
+  }
+  return largest;
+}
+
+std::string layerTable(const Json &summary) {
+  std::vector<std::vector<std::string>> rows{{"layer", "influence", "attention", "|h|/|x|", "KL without attention",
+                                              "KL without layer", "dependency on the layer before"}};
+  const auto layers = summary["layers"].get<int64_t>();
+  for (int64_t l = 0; l < layers; ++l) {
+    auto value = [&](const char *name) { return fixed(summary[name][size_t(l)].get<double>(), 4); };
+    rows.push_back({std::to_string(l), value("block_influence"), value("attention_contribution"),
+                    value("block_norm_ratio"), value("attention_removed_kl"), value("layer_removed_kl"),
+                    l ? fixed(summary["dependency"][size_t(l - 1)][size_t(l)].get<double>(), 4) : "-"});
+  }
+  return table(rows);
+}
+
+} // namespace
+
+Status moerun::runCalibrate(const CalibrateCommand &command) {
+  if (command.texts.empty() && command.idsFiles.empty()) {
+    return error(Code::InvalidArgument, "nothing to calibrate on: give --text FILE or --ids-file FILE");
+  }
+  MOERT_ASSIGN(package, Package::load(command.package));
+  const ProgramInfo &info = package.info();
+  const int64_t most = command.maxTokens ? command.maxTokens : info.maxTokens;
+  const int64_t length = std::min(command.sequenceLength, most);
+  MOERT_TRY(checkContext(info, length));
+  MOERT_ASSIGN(text, readText(command, info, length));
+  MOERT_ASSIGN(session, openSession(package, command, 1, length));
+  MOERT_ASSIGN(model, Sublayers::open(*session, command.package));
+  MOERT_ASSIGN(report, parseReport(*session));
+  MOERT_ASSIGN(print, fingerprint(report["weights"].get<std::string>()));
+
+  Calibration calibration(model.layers());
+  const std::string unfinished = command.output + ".unfinished";
+  const std::string key = concat(print, " ", text.digest(), " ", length, " ", report["variant"].get<std::string>());
+  MOERT_TRY(calibration.resume(unfinished, key));
+  if (calibration.sequences() && !command.quiet) {
+    printNote(concat("going on after ", calibration.sequences(), " sequences of an earlier run"));
+  }
+  MOERT_ASSIGN(difference, checkPieces(model, text.sequences.front().ids));
+
+  std::vector<const CalibrationText::Sequence *> measured;
+  for (const CalibrationText::Sequence &sequence : text.sequences) {
+    if (!sequence.heldOut) {
+      measured.push_back(&sequence);
+    }
+  }
+  Progress progress(command.quiet);
+  const auto total = uint64_t(measured.size());
+  for (size_t i = size_t(calibration.sequences()); i < measured.size(); ++i) {
+    MOERT_TRY(calibration.measure(model, *measured[i], info.vocabulary, [&](int64_t done, int64_t parts) {
+      progress.update(concat("calibrate (sequence ", i + 1, " of ", total, ")"), i * uint64_t(parts) + uint64_t(done),
+                      total * uint64_t(parts));
+    }));
+    MOERT_TRY(calibration.save(unfinished, key));
+  }
+  progress.finish();
+
+  Json modelFacts = Json::parse(info.modelJson, nullptr, false);
+  MOERT_TRY(calibration.write(command.output, text,
+                              {{"model", modelFacts.is_discarded() ? Json::object() : modelFacts},
+                               {"fingerprint", print},
+                               {"layers", model.layers()},
+                               {"hidden", model.hidden()},
+                               {"vocabulary", info.vocabulary},
+                               {"sequence_length", length},
+                               {"variant", report["variant"]}}));
+  unlink(unfinished.c_str());
+  Json summary = calibration.summary();
+  summary["output"] = command.output;
+  summary["fingerprint"] = print;
+  summary["pieces_difference"] = difference;
+  if (command.json) {
+    return outputStatus(printJson(summary));
+  }
+  return outputStatus(printOut(concat(layerTable(summary), command.output, ": ", calibration.tokens(), " tokens of ",
+                                      calibration.sequences(), " sequences, loss ", fixed(calibration.loss(), 4),
+                                      ", pieces and whole model differ by ", difference, "\n")));
+}
