@@ -2,9 +2,11 @@
 
 #include "passes/Analysis/Placement/MapFile.h"
 #include "passes/Analysis/Placement/Statistics.h"
+#include "tools/moec/Bake.h"
 #include "tools/moec/Console.h"
 #include "tools/moec/OutputFile.h"
 #include "tools/moec/PlaceReport.h"
+#include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/Process.h"
 #include "llvm/Support/raw_ostream.h"
@@ -55,6 +57,7 @@ static Status completeOptions(const PlaceCommand &command, const std::optional<M
     return moert::error(Code::InvalidArgument, "a token cannot choose ", routing.topGroups, " of ", routing.groups,
                         " groups and ", routing.expertsPerToken, " of ", statistics.model.experts, " experts");
   }
+  options.wholeGroups = !command.bake.empty() && routing.groups > 1;
   options.localityWeight = command.locality;
   options.importance = command.weights;
   options.maxMoves = command.maxMoves;
@@ -64,8 +67,32 @@ static Status completeOptions(const PlaceCommand &command, const std::optional<M
   return Status();
 }
 
+/// Fails when --bake cannot work out, before anything is planned.
+static Status checkBake(const PlaceCommand &command) {
+  if (command.bake.empty()) {
+    return Status();
+  }
+  if (command.model.empty() || !command.previous.empty()) {
+    return moert::error(Code::InvalidArgument, command.model.empty()
+                                                   ? "--bake needs --model: the checkpoint whose experts are renumbered"
+                                                   : "--bake and --previous exclude one another: a checkpoint is "
+                                                     "renumbered from its own order");
+  }
+  std::error_code code;
+  if (llvm::sys::fs::exists(command.bake) &&
+      (!llvm::sys::fs::is_directory(command.bake) ||
+       llvm::sys::fs::directory_iterator(command.bake, code) != llvm::sys::fs::directory_iterator())) {
+    return moert::error(Code::InvalidArgument, command.bake,
+                        ": exists and is not an empty directory; choose another name for --bake");
+  }
+  return Status();
+}
+
 ExitCode moec::runPlace(const PlaceCommand &command) {
   Progress progress(command, 3);
+  if (Status status = checkBake(command); !status.ok()) {
+    return ::fail(status);
+  }
   progress.begin("read statistics");
   std::optional<ModelFacts> model;
   std::optional<Topology> topology;
@@ -122,6 +149,21 @@ ExitCode moec::runPlace(const PlaceCommand &command) {
   llvm::json::Object report = describePlan(command, {*statistics, options, *plan, model, topology});
   report["format"] = command.format;
   report["rules"] = llvm::json::Array(engineRules(*format));
+  if (!command.bake.empty()) {
+    if (Status status = checkBakeable(plan->map); !status.ok()) {
+      return ::fail(status);
+    }
+    llvm::Expected<PackageWriter> directory = PackageWriter::create(command.bake);
+    if (!directory) {
+      return moec::fail(directory.takeError());
+    }
+    if (Status status = bakeCheckpoint(command.model, plan->map, directory->getDirectory().str()); !status.ok()) {
+      return ::fail(status);
+    }
+    if (llvm::Error error = directory->commit()) {
+      return moec::fail(std::move(error));
+    }
+  }
   if (llvm::Error error = writeOutput(command.output, text)) {
     return moec::fail(std::move(error));
   }

@@ -52,6 +52,8 @@ private:
   Loads meanLoads(const LayerProblem &problem) const;
   SearchLimits limits(size_t layer, int64_t steps, double goal) const;
   LayerMap search(const LayerProblem &problem, size_t layer, const LayerMap &eplb, double bound) const;
+  /// With `wholeGroups`: the ranks of each group, or the groups of each rank.
+  LayerMap searchWholeGroups(const LayerProblem &problem, size_t layer) const;
   /// Few moves: one path of maps per layer, and as much of each as pays.
   void replanAll(Plan &plan);
   void report(Plan &plan, size_t layer, const LayerProblem &problem) const;
@@ -161,6 +163,9 @@ SearchLimits Planner::limits(size_t layer, int64_t steps, double goal) const {
 }
 
 LayerMap Planner::search(const LayerProblem &problem, size_t layer, const LayerMap &eplb, double bound) const {
+  if (options.wholeGroups) {
+    return searchWholeGroups(problem, layer);
+  }
   const Loads mean = meanLoads(problem);
   std::vector<LayerMap> candidates = {removeDuplicates(eplb, mean, cluster)};
   const double goal = bound * kTolerance;
@@ -193,6 +198,50 @@ LayerMap Planner::search(const LayerProblem &problem, size_t layer, const LayerM
     }
   }
   return *best;
+}
+
+LayerMap Planner::searchWholeGroups(const LayerProblem &problem, size_t layer) const {
+  const int groups = options.routing.groups, size = problem.experts / groups, perRank = cluster.slotsPerRank();
+  // A smaller problem of the same kind: items of summed loads, on ranks of their own.
+  auto solve = [&](int ranks, int items, const std::function<double(int profile, int item)> &loadOf) {
+    LayerProblem part;
+    part.cluster = {ranks, items, 1};
+    part.experts = items;
+    part.importance = problem.importance;
+    for (int k = 0; k < problem.profiles(); ++k) {
+      Loads loads(items);
+      for (int item = 0; item < items; ++item) {
+        loads[item] = loadOf(k, item);
+      }
+      part.loads.push_back(scaleLoads(loads, ranks));
+    }
+    const LayerMap start = packCounts(meanLoads(part), std::vector<int>(items, 1), part.cluster);
+    if (ranks == 1 || ranks == items) {
+      return start;
+    }
+    return part.isPlain() ? descend(part, start, limits(layer, kKicks, kTolerance))
+                          : anneal(part, start, limits(layer, kProposals, kTolerance));
+  };
+  LayerMap map;
+  if (perRank % size == 0) {
+    const LayerMap order = solve(cluster.ranks, groups, [&](int profile, int group) {
+      auto begin = problem.loads[profile].begin() + group * size;
+      return std::accumulate(begin, begin + size, 0.0);
+    });
+    for (int group : order) {
+      for (int expert = group * size; expert < (group + 1) * size; ++expert) {
+        map.push_back(expert);
+      }
+    }
+    return map;
+  }
+  for (int group = 0; group < groups; ++group) {
+    for (int expert : solve(size / perRank, size,
+                            [&](int profile, int expert) { return problem.loads[profile][group * size + expert]; })) {
+      map.push_back(group * size + expert);
+    }
+  }
+  return map;
 }
 
 void Planner::replanAll(Plan &plan) {
@@ -336,6 +385,16 @@ Result<Plan> moe::placement::planPlacement(const Statistics &statistics, const P
   if (groups < 1 || statistics.model.experts % groups != 0) {
     return error(Code::InvalidArgument, "experts (", statistics.model.experts, ") must be a multiple of the groups (",
                  groups, ")");
+  }
+  if (options.wholeGroups) {
+    const int size = statistics.model.experts / groups, perRank = options.cluster.slotsPerRank();
+    if (options.cluster.slots != statistics.model.experts || (size % perRank != 0 && perRank % size != 0)) {
+      return error(Code::InvalidArgument,
+                   "whole groups need as many slots as experts and whole groups on a rank or whole "
+                   "ranks in a group, but there are ",
+                   options.cluster.slots, " slots for ", statistics.model.experts, " experts in groups of ", size,
+                   " and ", perRank, " slots on a rank");
+    }
   }
   if (!options.importance.empty() && options.importance.size() != statistics.profiles.size()) {
     return error(Code::InvalidArgument, "there are ", options.importance.size(), " profile weights, but ",

@@ -24,6 +24,8 @@ struct PlanOptions {
   double localityWeight = 1;
   /// [profile]; empty: all alike.
   std::vector<double> importance;
+  /// S = E only: the groups of the router stay whole and in slots of their own, so that renumbered experts route alike.
+  bool wholeGroups = false;
   /// The map in use; null: none.
   const Map *previous = nullptr;
   /// Most slots that may change, as a fraction of all; 1: any number.
