@@ -7,7 +7,10 @@
 //===----------------------------------------------------------------------===//
 #include "test/runtime/emulator/driver/DriverTest.h"
 
+#include <atomic>
+#include <chrono>
 #include <cstring>
+#include <thread>
 
 namespace {
 
@@ -366,6 +369,20 @@ TEST_F(LaunchTest, PinnedMemoryFromKernels) {
   CHECKED(launch("store", first, CUdeviceptr(pinned), 9u));
   CHECKED(cuStreamSynchronize(first));
   EXPECT_EQ(*pinned, 9u);
+}
+
+void setFlag(void *flag) { static_cast<std::atomic<bool> *>(flag)->store(true); }
+
+TEST_F(LaunchTest, PollingWithoutCallsIsHelped) {
+  const CUdeviceptr data = buffer(4);
+  std::atomic<bool> flag{false};
+  CHECKED(launch("store", first, data, 9u));
+  CHECKED(cuLaunchHostFunc(first, setFlag, &flag));
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (!flag && std::chrono::steady_clock::now() < end) {
+    std::this_thread::yield();
+  }
+  EXPECT_TRUE(flag);
 }
 
 } // namespace
