@@ -180,6 +180,19 @@ std::optional<Obstacle> moe::findAttentionObstacle(ArrayRef<SubLayer> layers) {
   return std::nullopt;
 }
 
+/// Another function that works on the state of `attention`: a piece of the model that is run by itself. Null: none.
+static func::FuncOp findSharer(AttentionOp attention) {
+  auto own = attention->getParentOfType<func::FuncOp>();
+  auto uses = SymbolTable::getSymbolUses(attention.getCacheAttr().getAttr(), own->getParentOp());
+  for (SymbolTable::SymbolUse use : uses.value_or(SymbolTable::UseRange({}))) {
+    auto other = use.getUser()->getParentOfType<func::FuncOp>();
+    if (other && other != own) {
+      return other;
+    }
+  }
+  return {};
+}
+
 std::optional<Obstacle> moe::findRewiringObstacle(ArrayRef<LayerBlock> window) {
   llvm::DenseSet<Operation *> inside;
   SmallVector<std::pair<const SubLayer *, StringRef>> layers;
@@ -198,6 +211,9 @@ std::optional<Obstacle> moe::findRewiringObstacle(ArrayRef<LayerBlock> window) {
     if (layer->input != layer->base) {
       return obstacleAt(*layer, kind,
                         "it does not read the value that it is added to (blocks run in parallel already)");
+    }
+    if (func::FuncOp sharer = layer->attention ? findSharer(layer->attention) : func::FuncOp()) {
+      return obstacleAt(*layer, kind, "its state is shared with @" + sharer.getSymName() + ", which is not fused");
     }
     SmallVector<Operation *> ops = layer->getOps();
     inside.insert(ops.begin(), ops.end());
