@@ -10,7 +10,7 @@ extern "C" __global__ void atomics_all(int *out, unsigned *bits) {
   atomicXor(&bits[2], i);
   atomicInc(&bits[3], 6u);
   atomicDec(&bits[4], 9u);
-  unsigned old = bits[5], seen;
+  unsigned old = *reinterpret_cast<volatile unsigned *>(&bits[5]), seen;
   do { // a sum by compare and swap
     seen = old;
     old = atomicCAS(&bits[5], seen, seen + i);

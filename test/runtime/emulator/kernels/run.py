@@ -3,6 +3,8 @@
 
     run.py --libcuda build/lib/emulator/libcuda.so.1      all cases
     run.py --libcuda libcuda.so.1 reduce_shared           one, on a card
+    run.py --libcuda .../libcuda.so.1 --seeds 32          all cases in every mode of the emulator, with so many seeds;
+                                                          a finding is a failure
 
 Needs nothing but Python: the driver is called through ctypes. Exit 0 when every case gives what its .json says.
 """
@@ -11,7 +13,9 @@ import argparse
 import ctypes
 import json
 import math
+import os
 import struct
+import subprocess
 import sys
 from ctypes import byref, c_int, c_size_t, c_uint, c_uint64, c_void_p
 from pathlib import Path
@@ -114,11 +118,32 @@ def run(driver, case):
     return problems
 
 
+def run_modes(options):
+    """The cases once per mode, each in a process of its own: the emulator reads its settings when it is loaded."""
+    modes = [dict(MOE_EMU_SCHEDULE=schedule) for schedule in ("early", "late")]
+    modes += [dict(MOE_EMU_SCHEDULE="random", MOE_EMU_SEED=str(seed)) for seed in range(options.seeds)]
+    modes += [dict(mode, MOE_EMU_DELAY_LANES="on") for mode in modes]
+    modes += [dict(MOE_EMU_CHECKS="off"), dict(MOE_EMU_CHECKS="off", MOE_EMU_THREADS="2")]
+    failed = 0
+    for mode in modes:
+        environment = dict(os.environ, MOE_EMU_FINDING_EXIT="3", **mode)
+        command = [sys.executable, __file__, "--libcuda", options.libcuda, *options.cases]
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode:
+            failed += 1
+            print(f"{' '.join(f'{k}={v}' for k, v in mode.items())}: exit {done.returncode}\n{done.stdout[-2000:]}")
+    print(f"{len(modes)} modes, {failed} failed")
+    return 1 if failed else 0
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--libcuda", required=True)
     parser.add_argument("cases", nargs="*")
+    parser.add_argument("--seeds", type=int, help="run every mode of the emulator, the seeded ones with seeds 0 to SEEDS-1")
     options = parser.parse_args()
+    if options.seeds is not None:
+        return run_modes(options)
     driver = Driver(options.libcuda)
     names = options.cases or sorted(p.stem for p in HERE.glob("*.json"))
     failed, skipped = [], []
