@@ -573,6 +573,123 @@ def stmatrix_store():
     return dict(a=buffer("u16", a), o=buffer("u16", [0] * 128, out)), args("a", "o")
 
 
+@case(1, 256)
+def scan_warp():
+    a = ints(57, 256, -9, 9)
+    return dict(a=buffer("i32", a), b=buffer("i32", [0] * 256, running(a))), args("a", "b")
+
+
+@case(1, 32)
+def merge_path():
+    a, b = sorted(ints(58, 150, -99, 99)), sorted(ints(59, 90, -99, 99))
+    buffers = dict(a=buffer("i32", a), b=buffer("i32", b), o=buffer("i32", [0] * 240, sorted(a + b)))
+    return buffers, args("a", "b", "o", value("i32", 150), value("i32", 90))
+
+
+@case(1, 32)
+def recursive_quicksort():
+    a = ints(60, 512, -99, 99)
+    out = [v for t in range(32) for v in sorted(a[t * 16 : t * 16 + 16])]
+    return dict(a=buffer("i32", a, out)), args("a")
+
+
+@case(1, 64)
+def assert_and_clock():
+    a = ints(61, 64, 0, 999)
+    return dict(a=buffer("i32", a), o=buffer("i32", [0] * 64, [v + 1 for v in a])), args("a", "o")
+
+
+@case(1, 64)
+def half_atomics():
+    sums = [half(v) for _ in range(4) for v in (16, sum(range(16)))]
+    return dict(s=buffer("u16", [0] * 8, sums)), args("s")
+
+
+@case(1, 128, dynamicShared=4 * 15002)
+def large_dynamic_shared():
+    a, n = ints(62, 64, -9, 9), 15002  # not divisible by 7
+    total = sum(a[i % 64] * (i * 7 % n % 5) for i in range(n))
+    return dict(a=buffer("i32", a), o=buffer("i32", [0], [total])), args("a", "o", value("i32", n))
+
+
+@case(1, 64)
+def warp_divergent_shuffle():
+    a, out = ints(63, 64, -99, 99), []
+    for warp in (a[:32], a[32:]):
+        v = [(w + warp[i ^ 5]) * 2 if i < 16 else w - warp[i ^ 3] for i, w in enumerate(warp)]
+        out += [v[i] + v[31 - i] for i in range(32)]
+    return dict(a=buffer("i32", a), o=buffer("i32", [0] * 64, out)), args("a", "o")
+
+
+def bf16_words(values):
+    return [bfloat(values[i]) | bfloat(values[i + 1]) << 16 for i in range(0, len(values), 2)]
+
+
+@case(1, 32)
+def mma_bf16():
+    a, b = ints(64, 256, -4, 4), ints(65, 128, -4, 4)
+    out = [1 + sum(a[i * 16 + k] * b[j * 16 + k] for k in range(16)) for i in range(16) for j in range(8)]
+    buffers = dict(a=buffer("u32", bf16_words(a)), b=buffer("u32", bf16_words(b)), c=buffer("f32", [0] * 128, out))
+    return buffers, args("a", "b", "c")
+
+
+@case(1, 64)
+def cp_async_mbarrier():
+    a = ints(66, 256, -99, 99)
+    return dict(a=buffer("i32", a), o=buffer("i32", [0] * 256, a[::-1])), args("a", "o")
+
+
+@case(1, 64)
+def red_vector():
+    sums = [v for odd in (0, 1) for v in (sum(range(odd, 64, 2)), 32, -sum(range(odd, 64, 2)), 16)]
+    return dict(s=buffer("f32", [0] * 8, sums)), args("s")
+
+
+@case(8, 32)
+def cluster_reduce():
+    a = ints(67, 256, -99, 99)
+    return dict(a=buffer("i32", a), o=buffer("i32", [0] * 2, [sum(a[:128]), sum(a[128:])])), args("a", "o")
+
+
+def plain_map(name, kind, dims, pitch, box, swizzle="none"):
+    return {
+        "tensorMap": dict(
+            buffer=name, type=kind, dims=dims, strides=[pitch], box=box, elementStrides=[1, 1], interleave="none",
+            swizzle=swizzle, l2="none", fill="zeros",
+        )
+    }  # fmt: skip
+
+
+@case(4, 64)
+def tma_multicast():
+    a = ints(68, 16 * 32, -99, 99)
+    out = [a[(b // 2 * 8 + i // 16) * 32 + 16 + i % 16] + b % 2 for b in range(4) for i in range(128)]
+    buffers = dict(a=buffer("i32", a), o=buffer("i32", [0] * 512, out))
+    return buffers, [plain_map("a", "s32", [32, 16], 128, [16, 8]), {"buffer": "o"}]
+
+
+@case(1, 128)
+def tma_wgmma():
+    k = 192
+    a, b = ints(69, 64 * k, -4, 4), ints(70, 64 * k, -4, 4)
+    out = [sum(x * y for x, y in zip(a[i * k : i * k + k], b[j * k : j * k + k])) for i in range(64) for j in range(64)]
+    buffers = dict(a=buffer("u16", map(bfloat, a)), b=buffer("u16", map(bfloat, b)), c=buffer("f32", [0] * 4096, out))
+    maps = [plain_map(name, "bf16", [k, 64], 2 * k, [64, 64], "128B") for name in ("a", "b")]
+    return buffers, maps + [{"buffer": "c"}, value("i32", 3)]
+
+
+@case(1, 128)
+def wgmma_registers():
+    a, b = ints(71, 1024, -4, 4), ints(72, 128, -4, 4)
+    product = [sum(a[i * 16 + k] * b[j * 16 + k] for k in range(16)) for i in range(64) for j in range(8)]
+    buffers = dict(
+        a=buffer("u32", bf16_words(a)),
+        b=buffer("u16", map(bfloat, b)),
+        c=buffer("f32", [0] * 512, [2 * v + 1 - v for v in product]),
+    )
+    return buffers, args("a", "b", "c")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nvcc", help="compile the .cu files with this nvcc (13.0 made those that are here)")

@@ -18,6 +18,9 @@ extern "C" __global__ void wgmma_bf16(const unsigned short *a, const unsigned sh
     return (address >> 4 & 0x3fff) | 8ull << 16 | 16ull << 32;
   };
   float d[4] = {0, 0, 0, 0};
+  for (int i = 0; i < 4; ++i) {
+    asm volatile("" : "+f"(d[i])::"memory"); // written before the fence, not moved behind it
+  }
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
   asm volatile("{.reg .pred p; setp.ne.b32 p, 0, 0;\n"
                "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0,%1,%2,%3}, %4, %5, p, 1, 1, 0, 0;}"
