@@ -177,7 +177,7 @@ void Driver::showFindings() {
   FILE *file = settings.report.empty() ? nullptr : std::fopen(settings.report.c_str(), "a");
   for (; findingsShown < all.size(); ++findingsShown) {
     const Finding &finding = all[findingsShown];
-    const std::string text = (finding.note ? "note: " : "finding: ") + finding.text();
+    const std::string text = (finding.note ? "" : "finding: ") + finding.text();
     logLine(text);
     if (file) {
       std::fprintf(file, "%s\n", text.c_str());
@@ -304,7 +304,7 @@ extern "C" __attribute__((visibility("default"))) size_t moeEmulatorFindingText(
     return 0;
   }
   const Finding &finding = driver()->sink.findings()[index];
-  const std::string line = (finding.note ? "note: " : "") + finding.text();
+  const std::string line = finding.text();
   if (size) {
     const size_t length = std::min(size - 1, line.size());
     std::memcpy(text, line.data(), length);

@@ -176,7 +176,8 @@ Step resolve(Warp &w, const Op &op, uint32_t mask, const Ref &base, int64_t imm,
         Shadow *shadow = w.checks && !found->readOnly ? found->shadow.get() : nullptr;
         for (unsigned l = 0; l < 32; ++l) {
           t.offset[l] = address[l] - found->base;
-          t.pointer[l] = found->data + t.offset[l];
+          // Lanes that do not take part have any address: no pointer arithmetic on theirs.
+          t.pointer[l] = reinterpret_cast<uint8_t *>(uint64_t(found->data) + t.offset[l]);
           t.shadow[l] = shadow;
           t.where[l] = Target::Global;
         }
@@ -192,7 +193,7 @@ Step resolve(Warp &w, const Op &op, uint32_t mask, const Ref &base, int64_t imm,
         uint8_t *data = w.block->shared.data();
         for (unsigned l = 0; l < 32; ++l) {
           t.offset[l] = address[l] - window - sharedStart;
-          t.pointer[l] = data + t.offset[l];
+          t.pointer[l] = reinterpret_cast<uint8_t *>(uint64_t(data) + t.offset[l]);
           t.shadow[l] = shadow;
           t.where[l] = Target::Shared;
           t.block[l] = w.block;
