@@ -164,6 +164,11 @@ ExitCode moec::runPlace(const PlaceCommand &command) {
       return moec::fail(std::move(error));
     }
   }
+  if (!command.html.empty()) {
+    if (llvm::Error error = writeOutput(command.html, renderPlan(report))) {
+      return moec::fail(std::move(error));
+    }
+  }
   if (llvm::Error error = writeOutput(command.output, text)) {
     return moec::fail(std::move(error));
   }
