@@ -3,6 +3,7 @@
 #include "tools/moec/PlaceReport.h"
 #include "passes/Analysis/Placement/Estimate.h"
 #include "passes/Analysis/Placement/LayerProblem.h"
+#include "passes/Analysis/Placement/LoadMetrics.h"
 #include "tools/moec/Console.h"
 #include "llvm/Support/FormatVariadic.h"
 #include <algorithm>

@@ -60,22 +60,3 @@ double moe::placement::migrationSeconds(const Map &map, const Map &previous, dou
   }
   return *std::max_element(arriving.begin(), arriving.end()) * expertBytes / bandwidth;
 }
-
-double moe::placement::squaredErrorOfCounts(const Loads &counts) {
-  const double mean = std::accumulate(counts.begin(), counts.end(), 0.0) / static_cast<double>(counts.size());
-  double sum = 0;
-  for (double count : counts) {
-    sum += (count - mean) * (count - mean);
-  }
-  return sum / static_cast<double>(counts.size());
-}
-
-double moe::placement::coefficientOfVariation(const Loads &counts) {
-  const double mean = std::accumulate(counts.begin(), counts.end(), 0.0) / static_cast<double>(counts.size());
-  return mean > 0 ? std::sqrt(squaredErrorOfCounts(counts)) / mean : 0;
-}
-
-double moe::placement::squaredErrorOfFractions(const Loads &counts) {
-  const double sum = std::accumulate(counts.begin(), counts.end(), 0.0);
-  return sum > 0 ? squaredErrorOfCounts(counts) / (sum * sum) : 0;
-}

@@ -37,13 +37,6 @@ double remoteBytes(double remoteNodes, int64_t hidden);
 /// Seconds until every rank has loaded its new experts: the rank with the most of them, over all layers.
 double migrationSeconds(const Map &map, const Map &previous, double expertBytes, double bandwidth);
 
-/// How unequal counts are: standard deviation over mean.
-double coefficientOfVariation(const Loads &counts);
-/// Mean over experts of (fraction - 1/E)^2; equals the square of the coefficient of variation over E^2.
-double squaredErrorOfFractions(const Loads &counts);
-/// Mean over experts of (count - mean)^2.
-double squaredErrorOfCounts(const Loads &counts);
-
 } // namespace moe::placement
 
 #endif // MOE_PASSES_ANALYSIS_PLACEMENT_ESTIMATE_H

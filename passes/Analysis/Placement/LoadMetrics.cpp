@@ -1,0 +1,71 @@
+//===- LoadMetrics.cpp - How uneven routing is, and what it drops -----------===//
+
+#include "passes/Analysis/Placement/LoadMetrics.h"
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+using namespace moe::placement;
+
+double moe::placement::squaredErrorOfCounts(const Loads &counts) {
+  const double mean = std::accumulate(counts.begin(), counts.end(), 0.0) / static_cast<double>(counts.size());
+  double sum = 0;
+  for (double count : counts) {
+    sum += (count - mean) * (count - mean);
+  }
+  return sum / static_cast<double>(counts.size());
+}
+
+double moe::placement::coefficientOfVariation(const Loads &counts) {
+  const double mean = std::accumulate(counts.begin(), counts.end(), 0.0) / static_cast<double>(counts.size());
+  return mean > 0 ? std::sqrt(squaredErrorOfCounts(counts)) / mean : 0;
+}
+
+double moe::placement::squaredErrorOfFractions(const Loads &counts) {
+  const double sum = std::accumulate(counts.begin(), counts.end(), 0.0);
+  return sum > 0 ? squaredErrorOfCounts(counts) / (sum * sum) : 0;
+}
+
+/// sum_e n_e p_e / T.
+static double meanProduct(const Loads &counts, const Loads &probabilities, double tokens) {
+  return tokens > 0 ? std::inner_product(counts.begin(), counts.end(), probabilities.begin(), 0.0) / tokens : 0;
+}
+
+double moe::placement::switchLoss(const Loads &firstCounts, const Loads &probabilities, double tokens) {
+  return static_cast<double>(firstCounts.size()) * meanProduct(firstCounts, probabilities, tokens);
+}
+
+double moe::placement::gshardLoss(const Loads &firstCounts, const Loads &meanGates, double tokens) {
+  return meanProduct(firstCounts, meanGates, tokens) / static_cast<double>(firstCounts.size());
+}
+
+double moe::placement::huggingFaceLoss(const Loads &counts, const Loads &probabilities, double tokens) {
+  return static_cast<double>(counts.size()) * meanProduct(counts, probabilities, tokens);
+}
+
+int64_t moe::placement::megatronCapacity(int64_t tokens, int experts, int expertsPerToken, double factor) {
+  return static_cast<int64_t>(
+      std::ceil(static_cast<double>(expertsPerToken * tokens) / static_cast<double>(experts) * factor));
+}
+
+int64_t moe::placement::meshCapacity(int64_t tokens, int experts, double factor) {
+  const auto even = static_cast<int64_t>(static_cast<double>(tokens) * factor / static_cast<double>(experts));
+  return std::max<int64_t>(4, std::min(tokens, even));
+}
+
+std::vector<uint8_t> moe::placement::keepByPosition(const std::vector<int> &choices, int expertsPerToken, int experts,
+                                                    int64_t capacity) {
+  std::vector<uint8_t> kept(choices.size(), 0);
+  std::vector<int64_t> filled(experts, 0);
+  const size_t tokens = choices.size() / expertsPerToken;
+  for (int k = 0; k < expertsPerToken; ++k) {
+    for (size_t token = 0; token < tokens; ++token) {
+      const size_t at = token * expertsPerToken + k;
+      if (choices[at] >= 0 && filled[choices[at]] < capacity) {
+        ++filled[choices[at]];
+        kept[at] = 1;
+      }
+    }
+  }
+  return kept;
+}
