@@ -107,6 +107,12 @@ void StepLowering::launch(Operation *op, StringRef part, std::string kernel, sch
 LogicalResult StepLowering::checkTypes(Operation &op) {
   for (Value value : llvm::concat<Value>(SmallVector<Value>(op.getOperands()), SmallVector<Value>(op.getResults()))) {
     Type element = getElementTypeOrSelf(value.getType());
+    if (element.isF64() && isa<GetWeightOp>(op)) {
+      return op.emitOpError("is a weight of type ")
+             << value.getType()
+             << ", but CPU kernels read f32, bf16 and f16; store the checkpoint in one of them, or use the linalg path "
+             << "(--emit linalg), which takes f64";
+    }
     if (element.isF64()) {
       return op.emitOpError("has a value of type ")
              << value.getType()

@@ -18,6 +18,9 @@ using namespace moert::readers;
 using namespace moerun;
 
 Status moerun::runLogits(const LogitsCommand &command) {
+  if (command.output == "-") {
+    return error(Code::InvalidArgument, "-o -: logits are written as a file, which standard output is not; name one");
+  }
   MOERT_ASSIGN(chunking, parseChunking(command.chunks, command.seed));
   MOERT_ASSIGN(sequences, readIdsFile(command.idsFile));
   MOERT_ASSIGN(package, Package::load(command.package));

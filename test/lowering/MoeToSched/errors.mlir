@@ -11,9 +11,19 @@ module {
 
 moe.weight @w : tensor<16x16xf64>
 func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x16xf64> {
-  // expected-error @below {{has a value of type 'tensor<16x16xf64>', but CPU kernels compute in f32 or bf16}}
+  // expected-error @below {{is a weight of type 'tensor<16x16xf64>', but CPU kernels read f32, bf16 and f16; store the checkpoint in one of them}}
   %w = moe.get_weight @w : tensor<16x16xf64>
   %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<16x16xf64> -> tensor<?x16xf64>
+  return %h : tensor<?x16xf64>
+}
+
+// -----
+
+moe.weight @w : tensor<16x16xf32>
+func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x16xf64> {
+  %w = moe.get_weight @w : tensor<16x16xf32>
+  // expected-error @below {{has a value of type 'tensor<?x16xf64>', but CPU kernels compute in f32 or bf16}}
+  %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<16x16xf32> -> tensor<?x16xf64>
   return %h : tensor<?x16xf64>
 }
 
