@@ -18,7 +18,9 @@ using ptx::Space;
 
 static void landLane(PendingCopy &copy, unsigned l) {
   unsigned from = copy.sourceBytes[l];
-  std::memcpy(copy.to[l], copy.from[l], from);
+  if (from) { // a source of size 0 may be anywhere, and is null here
+    std::memcpy(copy.to[l], copy.from[l], from);
+  }
   std::memset(copy.to[l] + from, 0, copy.bytes - from);
   if (copy.toShadow) {
     uint32_t bits = ~0U;
