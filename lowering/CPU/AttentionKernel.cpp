@@ -1,5 +1,4 @@
-//===- AttentionKernel.cpp - Causal attention over the KV cache
-//-------------===//
+//===- AttentionKernel.cpp - Causal attention over the KV cache ----------===//
 //
 // Online softmax over blocks of keys, sums in f32. A workgroup serves one kv
 // head and either one token (few) or a block of tokens (many); the query heads
@@ -99,15 +98,9 @@ SmallVector<Value> AttentionEmitter::initialState(Int queryHead) {
 }
 
 Num AttentionEmitter::maskScores(Num scores, Int p0, Int first, Int last) {
-  VectorType ints = b.vec(b.getI32Type(), lanes);
-  SmallVector<int32_t> lane(lanes);
-  for (int i = 0; i < lanes; ++i) {
-    lane[i] = i;
-  }
-  Value laneIds = arith::ConstantOp::create(b, (TypedAttr)DenseElementsAttr::get(ints, ArrayRef<int32_t>(lane)));
-  auto splat = [&](Int v) -> Value { return vector::BroadcastOp::create(b, ints, b.toI32(v)); };
-  Value below = arith::CmpIOp::create(b, arith::CmpIPredicate::slt, laneIds, splat(first - p0));
-  Value above = arith::CmpIOp::create(b, arith::CmpIPredicate::sgt, laneIds, splat(last - p0));
+  Value numbers = b.laneNumbers();
+  Value below = arith::CmpIOp::create(b, arith::CmpIPredicate::slt, numbers, b.splatI32(first - p0));
+  Value above = arith::CmpIOp::create(b, arith::CmpIPredicate::sgt, numbers, b.splatI32(last - p0));
   Value masked = arith::OrIOp::create(b, below, above);
   return b.select(masked, b.number(-INFINITY), scores);
 }

@@ -1,5 +1,4 @@
-//===- CpuTarget.cpp - The CPU kinds that kernels are generated for
-//---------===//
+//===- CpuTarget.cpp - The CPU kinds that kernels are generated for ------===//
 
 #include "lowering/CPU/CpuTarget.h"
 #include "llvm/ADT/STLExtras.h"

@@ -1,5 +1,4 @@
-//===- CpuTarget.h - The CPU kinds that kernels are generated for
-//-----------===//
+//===- CpuTarget.h - The CPU kinds that kernels are generated for --------===//
 //
 // A target is a name, what LLVM is told and what the loader must find by CPUID.
 // It is a value from a table, never a reading of the machine that compiles:

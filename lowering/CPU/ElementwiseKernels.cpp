@@ -1,5 +1,4 @@
-//===- ElementwiseKernels.cpp - Row-wise kernels: one workgroup per token
-//---===//
+//===- ElementwiseKernels.cpp - Row-wise kernels: one workgroup per token ---===//
 //
 // Embedding, gather, add, RMSNorm, rotary embedding, cache write, combine, row
 // copy: each reads and writes a few rows once, so a plain vector loop with a

@@ -1,5 +1,4 @@
-//===- KernelBuilder.cpp - Writing a CPU kernel as vector/scf/arith ops
-//-----===//
+//===- KernelBuilder.cpp - Writing a CPU kernel as vector/scf/arith ops ---===//
 
 #include "lowering/CPU/KernelBuilder.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -74,27 +73,35 @@ Num KernelBuilder::nextFloat() { return {this, load(nextWord(), f32())}; }
 // Constants, conversions, selection
 //===----------------------------------------------------------------------===//
 
-Int KernelBuilder::i64(int64_t value) { return {this, arith::ConstantOp::create(*this, getI64IntegerAttr(value))}; }
+static Value constant(KernelBuilder &b, Attribute value) {
+  return arith::ConstantOp::create(b, cast<TypedAttr>(value));
+}
+
+/// `scalar` as a constant of `type`: itself, or in every lane.
+static Value constantOf(KernelBuilder &b, Attribute scalar, Type type) {
+  auto vector = dyn_cast<VectorType>(type);
+  return constant(b, vector ? Attribute(DenseElementsAttr::get(vector, scalar)) : scalar);
+}
+
+Int KernelBuilder::i64(int64_t value) { return {this, constant(*this, getI64IntegerAttr(value))}; }
 
 Num KernelBuilder::number(double value, Type type) {
-  FloatAttr scalar = FloatAttr::get(getElementTypeOrSelf(type), value);
-  if (auto vector = dyn_cast<VectorType>(type)) {
-    return {this, arith::ConstantOp::create(*this, cast<TypedAttr>(DenseElementsAttr::get(vector, Attribute(scalar))))};
-  }
-  return {this, arith::ConstantOp::create(*this, cast<TypedAttr>(scalar))};
+  return {this, constantOf(*this, FloatAttr::get(getElementTypeOrSelf(type), value), type)};
 }
 
 Value KernelBuilder::integer(int64_t value, Type type) {
-  IntegerAttr scalar = IntegerAttr::get(getElementTypeOrSelf(type), value);
-  if (auto vector = dyn_cast<VectorType>(type)) {
-    return arith::ConstantOp::create(*this, cast<TypedAttr>(DenseElementsAttr::get(vector, Attribute(scalar))));
-  }
-  return arith::ConstantOp::create(*this, cast<TypedAttr>(scalar));
+  return constantOf(*this, IntegerAttr::get(getElementTypeOrSelf(type), value), type);
+}
+
+Value KernelBuilder::laneNumbers() {
+  return constant(*this, getI32VectorAttr(llvm::to_vector(llvm::seq<int32_t>(0, lanes))));
 }
 
 Num KernelBuilder::splat(Num scalar, int64_t n) {
   return {this, vector::BroadcastOp::create(*this, vec(scalar.value.getType(), n), scalar.value)};
 }
+
+Value KernelBuilder::splatI32(Int scalar) { return vector::BroadcastOp::create(*this, vecI32(), toI32(scalar)); }
 
 Num KernelBuilder::toFloat(Int value) { return {this, arith::SIToFPOp::create(*this, f32(), value)}; }
 Value KernelBuilder::toI32(Int value) { return arith::TruncIOp::create(*this, getI32Type(), value); }
@@ -112,6 +119,11 @@ Num KernelBuilder::select(Value condition, Num a, Num c) {
 }
 Value KernelBuilder::selectPointer(Value condition, Value a, Value c) {
   return LLVM::SelectOp::create(*this, condition, a, c);
+}
+
+Value KernelBuilder::firstLanes(Int count, int64_t n) {
+  Value elements = arith::IndexCastOp::create(*this, getIndexType(), count.value);
+  return vector::CreateMaskOp::create(*this, vec(getI1Type(), n), elements);
 }
 
 //===----------------------------------------------------------------------===//
@@ -144,10 +156,8 @@ Value KernelBuilder::loadRaw(Value pointer, Type element, int64_t n, std::option
   if (!count) {
     return load(pointer, type);
   }
-  Value elements = arith::IndexCastOp::create(*this, getIndexType(), count->value);
-  Value mask = vector::CreateMaskOp::create(*this, vec(getI1Type(), n), elements);
-  Value zero = arith::ConstantOp::create(*this, cast<TypedAttr>(getZeroAttr(type)));
-  return LLVM::MaskedLoadOp::create(*this, type, pointer, mask, zero, bytesOf(element));
+  return LLVM::MaskedLoadOp::create(*this, type, pointer, firstLanes(*count, n), constant(*this, getZeroAttr(type)),
+                                    bytesOf(element));
 }
 
 /// `like` with another element type; a scalar type for a scalar.
@@ -215,9 +225,7 @@ void KernelBuilder::storeVec(Num value, Value pointer, Type element, std::option
     store(raw, pointer);
     return;
   }
-  Value elements = arith::IndexCastOp::create(*this, getIndexType(), count->value);
-  Value mask = vector::CreateMaskOp::create(*this, vec(getI1Type(), n), elements);
-  LLVM::MaskedStoreOp::create(*this, raw, pointer, mask, bytesOf(element));
+  LLVM::MaskedStoreOp::create(*this, raw, pointer, firstLanes(*count, n), bytesOf(element));
 }
 
 Num KernelBuilder::loadScalar(Value pointer, Type element) {

@@ -1,5 +1,4 @@
-//===- KernelBuilder.h - Writing a CPU kernel as vector/scf/arith ops
-//-------===//
+//===- KernelBuilder.h - Writing a CPU kernel as vector/scf/arith ops ----===//
 //
 // A kernel is `void name(const uint64_t *args, int64_t workgroup, void
 // *scratch)` (runtime/include/moert/kernel_abi.h). Emitters write one with this
@@ -72,17 +71,19 @@ public:
   Type f32() { return getF32Type(); }
   VectorType vec(Type element, int64_t n) { return VectorType::get({n}, element); }
   VectorType vecF32() { return vec(f32(), lanes); }
+  VectorType vecI32() { return vec(getI32Type(), lanes); }
   Type ptr() { return LLVM::LLVMPointerType::get(getContext()); }
 
   // Constants and conversions.
   Int i64(int64_t value);
   Num number(double value, Type type); ///< scalar or splat
   Num number(double value) { return number(value, vecF32()); }
-  Value integer(int64_t value,
-                Type type); ///< of any integer type; scalar or splat
+  Value integer(int64_t value, Type type); ///< of any integer type; scalar or splat
+  Value laneNumbers();                     ///< 0, 1, 2, ... as a vector of i32
   Num splat(Num scalar, int64_t n);
   Num splat(Num scalar) { return splat(scalar, lanes); }
-  Num toFloat(Int value); ///< f32
+  Value splatI32(Int scalar); ///< a vector of i32
+  Num toFloat(Int value);     ///< f32
   Value toI32(Int value);
   Int fromI32(Value value); ///< sign-extended
 
@@ -94,6 +95,8 @@ public:
   Int select(Value condition, Int a, Int c);
   Num select(Value condition, Num a, Num c);
   Value selectPointer(Value condition, Value a, Value c);
+  /// The first `count` of `n` lanes: a vector of i1.
+  Value firstLanes(Int count, int64_t n);
 
   // Memory. Offsets are in elements of `element`.
   Value at(Value base, Int offset, Type element);

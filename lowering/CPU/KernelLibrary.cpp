@@ -1,5 +1,4 @@
-//===- KernelLibrary.cpp - The kernels of one CPU variant, to shared object
-//-===//
+//===- KernelLibrary.cpp - The kernels of one CPU variant, to shared object ---===//
 
 #include "lowering/CPU/KernelLibrary.h"
 #include "mlir/Conversion/Passes.h"

@@ -1,5 +1,4 @@
-//===- KernelLibrary.h - The kernels of one CPU variant, to shared object
-//---===//
+//===- KernelLibrary.h - The kernels of one CPU variant, to shared object ---===//
 //
 // Collects the kernels that a schedule uses, each configuration once, and
 // compiles them to a self-contained shared object: math as inlined polynomials,

@@ -1,5 +1,4 @@
-//===- Kernels.h - The CPU kernels and how they are configured
-//--------------===//
+//===- Kernels.h - The CPU kernels and how they are configured -----------===//
 //
 // Every kernel is a small struct of what it specialises on: storage types, the
 // form of the computation, divisibility. Sizes are operands of the launch. The

@@ -1,5 +1,4 @@
-//===- MatmulKernel.cpp - Linear, FFN and grouped expert products
-//-----------===//
+//===- MatmulKernel.cpp - Linear, FFN and grouped expert products --------===//
 //
 // Weights are stored [out, in]: rows contiguous along K, read where they lie.
 //

@@ -1,5 +1,4 @@
-//===- RoutingKernels.cpp - Scores, top-k and the sort by expert
-//------------===//
+//===- RoutingKernels.cpp - Scores, top-k and the sort by expert ---------===//
 //
 // One workgroup routes one token, with the scores of its E experts in scratch.
 // Selection takes K passes over E: the largest value and, among equals, the
@@ -47,9 +46,8 @@ private:
 } // namespace
 
 Num RouteEmitter::loadFilled(Value base, Int i, Int count, double fill) {
-  Value n = arith::IndexCastOp::create(b, b.getIndexType(), (count - i).value);
-  Value mask = vector::CreateMaskOp::create(b, b.vec(b.getI1Type(), b.lanes), n);
-  return b.select(mask, b.loadVec(b.at(base, i, b.f32()), b.f32(), b.lanes), b.number(fill));
+  Num values = b.loadVec(b.at(base, i, b.f32()), b.f32(), b.lanes);
+  return b.select(b.firstLanes(count - i, b.lanes), values, b.number(fill));
 }
 
 void RouteEmitter::softmax(Value base, Int count) {
@@ -68,15 +66,8 @@ void RouteEmitter::softmax(Value base, Int count) {
 }
 
 Int RouteEmitter::argmax(Value base, Int from, Int to) {
-  VectorType ints = b.vec(b.getI32Type(), b.lanes);
-  SmallVector<int32_t> lane(b.lanes);
-  for (int i = 0; i < b.lanes; ++i) {
-    lane[i] = i;
-  }
-  Value lanes = arith::ConstantOp::create(b, (TypedAttr)DenseElementsAttr::get(ints, ArrayRef<int32_t>(lane)));
-  auto indices = [&](Int i) -> Value {
-    return arith::AddIOp::create(b, lanes, vector::BroadcastOp::create(b, ints, b.toI32(i)));
-  };
+  Value lanes = b.laneNumbers();
+  auto indices = [&](Int i) -> Value { return arith::AddIOp::create(b, lanes, b.splatI32(i)); };
   Num first = loadFilled(base, from, to, -INFINITY);
   SmallVector<Value> best =
       b.loop(from + b.lanes, to, b.lanes, ValueRange{first, indices(from)}, [&](Int i, ValueRange c) {
@@ -87,8 +78,7 @@ Int RouteEmitter::argmax(Value base, Int from, Int to) {
       });
   Num largest = b.splat(b.reduceMax({&b, best[0]}));
   Value equal = arith::CmpFOp::create(b, arith::CmpFPredicate::OEQ, best[0], largest);
-  Value none = arith::ConstantOp::create(b, (TypedAttr)DenseElementsAttr::get(ints, int32_t(INT32_MAX)));
-  Value candidates = arith::SelectOp::create(b, equal, best[1], none);
+  Value candidates = arith::SelectOp::create(b, equal, best[1], b.integer(INT32_MAX, b.vecI32()));
   Value lowest = vector::ReductionOp::create(b, vector::CombiningKind::MINSI, candidates);
   return b.fromI32(lowest);
 }
