@@ -1,9 +1,9 @@
-//===- KernelHarness.h - Compiles a kernel and runs it in this process
-//------===//
+//===- KernelHarness.h - Compiles a kernel and runs it in this process ---===//
 //
 // For unit tests: emits kernels for every target that this machine runs, loads
 // the shared object and calls it workgroup by workgroup, in a shuffled order,
-// with the operands packed as the runtime packs them.
+// with the operands packed as the runtime packs them. Every tensor, list of
+// indices and table of pointers ends at a page that faults.
 //
 //===----------------------------------------------------------------------===//
 
@@ -14,12 +14,12 @@
 #include "lowering/CPU/Kernels.h"
 #include "mlir/IR/MLIRContext.h"
 #include "runtime/include/moert/kernel_abi.h"
+#include "llvm/Support/ErrorHandling.h"
 #include "llvm/TargetParser/Host.h"
 #include "gtest/gtest.h"
 #include <algorithm>
 #include <cstring>
 #include <dlfcn.h>
-#include <memory>
 #include <random>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -27,30 +27,45 @@
 
 namespace mlir::moe::cpu::test {
 
-/// Memory whose end is the end of a page that nothing may touch beyond: a read past a tensor faults at once.
-class GuardedBytes {
-public:
-  explicit GuardedBytes(int64_t size) : count(size) {
-    const int64_t page = sysconf(_SC_PAGESIZE), length = (size + page - 1) / page * page + page;
-    void *base = mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    EXPECT_NE(base, MAP_FAILED);
-    region = std::shared_ptr<char>(static_cast<char *>(base), [length](char *p) { munmap(p, length); });
-    EXPECT_EQ(mprotect(region.get() + length - page, page, PROT_NONE), 0);
-    first = region.get() + length - page - size;
+/// Gives out memory whose end is the end of a page that nothing may touch beyond: a read past a tensor faults at once.
+template <typename T> struct GuardAllocator {
+  using value_type = T;
+  GuardAllocator() = default;
+  template <typename U> GuardAllocator(const GuardAllocator<U> &) {}
+
+  T *allocate(size_t count) {
+    const Region region = regionOf(count);
+    void *base = mmap(nullptr, region.pages + region.page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *guard = static_cast<char *>(base) + region.pages;
+    if (base == MAP_FAILED || mprotect(guard, region.page, PROT_NONE) != 0) {
+      llvm::report_fatal_error("cannot map memory for a test");
+    }
+    return reinterpret_cast<T *>(guard - region.bytes);
   }
-  const char *data() const { return first; }
-  int64_t size() const { return count; }
-  char &operator[](int64_t i) { return first[i]; }
-  const char &operator[](int64_t i) const { return first[i]; }
+  void deallocate(T *pointer, size_t count) {
+    const Region region = regionOf(count);
+    munmap(reinterpret_cast<char *>(pointer) + region.bytes - region.pages, region.pages + region.page);
+  }
+  template <typename U> bool operator==(const GuardAllocator<U> &) const { return true; }
+  template <typename U> bool operator!=(const GuardAllocator<U> &) const { return false; }
 
 private:
-  int64_t count;
-  std::shared_ptr<char> region;
-  char *first = nullptr;
+  struct Region {
+    size_t bytes, pages, page; ///< what is asked for; in whole pages; of the guard
+  };
+  static Region regionOf(size_t count) {
+    const size_t bytes = count * sizeof(T), page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    return {bytes, (bytes + page - 1) / page * page, page};
+  }
 };
 
-/// A tensor in one of the storage types; values are kept as the storage type
-/// rounds them.
+/// A vector for operands of kernels. `word` refuses one with room behind its last element.
+template <typename T> using Guarded = std::vector<T, GuardAllocator<T>>;
+
+/// Moves the guard to the end of a vector that grew. (shrink_to_fit() does nothing without exceptions.)
+template <typename T> void fit(Guarded<T> &values) { values = Guarded<T>(values.begin(), values.end()); }
+
+/// A tensor in one of the storage types; values are kept as the storage type rounds them.
 struct Tensor {
   Tensor(Type type, int64_t size) : type(type), bytes(type.getIntOrFloatBitWidth() / 8), data(size * bytes) {}
 
@@ -93,12 +108,12 @@ struct Tensor {
     }
     std::memcpy(&data[i * 2], &bits, 2);
   }
-  int64_t size() const { return data.size() / bytes; }
+  int64_t size() const { return static_cast<int64_t>(data.size()) / bytes; }
   uint64_t word() const { return reinterpret_cast<uint64_t>(data.data()); }
 
   Type type;
   int64_t bytes;
-  GuardedBytes data;
+  Guarded<char> data;
 };
 
 inline uint64_t word(float value) {
@@ -106,7 +121,10 @@ inline uint64_t word(float value) {
   std::memcpy(&bits, &value, 4);
   return bits;
 }
-template <typename T> uint64_t word(const std::vector<T> &values) { return reinterpret_cast<uint64_t>(values.data()); }
+template <typename T> uint64_t word(const Guarded<T> &values) {
+  EXPECT_EQ(values.size(), values.capacity()) << "fit() puts the guard behind the last element";
+  return reinterpret_cast<uint64_t>(values.data());
+}
 inline uint64_t word(int64_t value) { return static_cast<uint64_t>(value); }
 inline uint64_t word(const Tensor &tensor) { return tensor.word(); }
 

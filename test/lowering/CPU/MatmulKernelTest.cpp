@@ -1,5 +1,4 @@
-//===- MatmulKernelTest.cpp - Linear and expert products against plain loops
-//-===//
+//===- MatmulKernelTest.cpp - Linear and expert products against plain loops ---===//
 //
 // Tolerance: sums of K terms of order 1 in f32 (K * 2^-24 each way, relative to
 // the sum of absolute values), plus the rounding of the output type.
@@ -129,7 +128,7 @@ TEST_P(MatmulTest, Experts) {
   for (bool many : {false, true}) {
     for (bool gated : {true, false}) {
       const int64_t tokens = 11, topK = 2, e = 4, h = 48, width = 40;
-      std::vector<int32_t> slots, offsets{0}, active{0, 0, 0, 0, 0};
+      Guarded<int32_t> slots, offsets{0}, active{0, 0, 0, 0, 0};
       std::vector<int> expertOf(tokens * topK);
       for (int64_t slot = 0; slot < tokens * topK; ++slot) {
         expertOf[slot] = slot % topK == 0 ? 2 : (slot == 1 ? 3 : 0);
@@ -145,9 +144,11 @@ TEST_P(MatmulTest, Experts) {
         }
         offsets.push_back(static_cast<int32_t>(slots.size()));
       }
+      fit(slots);
+      fit(offsets);
       Tensor xs = random(bf16, tokens * h), hidden(bf16, tokens * topK * width), ys(f32, tokens * topK * h);
       std::vector<Tensor> gate, up, down, upBias;
-      std::vector<uint64_t> gateTable, upTable, downTable, biasTable;
+      Guarded<uint64_t> gateTable, upTable, downTable, biasTable;
       for (int i = 0; i < e; ++i) {
         gate.push_back(random(bf16, width * h, 0.2f));
         up.push_back(random(bf16, width * h, 0.2f));
@@ -159,6 +160,9 @@ TEST_P(MatmulTest, Experts) {
         upTable.push_back(word(up[i]));
         downTable.push_back(word(down[i]));
         biasTable.push_back(word(upBias[i]));
+      }
+      for (Guarded<uint64_t> *table : {&gateTable, &upTable, &downTable, &biasTable}) {
+        fit(*table);
       }
       MatmulKernel first = configure(bf16, bf16, bf16, many, h, width);
       first.experts = first.tokenRows = true;

@@ -1,5 +1,4 @@
-//===- RowKernelsTest.cpp - Norm, rope, routing, attention against loops
-//-----===//
+//===- RowKernelsTest.cpp - Norm, rope, routing, attention against loops ---===//
 
 #include "test/lowering/CPU/KernelHarness.h"
 #include <numeric>
@@ -18,13 +17,15 @@ protected:
   void checkAttention(Type type, bool many, int64_t d, int64_t g, int64_t perHead, int64_t window, bool sinks) {
     SCOPED_TRACE(testing::Message() << "d " << d << " g " << g << " many " << many << " window " << window);
     const int64_t context = 70, sequences = 3, q = g * perHead;
-    std::vector<int32_t> seq, pos;
+    Guarded<int32_t> seq, pos;
     for (auto [s, from, to] : {std::tuple(0, 5, 6), std::tuple(1, 0, 19), std::tuple(2, 40, 67)}) {
       for (int p = from; p < to; ++p) {
         seq.push_back(s);
         pos.push_back(p);
       }
     }
+    fit(seq);
+    fit(pos);
     const int64_t tokens = static_cast<int64_t>(seq.size());
     Tensor qs = random(type, tokens * q * d), keys = random(type, sequences * context * g * d),
            values = random(type, sequences * context * g * d), sink = random(bf16, q), out(type, tokens * q * d);
@@ -63,8 +64,8 @@ protected:
   }
 
   struct Routing {
-    std::vector<int32_t> experts;
-    std::vector<float> weights;
+    Guarded<int32_t> experts;
+    Guarded<float> weights;
   };
   static RouteKernel router(Score score, Renormalize renormalize) {
     RouteKernel kernel;
@@ -72,10 +73,10 @@ protected:
     kernel.renormalize = renormalize;
     return kernel;
   }
-  Routing route(RouteKernel kernel, const std::vector<float> &logits, const std::vector<float> &bias, int64_t e,
-                int64_t k, float epsilon = 0, float scale = 1, int64_t groups = 1, int64_t keep = 1) {
+  Routing route(RouteKernel kernel, const Guarded<float> &logits, const Guarded<float> &bias, int64_t e, int64_t k,
+                float epsilon = 0, float scale = 1, int64_t groups = 1, int64_t keep = 1) {
     int64_t tokens = static_cast<int64_t>(logits.size()) / e;
-    Routing result{std::vector<int32_t>(tokens * k), std::vector<float>(tokens * k)};
+    Routing result{Guarded<int32_t>(tokens * k), Guarded<float>(tokens * k)};
     std::vector<uint64_t> arguments{word(logits)};
     if (!bias.empty()) {
       kernel.bias = f32;
@@ -116,9 +117,9 @@ TEST_P(RowKernelsTest, RMSNorm) {
 TEST_P(RowKernelsTest, Rope) {
   for (bool interleaved : {false, true}) {
     const int64_t heads = 2, d = 40, half = 12, offset = 8;
-    std::vector<int32_t> pos{0, 1, 17, 1000, 131071, 1048575};
+    Guarded<int32_t> pos{0, 1, 17, 1000, 131071, 1048575};
     const int64_t tokens = static_cast<int64_t>(pos.size());
-    std::vector<float> frequencies(half), angles(tokens * 2 * half);
+    Guarded<float> frequencies(half), angles(tokens * 2 * half);
     for (int64_t i = 0; i < half; ++i) {
       frequencies[i] = static_cast<float>(std::pow(10000.0, -2.0 * i / (2 * half)));
     }
@@ -162,11 +163,11 @@ TEST_P(RowKernelsTest, AttentionMany) {
 
 TEST_P(RowKernelsTest, RouteSoftmax) {
   // Ties go to the lowest index; 19 experts leave a partial vector.
-  std::vector<float> logits(19, 0.0f);
+  Guarded<float> logits(19, 0.0f);
   logits[7] = logits[3] = 2.0f;
   logits[18] = 1.0f;
   Routing sum = route(router(Score::Softmax, Renormalize::Sum), logits, {}, 19, 3);
-  EXPECT_EQ(sum.experts, (std::vector<int32_t>{3, 7, 18}));
+  EXPECT_EQ(sum.experts, (Guarded<int32_t>{3, 7, 18}));
   double total = 2 * std::exp(2.0) + std::exp(1.0);
   EXPECT_NEAR(sum.weights[0], std::exp(2.0) / total, 1e-6);
   EXPECT_NEAR(sum.weights[2], std::exp(1.0) / total, 1e-6);
@@ -175,48 +176,48 @@ TEST_P(RowKernelsTest, RouteSoftmax) {
   Routing second = route(router(Score::Softmax, Renormalize::Softmax), logits, {}, 19, 2);
   EXPECT_NEAR(second.weights[0], 0.5, 1e-6);
   Routing all = route(router(Score::Identity, Renormalize::Softmax), {1, 1, 1, 1}, {}, 4, 4);
-  EXPECT_EQ(all.experts, (std::vector<int32_t>{0, 1, 2, 3}));
+  EXPECT_EQ(all.experts, (Guarded<int32_t>{0, 1, 2, 3}));
 }
 
 /// The case of docs/spec.md (route): with negative biases a mask of 0 instead
 /// of -inf would choose {2, 3}.
 TEST_P(RowKernelsTest, RouteGroups) {
   auto logit = [](float s) { return std::log(s / (1 - s)); };
-  std::vector<float> logits{logit(.6f), logit(.5f), logit(.55f), logit(.1f)};
+  Guarded<float> logits{logit(.6f), logit(.5f), logit(.55f), logit(.1f)};
   RouteKernel kernel{Score::Sigmoid, Renormalize::Sum, Type(), true, GroupScore::Top2Sum};
   Routing result = route(kernel, logits, {-1, -1, -1, -1}, 4, 2, 0, 2.5f, 2, 1);
-  EXPECT_EQ(result.experts, (std::vector<int32_t>{0, 1}));
+  EXPECT_EQ(result.experts, (Guarded<int32_t>{0, 1}));
   EXPECT_NEAR(result.weights[0], 2.5 * .6 / 1.1, 1e-6);
 }
 
 /// Whatever the logits hold, K distinct valid ids come out.
 TEST_P(RowKernelsTest, RouteSurvivesBadLogits) {
   float nan = std::nanf(""), inf = INFINITY;
-  for (const std::vector<float> &logits :
-       {std::vector<float>{nan, nan, nan, nan, nan}, {-inf, -inf, -inf, -inf, -inf}, {inf, nan, -inf, inf, 0}}) {
+  for (const Guarded<float> &logits :
+       {Guarded<float>{nan, nan, nan, nan, nan}, {-inf, -inf, -inf, -inf, -inf}, {inf, nan, -inf, inf, 0}}) {
     Routing result = route(router(Score::Identity, Renormalize::None), logits, {}, 5, 5);
     std::sort(result.experts.begin(), result.experts.end());
-    EXPECT_EQ(result.experts, (std::vector<int32_t>{0, 1, 2, 3, 4}));
+    EXPECT_EQ(result.experts, (Guarded<int32_t>{0, 1, 2, 3, 4}));
   }
 }
 
 TEST_P(RowKernelsTest, SortByExpert) {
-  std::vector<int32_t> experts{2, 0, -1, 2, 0, 3}, active(5, -7), offsets(5, -7), slots(6, -7);
-  std::vector<int64_t> counts{10, 10, 10, 10};
+  Guarded<int32_t> experts{2, 0, -1, 2, 0, 3}, active(5, -7), offsets(5, -7), slots(6, -7);
+  Guarded<int64_t> counts{10, 10, 10, 10};
   run(SortByExpertKernel{}, 1,
       {word(experts), word(int64_t(3)), word(int64_t(4)), word(int64_t(2)), word(active), word(offsets), word(slots),
        word(counts)});
   EXPECT_EQ(active[0], 3);
-  EXPECT_EQ((std::vector<int32_t>{active.begin() + 1, active.begin() + 4}), (std::vector<int32_t>{0, 2, 3}));
-  EXPECT_EQ(offsets, (std::vector<int32_t>{0, 2, 2, 4, 5}));
-  EXPECT_EQ((std::vector<int32_t>{slots.begin(), slots.begin() + 5}), (std::vector<int32_t>{1, 4, 0, 3, 5}));
-  EXPECT_EQ(counts, (std::vector<int64_t>{12, 10, 12, 11}));
+  EXPECT_EQ((Guarded<int32_t>{active.begin() + 1, active.begin() + 4}), (Guarded<int32_t>{0, 2, 3}));
+  EXPECT_EQ(offsets, (Guarded<int32_t>{0, 2, 2, 4, 5}));
+  EXPECT_EQ((Guarded<int32_t>{slots.begin(), slots.begin() + 5}), (Guarded<int32_t>{1, 4, 0, 3, 5}));
+  EXPECT_EQ(counts, (Guarded<int64_t>{12, 10, 12, 11}));
 }
 
 TEST_P(RowKernelsTest, EmbeddingGatherAddCombineCopy) {
   const int64_t h = 21, k = 3;
   Tensor table = random(bf16, 5 * h), rows(f32, 2 * h), gathered(f32, 2 * h), sum(f32, 2 * h), combined(f32, 2 * h);
-  std::vector<int32_t> tokens{4, 1}, swapped{1, 0};
+  Guarded<int32_t> tokens{4, 1}, swapped{1, 0};
   run(EmbeddingKernel{bf16, f32}, 2, {word(tokens), word(table), word(rows), word(h)});
   run(GatherRowsKernel{}, 2, {word(rows), word(swapped), word(gathered), word(h)});
   run(AddKernel{f32, f32, f32}, 2, {word(rows), word(gathered), word(sum), word(h)});
@@ -232,7 +233,7 @@ TEST_P(RowKernelsTest, EmbeddingGatherAddCombineCopy) {
     }
     EXPECT_NEAR(combined[i], expected, 1e-5);
   }
-  std::vector<char> narrow(2 * 77), wide(2 * 100, 'w');
+  Guarded<char> narrow(2 * 77), wide(2 * 100, 'w');
   std::iota(narrow.begin(), narrow.end(), 0);
   run(CopyRowsKernel{}, 2, {word(narrow), word(wide), word(int64_t(77)), word(int64_t(100))});
   EXPECT_TRUE(std::equal(narrow.begin(), narrow.begin() + 77, wide.begin()));
