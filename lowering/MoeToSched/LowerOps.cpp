@@ -12,6 +12,8 @@ using namespace mlir::moe;
 using sched::Access;
 
 static Type elementOf(Value value) { return getElementTypeOrSelf(value.getType()); }
+/// The element type of an optional operand; null if it is absent.
+static Type elementOrNone(Value value) { return value ? elementOf(value) : Type(); }
 static int64_t dim(Value value, int i) { return cast<RankedTensorType>(value.getType()).getDimSize(i); }
 
 //===----------------------------------------------------------------------===//
@@ -69,12 +71,15 @@ LogicalResult StepLowering::lowerNorm(RMSNormOp op) {
 // Products
 //===----------------------------------------------------------------------===//
 
-cpu::MatmulKernel StepLowering::matmul(Type x, RankedTensorType type, Type out) {
+cpu::MatmulKernel StepLowering::matmul(Type x, Value weight, Value up, Type out) {
   const cpu::CpuTarget &target = context.kernels.getTarget();
+  auto type = cast<RankedTensorType>(weight.getType());
   const int64_t k = type.getShape().back(), n = type.getDimSize(type.getRank() - 2);
   cpu::MatmulKernel kernel;
   kernel.x = x;
   kernel.weight = type.getElementType();
+  kernel.gated = static_cast<bool>(up);
+  kernel.up = elementOrNone(up);
   kernel.out = out;
   kernel.many = many;
   kernel.kOdd = k % 2 != 0;
@@ -107,33 +112,26 @@ LogicalResult StepLowering::lowerLinear(LinearOp op) {
       }
     }
   }
-  auto weightType = cast<RankedTensorType>(op.getWeight().getType());
-  cpu::MatmulKernel kernel = matmul(elementOf(op.getX()), weightType, elementOf(op.getResult()));
+  cpu::MatmulKernel kernel = matmul(elementOf(op.getX()), op.getWeight(), /*up=*/{}, elementOf(op.getResult()));
   kernel.segments = static_cast<int>(shared.size());
   kernel.residual = static_cast<bool>(fused.residual);
-  if (op.getBias()) {
-    kernel.bias = elementOf(op.getBias());
-  }
+  kernel.bias = elementOrNone(op.getBias());
   const Rows rows = rowsOf(op.getResult());
-  SmallVector<Operand> operands{read(op.getX()), constant(weightType.getDimSize(1)), rowCount(rows)};
+  SmallVector<Operand> operands{read(op.getX()), constant(dim(op.getX(), 1)), rowCount(rows)};
   int64_t tiles = 0;
   std::string part;
   for (LinearOp linear : shared) {
     done.insert(linear);
-    FailureOr<Attribute> weight = context.weights.getTensor(linear, linear.getWeight());
-    if (failed(weight)) {
-      return failure();
-    }
     const int64_t n = dim(linear.getWeight(), 0);
     kernel.nDivisible &= n % context.kernels.getTarget().lanes == 0;
     tiles += tilesOf(n);
-    operands.append({{*weight}, constant(n), write(tensorBuffer(linear == op ? fused.result : linear.getResult()))});
-    if (linear.getBias()) {
-      FailureOr<Attribute> bias = context.weights.getTensor(linear, linear.getBias());
-      if (failed(bias)) {
-        return failure();
-      }
-      operands.push_back({*bias});
+    auto tensor = [&](Value weight) { return context.weights.getTensor(linear, weight); };
+    if (failed(appendWeights(operands, tensor, {linear.getWeight()}))) {
+      return failure();
+    }
+    operands.append({constant(n), write(tensorBuffer(linear == op ? fused.result : linear.getResult()))});
+    if (failed(appendWeights(operands, tensor, {linear.getBias()}))) {
+      return failure();
     }
   }
   if (fused.residual) {
@@ -145,74 +143,85 @@ LogicalResult StepLowering::lowerLinear(LinearOp op) {
   return success();
 }
 
-/// What the first product of a dense or expert FFN specialises on beside its shape: gate, biases, activation.
-template <typename Op> static void describeFirst(Op op, cpu::MatmulKernel &kernel, const cpu::CpuTarget &target) {
-  kernel.activation = op.getActivation();
-  const Type upBias = op.getUpBias() ? elementOf(op.getUpBias()) : Type();
-  if (!op.getGate()) {
-    kernel.bias = upBias;
-    return;
-  }
-  kernel.gated = true;
-  kernel.weight = elementOf(op.getGate());
-  kernel.up = elementOf(op.getUp());
-  kernel.bias = op.getGateBias() ? elementOf(op.getGateBias()) : Type();
-  kernel.upBias = upBias;
-  kernel.kDivisible = dim(op.getX(), 1) % kernel.kStep(target) == 0; // the step depends on both weights
-}
-
-LogicalResult StepLowering::lowerFFN(FFNOp op) {
-  Weights &weights = context.weights;
-  const Type x = elementOf(op.getX());
-  const Rows rows = rowsOf(op.getResult());
-  auto upType = cast<RankedTensorType>(op.getUp().getType()), downType = cast<RankedTensorType>(op.getDown().getType());
-  const int64_t width = upType.getDimSize(0), h = downType.getDimSize(0);
-  cpu::MatmulKernel first = matmul(x, upType, x);
-  describeFirst(op, first, context.kernels.getTarget());
-  SmallVector<Operand> operands{read(op.getX()), constant(upType.getDimSize(1)), rowCount(rows)};
-  auto append = [&](Value weight) -> LogicalResult {
-    FailureOr<Attribute> operand = weights.getTensor(op, weight);
-    if (succeeded(operand)) {
+LogicalResult StepLowering::appendWeights(SmallVectorImpl<Operand> &operands, WeightOperand operandOf,
+                                          ArrayRef<Value> weights) {
+  for (Value weight : weights) {
+    FailureOr<Attribute> operand = weight ? operandOf(weight) : Attribute();
+    if (failed(operand)) {
+      return failure();
+    }
+    if (weight) {
       operands.push_back({*operand});
     }
-    return operand;
-  };
-  if ((op.getGate() && failed(append(op.getGate()))) || failed(append(op.getUp()))) {
+  }
+  return success();
+}
+
+template <typename Op>
+FailureOr<cpu::MatmulKernel> StepLowering::appendUp(SmallVectorImpl<Operand> &operands, Op op, WeightOperand operandOf,
+                                                    int64_t width, int hidden) {
+  const Type x = elementOf(op.getX());
+  const bool gated = static_cast<bool>(op.getGate());
+  cpu::MatmulKernel kernel = gated ? matmul(x, op.getGate(), op.getUp(), x) : matmul(x, op.getUp(), /*up=*/{}, x);
+  kernel.activation = op.getActivation();
+  kernel.bias = elementOrNone(gated ? op.getGateBias() : op.getUpBias());
+  kernel.upBias = gated ? elementOrNone(op.getUpBias()) : Type();
+  if (failed(appendWeights(operands, operandOf, {op.getGate(), op.getUp()}))) {
     return failure();
   }
-  int hidden = newBuffer(perRow(rows, width * byteWidth(x)));
   operands.append({constant(width), write(hidden)});
-  if ((op.getGateBias() && failed(append(op.getGateBias()))) || (op.getUpBias() && failed(append(op.getUpBias())))) {
+  if (failed(appendWeights(operands, operandOf, {op.getGateBias(), op.getUpBias()}))) {
     return failure();
   }
   if (op.getActivation() == Activation::OssSwiglu) {
     operands.append({constant(static_cast<float>(op.getAlpha().convertToDouble())),
                      constant(static_cast<float>(op.getLimit().convertToDouble()))});
   }
+  return kernel;
+}
+
+template <typename Op>
+FailureOr<cpu::MatmulKernel> StepLowering::appendDown(SmallVectorImpl<Operand> &operands, Op op,
+                                                      WeightOperand operandOf, int64_t h, int result) {
+  cpu::MatmulKernel kernel = matmul(elementOf(op.getX()), op.getDown(), /*up=*/{}, elementOf(op.getResult()));
+  kernel.bias = elementOrNone(op.getDownBias());
+  if (failed(appendWeights(operands, operandOf, {op.getDown()}))) {
+    return failure();
+  }
+  operands.append({constant(h), write(result)});
+  if (failed(appendWeights(operands, operandOf, {op.getDownBias()}))) {
+    return failure();
+  }
+  return kernel;
+}
+
+LogicalResult StepLowering::lowerFFN(FFNOp op) {
+  const Rows rows = rowsOf(op.getResult());
+  const int64_t width = dim(op.getUp(), 0), h = dim(op.getDown(), 0);
+  auto tensor = [&](Value weight) { return context.weights.getTensor(op, weight); };
   auto gridOf = [&](int64_t n) {
     return many ? gridPerRow(rows, cpu::MatmulKernel::chunkRows, tilesOf(n))
                 : sched::GridAttr::get(fixedExtent(tilesOf(n)));
   };
-  launch(op, "up", context.kernels.use(first), gridOf(width), operands);
-
-  Fused fused = fuseResidual(op.getResult());
-  cpu::MatmulKernel second = matmul(x, downType, elementOf(op.getResult()));
-  second.residual = static_cast<bool>(fused.residual);
-  operands = {read(hidden), constant(width), rowCount(rows)};
-  if (failed(append(op.getDown()))) {
+  int hidden = newBuffer(perRow(rows, width * byteWidth(elementOf(op.getX()))));
+  SmallVector<Operand> operands{read(op.getX()), constant(dim(op.getX(), 1)), rowCount(rows)};
+  FailureOr<cpu::MatmulKernel> up = appendUp(operands, op, tensor, width, hidden);
+  if (failed(up)) {
     return failure();
   }
-  operands.append({constant(h), write(tensorBuffer(fused.result))});
-  if (op.getDownBias()) {
-    second.bias = elementOf(op.getDownBias());
-    if (failed(append(op.getDownBias()))) {
-      return failure();
-    }
+  launch(op, "up", context.kernels.use(*up), gridOf(width), operands);
+
+  Fused fused = fuseResidual(op.getResult());
+  operands = {read(hidden), constant(width), rowCount(rows)};
+  FailureOr<cpu::MatmulKernel> down = appendDown(operands, op, tensor, h, tensorBuffer(fused.result));
+  if (failed(down)) {
+    return failure();
   }
+  down->residual = static_cast<bool>(fused.residual);
   if (fused.residual) {
     operands.push_back(read(fused.residual));
   }
-  launch(op, "down", context.kernels.use(second), gridOf(h), operands);
+  launch(op, "down", context.kernels.use(*down), gridOf(h), operands);
   return success();
 }
 
@@ -341,63 +350,39 @@ StepLowering::Sorted StepLowering::sortByExpert(ExpertsOp op) {
 }
 
 LogicalResult StepLowering::lowerExperts(ExpertsOp op) {
-  const Type x = elementOf(op.getX());
-  const Rows rows = rowsOf(op.getX());
-  auto upType = cast<RankedTensorType>(op.getUp().getType()), downType = cast<RankedTensorType>(op.getDown().getType());
-  const int64_t e = upType.getDimSize(0), width = upType.getDimSize(1), h = downType.getDimSize(1);
+  const int64_t e = dim(op.getUp(), 0), width = dim(op.getUp(), 1), h = dim(op.getDown(), 1);
   const int64_t k = dim(op.getExperts(), 1);
+  const Rows rows = rowsOf(op.getX());
   Sorted order = sortByExpert(op);
-  SmallVector<Operand> operands;
   auto begin = [&](Operand input, int64_t inner) {
-    operands = {input, constant(inner), read(order.active), read(order.offsets), read(order.slots), constant(k)};
+    return SmallVector<Operand>{input,      constant(inner), read(order.active), read(order.offsets), read(order.slots),
+                                constant(k)};
   };
-  auto append = [&](Value weight) -> LogicalResult {
-    FailureOr<Attribute> operand = context.weights.getTable(op, weight);
-    if (succeeded(operand)) {
-      operands.push_back({*operand});
-    }
-    return operand;
-  };
+  auto table = [&](Value weight) { return context.weights.getTable(op, weight); };
   // At most K*T experts have work, and never more than E.
   auto gridOf = [&](int64_t n) { return sched::GridAttr::get(perRow(rows, k), 1, e, tilesOf(n)); };
 
-  cpu::MatmulKernel first = matmul(x, upType, x);
-  first.experts = first.tokenRows = true;
-  describeFirst(op, first, context.kernels.getTarget());
-  begin(read(op.getX()), upType.getDimSize(2));
-  if ((op.getGate() && failed(append(op.getGate()))) || failed(append(op.getUp()))) {
+  int hidden = newBuffer(perRow(rows, k * width * byteWidth(elementOf(op.getX()))));
+  SmallVector<Operand> operands = begin(read(op.getX()), dim(op.getX(), 1));
+  FailureOr<cpu::MatmulKernel> up = appendUp(operands, op, table, width, hidden);
+  if (failed(up)) {
     return failure();
   }
-  int hidden = newBuffer(perRow(rows, k * width * byteWidth(x)));
-  operands.append({constant(width), write(hidden)});
-  if ((op.getGateBias() && failed(append(op.getGateBias()))) || (op.getUpBias() && failed(append(op.getUpBias())))) {
-    return failure();
-  }
-  if (op.getActivation() == Activation::OssSwiglu) {
-    operands.append({constant(static_cast<float>(op.getAlpha().convertToDouble())),
-                     constant(static_cast<float>(op.getLimit().convertToDouble()))});
-  }
-  launch(op, "up", context.kernels.use(first), gridOf(width), operands);
+  up->experts = up->tokenRows = true;
+  launch(op, "up", context.kernels.use(*up), gridOf(width), operands);
 
   int result = tensorBuffer(op.getResult());
   if (!op.getExperts().getDefiningOp<RouteOp>()) {
     // Ids from elsewhere may hold -1: those rows are zero and no expert writes them.
     commands.push_back({"", {}, {write(result)}, "experts.zero"});
   }
-  cpu::MatmulKernel second = matmul(x, downType, elementOf(op.getResult()));
-  second.experts = true;
-  begin(read(hidden), width);
-  if (failed(append(op.getDown()))) {
+  operands = begin(read(hidden), width);
+  FailureOr<cpu::MatmulKernel> down = appendDown(operands, op, table, h, result);
+  if (failed(down)) {
     return failure();
   }
-  operands.append({constant(h), write(result)});
-  if (op.getDownBias()) {
-    second.bias = elementOf(op.getDownBias());
-    if (failed(append(op.getDownBias()))) {
-      return failure();
-    }
-  }
-  launch(op, "down", context.kernels.use(second), gridOf(h), operands);
+  down->experts = true;
+  launch(op, "down", context.kernels.use(*down), gridOf(h), operands);
   return success();
 }
 

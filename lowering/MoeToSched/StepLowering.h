@@ -19,6 +19,7 @@
 #include "lowering/MoeToSched/Weights.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/STLFunctionalExtras.h"
 #include <map>
 
 namespace mlir::moe {
@@ -124,8 +125,22 @@ private:
   };
   /// The choices of `ids` sorted by expert.
   Sorted sortByExpert(ExpertsOp op);
-  /// A product kernel for weights of `type` [.., N, K] and x of type `x`; divisibility filled in.
-  cpu::MatmulKernel matmul(Type x, RankedTensorType type, Type out);
+  /// A product kernel for x of type `x` and a weight [.., N, K], or for gate and up in one if there is `up`; with types
+  /// and divisibility filled in.
+  cpu::MatmulKernel matmul(Type x, Value weight, Value up, Type out);
+  /// How a weight value becomes an operand: as a tensor, or as a table of E pointers.
+  using WeightOperand = llvm::function_ref<FailureOr<Attribute>(Value)>;
+  /// Appends those of `weights` that are present.
+  LogicalResult appendWeights(SmallVectorImpl<Operand> &operands, WeightOperand operandOf, ArrayRef<Value> weights);
+  /// The first product of moe.ffn or moe.experts into `hidden`: appends what both take alike after the rows of x, and
+  /// gives the kernel.
+  template <typename Op>
+  FailureOr<cpu::MatmulKernel> appendUp(SmallVectorImpl<Operand> &operands, Op op, WeightOperand operandOf,
+                                        int64_t width, int hidden);
+  /// The second one, from `hidden` into `result`.
+  template <typename Op>
+  FailureOr<cpu::MatmulKernel> appendDown(SmallVectorImpl<Operand> &operands, Op op, WeightOperand operandOf, int64_t h,
+                                          int result);
   int64_t tilesOf(int64_t n) { return (n + matmulTile - 1) / matmulTile; }
   void launch(Operation *op, StringRef part, std::string kernel, sched::GridAttr grid, ArrayRef<Operand> operands);
   LogicalResult checkTypes(Operation &op);

@@ -33,17 +33,8 @@ LogicalResult ExpertsOp::verify() {
       failed(checkShape(*this, "down_bias", getDownBias(), "[E, N]", {experts, out}))) {
     return failure();
   }
-  // experts_c5
-  if (!getGate() && (getGateBias() || getActivation() == Activation::OssSwiglu)) {
-    return emitOpError() << (getGateBias() ? "gate_bias" : "activation oss_swiglu")
-                         << " is given, but no gate: add `gate %g`";
-  }
-  // experts_c6
-  if (!getAlpha().isFinite() || !getLimit().isFinite() || getLimit().isNegative() || getLimit().isZero()) {
-    return emitOpError() << "alpha (" << getAlphaAttr() << ") must be finite and limit (" << getLimitAttr()
-                         << ") positive";
-  }
-  return success();
+  // experts_c5, experts_c6
+  return checkGateAndLimit(*this, getGate(), getGateBias(), getActivation(), getAlphaAttr(), getLimitAttr());
 }
 
 LogicalResult CombineOp::verify() {

@@ -18,7 +18,7 @@ def Moe_ExpertsOp : Moe_Op<"experts", [Pure, AttrSizedOperandSegments]> {
     * (experts_c3) `gate`, if present, is [E, I, H].
     * (experts_c4) `gate_bias` and `up_bias`, if present, are [E, I]; `down_bias`, if present, is [E, N].
     * (experts_c5) `gate_bias` and `oss_swiglu` need a `gate`.
-    * (experts_c6) `alpha` is finite; `limit` is positive.
+    * (experts_c6) `alpha` is finite; `limit` is positive and finite.
 
     Example:
     ```mlir

@@ -27,15 +27,6 @@ LogicalResult FFNOp::verify() {
       failed(checkShape(*this, "down_bias", getDownBias(), "[N]", {out}))) {
     return failure();
   }
-  // ffn_c4
-  if (!getGate() && (getGateBias() || getActivation() == Activation::OssSwiglu)) {
-    return emitOpError() << (getGateBias() ? "gate_bias" : "activation oss_swiglu")
-                         << " is given, but no gate: add `gate %g`";
-  }
-  // ffn_c5
-  if (!getAlpha().isFinite() || !getLimit().isFinite() || getLimit().isNegative() || getLimit().isZero()) {
-    return emitOpError() << "alpha (" << getAlphaAttr() << ") must be finite and limit (" << getLimitAttr()
-                         << ") positive";
-  }
-  return success();
+  // ffn_c4, ffn_c5
+  return checkGateAndLimit(*this, getGate(), getGateBias(), getActivation(), getAlphaAttr(), getLimitAttr());
 }

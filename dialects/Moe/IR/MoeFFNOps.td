@@ -23,7 +23,7 @@ def Moe_FFNOp : Moe_Op<"ffn", [Pure, AttrSizedOperandSegments]> {
     * (ffn_c2) `gate`, if present, is [I, H].
     * (ffn_c3) `gate_bias` and `up_bias`, if present, are [I]; `down_bias`, if present, is [N].
     * (ffn_c4) `gate_bias` and `oss_swiglu` need a `gate`.
-    * (ffn_c5) `alpha` is finite; `limit` is positive.
+    * (ffn_c5) `alpha` is finite; `limit` is positive and finite.
 
     Example:
     ```mlir

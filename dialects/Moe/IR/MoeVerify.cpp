@@ -33,3 +33,20 @@ LogicalResult moe::checkShape(Operation *op, StringRef name, Value value, String
   diag.attachNote() << "actual: " << spell(llvm::cast<ShapedType>(value.getType()).getShape());
   return diag;
 }
+
+LogicalResult moe::checkGateAndLimit(Operation *op, Value gate, Value gateBias, Activation activation, FloatAttr alpha,
+                                     FloatAttr limit) {
+  // ffn_c4, experts_c5
+  if (!gate && (gateBias || activation == Activation::OssSwiglu)) {
+    return op->emitOpError() << (gateBias ? "gate_bias" : "activation oss_swiglu")
+                             << " is given, but no gate: add `gate %g`";
+  }
+  // ffn_c5, experts_c6
+  if (!alpha.getValue().isFinite()) {
+    return op->emitOpError() << "alpha (" << alpha << ") must be finite";
+  }
+  if (!limit.getValue().isFinite() || limit.getValueAsDouble() <= 0) {
+    return op->emitOpError() << "limit (" << limit << ") must be positive and finite";
+  }
+  return success();
+}

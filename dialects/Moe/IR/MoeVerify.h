@@ -27,6 +27,10 @@ LogicalResult checkEqual(Operation *op, const Twine &what, int64_t actual, const
 /// H]". For a value that is absent: success.
 LogicalResult checkShape(Operation *op, StringRef name, Value value, StringRef shape, ArrayRef<int64_t> expected);
 
+/// The rules on gate, alpha and limit that moe.ffn and moe.experts share.
+LogicalResult checkGateAndLimit(Operation *op, Value gate, Value gateBias, Activation activation, FloatAttr alpha,
+                                FloatAttr limit);
+
 /// The length of dimension `dim` of `value`.
 inline int64_t dimOf(Value value, unsigned dim) { return llvm::cast<ShapedType>(value.getType()).getDimSize(dim); }
 

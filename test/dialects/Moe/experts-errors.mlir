@@ -108,8 +108,17 @@ func.func @experts_c5_oss(%x: tensor<?x64xf32>, %ids: tensor<?x2xi32>, %up: tens
 // -----
 
 func.func @experts_c6(%x: tensor<?x64xf32>, %ids: tensor<?x2xi32>, %gate: tensor<8x96x64xf32>, %up: tensor<8x96x64xf32>, %down: tensor<8x64x96xf32>) {
-  // expected-error @below {{'moe.experts' op alpha (0x7FF0000000000000 : f64) must be finite and limit (7.000000e+00 : f64) positive}}
+  // expected-error @below {{'moe.experts' op alpha (0x7FF0000000000000 : f64) must be finite}}
   moe.experts %x, %ids gate %gate up %up down %down activation oss_swiglu {alpha = 0x7FF0000000000000 : f64, limit = 7.0 : f64}
+      : tensor<?x64xf32>, tensor<?x2xi32>, gate tensor<8x96x64xf32>, up tensor<8x96x64xf32>, down tensor<8x64x96xf32> -> tensor<?x2x64xf32>
+  return
+}
+
+// -----
+
+func.func @experts_c6_limit(%x: tensor<?x64xf32>, %ids: tensor<?x2xi32>, %gate: tensor<8x96x64xf32>, %up: tensor<8x96x64xf32>, %down: tensor<8x64x96xf32>) {
+  // expected-error @below {{'moe.experts' op limit (0.000000e+00 : f64) must be positive and finite}}
+  moe.experts %x, %ids gate %gate up %up down %down activation oss_swiglu {limit = 0.0 : f64}
       : tensor<?x64xf32>, tensor<?x2xi32>, gate tensor<8x96x64xf32>, up tensor<8x96x64xf32>, down tensor<8x64x96xf32> -> tensor<?x2x64xf32>
   return
 }

@@ -97,8 +97,17 @@ func.func @ffn_c4_oss(%x: tensor<?x64xf32>, %up: tensor<96x64xf32>, %down: tenso
 // -----
 
 func.func @ffn_c5(%x: tensor<?x64xf32>, %gate: tensor<96x64xf32>, %up: tensor<96x64xf32>, %down: tensor<64x96xf32>) {
-  // expected-error @below {{'moe.ffn' op alpha (1.702000e+00 : f64) must be finite and limit (-7.000000e+00 : f64) positive}}
+  // expected-error @below {{'moe.ffn' op limit (-7.000000e+00 : f64) must be positive and finite}}
   moe.ffn %x gate %gate up %up down %down activation oss_swiglu {alpha = 1.702 : f64, limit = -7.0 : f64}
+      : tensor<?x64xf32>, gate tensor<96x64xf32>, up tensor<96x64xf32>, down tensor<64x96xf32> -> tensor<?x64xf32>
+  return
+}
+
+// -----
+
+func.func @ffn_c5_alpha(%x: tensor<?x64xf32>, %gate: tensor<96x64xf32>, %up: tensor<96x64xf32>, %down: tensor<64x96xf32>) {
+  // expected-error @below {{'moe.ffn' op alpha (0x7FF8000000000000 : f64) must be finite}}
+  moe.ffn %x gate %gate up %up down %down activation oss_swiglu {alpha = 0x7FF8000000000000 : f64}
       : tensor<?x64xf32>, gate tensor<96x64xf32>, up tensor<96x64xf32>, down tensor<64x96xf32> -> tensor<?x64xf32>
   return
 }
