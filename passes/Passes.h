@@ -19,6 +19,9 @@ namespace mlir::moe {
 #define GEN_PASS_REGISTRATION
 #include "passes/Passes.h.inc"
 
+/// The check of moe-verify-moe-level, for lowerings: they rely on the contract and must not crash without it.
+LogicalResult verifyMoeLevel(ModuleOp module);
+
 } // namespace mlir::moe
 
 #endif // MOE_PASSES_H

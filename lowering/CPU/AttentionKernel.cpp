@@ -34,6 +34,15 @@ std::string AttentionKernel::name() const {
   return name;
 }
 
+int64_t AttentionKernel::scratchBytes(const CpuTarget &target, int64_t perHead) const {
+  const int64_t lanes = target.lanes, vector = lanes * static_cast<int64_t>(sizeof(float));
+  auto vectorsOf = [&](int64_t dim) { return (dim + lanes - 1) / lanes; };
+  if (!many) {
+    return vector; // the weights of a block of keys
+  }
+  return vector * (1 + vectorsOf(keyDim) * lanes + blockTokens * perHead * (vectorsOf(valueDim) + 1));
+}
+
 namespace {
 
 class AttentionEmitter {

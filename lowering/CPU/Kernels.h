@@ -121,6 +121,8 @@ struct AttentionKernel {
   int64_t keyDim, valueDim;
   bool many = false;
   static constexpr int64_t blockTokens = 8;
+  /// Bytes of scratch, for `perHead` queries per kv head.
+  int64_t scratchBytes(const CpuTarget &target, int64_t perHead) const;
   std::string name() const;
   void emit(KernelBuilder &b) const;
 };
@@ -134,6 +136,8 @@ struct RouteKernel {
   Type bias = nullptr; ///< null: none
   bool grouped = false;
   GroupScore groupScore = GroupScore::Max;
+  /// Bytes of scratch for `experts` experts.
+  static int64_t scratchBytes(const CpuTarget &target, int64_t experts);
   std::string name() const;
   void emit(KernelBuilder &b) const;
 };

@@ -131,8 +131,7 @@ void RouteEmitter::emit() {
   Num epsilon = b.nextFloat(), scale = b.nextFloat();
   groups = b.nextInt();
   keep = b.nextInt();
-  // Scratch: scores, choices, chosen weights, group scores and marks; each
-  // padded to whole vectors.
+  // Scratch: scores, choices, chosen weights, group scores and marks; each padded to whole vectors (see scratchBytes).
   Int room = (e + 2 * b.lanes) / b.lanes * b.lanes;
   scores = b.scratch;
   choices = b.at(scores, room, b.f32());
@@ -191,6 +190,11 @@ std::string RouteKernel::name() const {
     name += "_groups_" + stringifyGroupScore(groupScore).str();
   }
   return name;
+}
+
+int64_t RouteKernel::scratchBytes(const CpuTarget &target, int64_t experts) {
+  // Groups have a score and a mark each, and there are at most as many as experts.
+  return 5 * (experts + 2 * target.lanes) * static_cast<int64_t>(sizeof(float));
 }
 
 void RouteKernel::emit(KernelBuilder &b) const { RouteEmitter(*this, b).emit(); }

@@ -6,6 +6,7 @@
 
 #include "dialects/Moe/IR/MoeRope.h"
 #include "lowering/MoeToSched/StepLowering.h"
+#include "runtime/include/moert/kernel_abi.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -273,7 +274,10 @@ LogicalResult StepLowering::lowerAttention(AttentionOp op) {
          {read(op.getK()), read(op.getV()), read(op.getSeq()), read(op.getPos()), update(keys), update(cacheValues),
           constant(g * keyDim), constant(g * valueDim), size(sched::Dim::C)});
 
+  // A block of tokens keeps a state per query head in scratch. Where that has no room (Q/G times value_dim above some
+  // 60,000), tokens are served one by one at any T.
   cpu::AttentionKernel kernel{x, type.getElement(), Type(), keyDim, valueDim, many};
+  kernel.many = many && kernel.scratchBytes(context.kernels.getTarget(), perHead) <= MOERT_KERNEL_SCRATCH;
   SmallVector<Operand> operands{read(op.getQ()),
                                 read(op.getSeq()),
                                 read(op.getPos()),
@@ -294,8 +298,8 @@ LogicalResult StepLowering::lowerAttention(AttentionOp op) {
     kernel.sinks = elementOf(op.getSinks());
     operands.push_back({*sinks});
   }
-  launch(op, "", context.kernels.use(kernel), gridPerRow(Rows::Tokens, many ? cpu::AttentionKernel::blockTokens : 1, g),
-         operands);
+  launch(op, "", context.kernels.use(kernel),
+         gridPerRow(Rows::Tokens, kernel.many ? cpu::AttentionKernel::blockTokens : 1, g), operands);
   return success();
 }
 
@@ -304,6 +308,13 @@ LogicalResult StepLowering::lowerAttention(AttentionOp op) {
 //===----------------------------------------------------------------------===//
 
 LogicalResult StepLowering::lowerRoute(RouteOp op) {
+  const int64_t experts = dim(op.getLogits(), 1);
+  const int64_t scratch = cpu::RouteKernel::scratchBytes(context.kernels.getTarget(), experts);
+  if (scratch > MOERT_KERNEL_SCRATCH) {
+    return op.emitOpError("chooses of E = ")
+           << experts << " experts, for which the CPU kernel needs " << scratch << " bytes of scratch, but has "
+           << MOERT_KERNEL_SCRATCH << "; use the linalg path (--emit linalg)";
+  }
   cpu::RouteKernel kernel;
   kernel.score = op.getScore();
   kernel.renormalize = op.getRenormalize();
@@ -318,8 +329,8 @@ LogicalResult StepLowering::lowerRoute(RouteOp op) {
     kernel.bias = elementOf(op.getBias());
     operands.push_back({*bias});
   }
-  operands.append({write(tensorBuffer(op.getExperts())), write(tensorBuffer(op.getWeights())),
-                   constant(dim(op.getLogits(), 1)), constant(static_cast<int64_t>(op.getK())),
+  operands.append({write(tensorBuffer(op.getExperts())), write(tensorBuffer(op.getWeights())), constant(experts),
+                   constant(static_cast<int64_t>(op.getK())),
                    constant(static_cast<float>(op.getEpsilon().convertToDouble())),
                    constant(static_cast<float>(op.getScale().convertToDouble())),
                    constant(static_cast<int64_t>(op.getGroups())), constant(static_cast<int64_t>(op.getKeepGroups()))});

@@ -2,6 +2,7 @@
 
 #include "lowering/MoeToSched/MoeToSched.h"
 #include "lowering/MoeToSched/StepLowering.h"
+#include "passes/Passes.h"
 #include "llvm/Support/JSON.h"
 
 using namespace mlir;
@@ -130,25 +131,15 @@ FailureOr<LoweredProgram> mlir::moe::lowerMoeToSched(ModuleOp module, const Sche
                                                      bool compileKernels) {
   MLIRContext *context = module.getContext();
   context->loadDialect<sched::SchedDialect>();
+  if (failed(verifyMoeLevel(module))) {
+    return failure();
+  }
   auto step = module.lookupSymbol<func::FuncOp>("step");
-  if (!step) {
-    return module.emitError("has no function @step: the entry that docs/spec.md describes is what gets lowered");
-  }
-  if (step.getNumArguments() != 5 || step.getNumResults() != 1) {
-    return step.emitOpError("has ") << step.getNumArguments() << " arguments and " << step.getNumResults()
-                                    << " results; @step takes tokens, seq, pos, runs, rows and returns logits";
-  }
   SmallVector<func::FuncOp> functions{step};
   for (auto function : module.getOps<func::FuncOp>()) {
-    if (function == step || !function.isPublic()) {
-      continue;
+    if (function != step && function.isPublic()) {
+      functions.push_back(function); // an entry
     }
-    if (function.isExternal() || function.getNumArguments() < step.getNumArguments() ||
-        !llvm::equal(step.getArgumentTypes(), function.getArgumentTypes().take_front(step.getNumArguments()))) {
-      return function.emitOpError("is public and thus an entry, but does not begin with the five arguments of @step "
-                                  "and have a body; make it private, or give it the arguments that docs/spec.md names");
-    }
-    functions.push_back(function);
   }
   auto facts = module->getAttrOfType<DictionaryAttr>("moe.model");
   auto fact = [&](StringRef name) { return facts ? facts.get(name) : Attribute(); };

@@ -103,32 +103,9 @@ void StepLowering::launch(Operation *op, StringRef part, std::string kernel, sch
   commands.push_back({std::move(kernel), grid, SmallVector<Operand>(operands), labelOf(op, part)});
 }
 
-/// Kernels compute in f32 and bf16 on any of the storage types but f64.
-LogicalResult StepLowering::checkTypes(Operation &op) {
-  for (Value value : llvm::concat<Value>(SmallVector<Value>(op.getOperands()), SmallVector<Value>(op.getResults()))) {
-    Type element = getElementTypeOrSelf(value.getType());
-    if (element.isF64() && isa<GetWeightOp>(op)) {
-      return op.emitOpError("is a weight of type ")
-             << value.getType()
-             << ", but CPU kernels read f32, bf16 and f16; store the checkpoint in one of them, or use the linalg path "
-             << "(--emit linalg), which takes f64";
-    }
-    if (element.isF64()) {
-      return op.emitOpError("has a value of type ")
-             << value.getType()
-             << ", but CPU kernels compute in f32 or bf16; use --dtype f32 or bf16, or the linalg path "
-             << "(--emit linalg), which takes f64";
-    }
-  }
-  return success();
-}
-
 LogicalResult StepLowering::lower(Operation &op) {
   if (done.contains(&op)) {
     return success();
-  }
-  if (failed(checkTypes(op))) {
-    return failure();
   }
   return llvm::TypeSwitch<Operation *, LogicalResult>(&op)
       .Case<GetWeightOp, PartOp, ConcatOp, FloorMagnitudeOp, PadOp, ProductOp, ScaleOp, SumOp>(
@@ -167,14 +144,6 @@ LogicalResult StepLowering::bindInterface() {
     arguments.push_back({llvm::formatv("{0}.in{1}", step.getSymName(), i).str(), bytesOf(argument), true});
     values[argument] = newBuffer(arguments.back().size, arguments.back().buffer);
   }
-  logitRows.insert(step.getArgument(4));
-  for (Operation &op : step.getBody().front()) {
-    // Rows of logits start at gather_rows and stay rows of logits.
-    bool perLogit = llvm::any_of(op.getOperands(), [&](Value v) { return logitRows.contains(v); });
-    if (perLogit) {
-      logitRows.insert(op.result_begin(), op.result_end());
-    }
-  }
   auto terminator = cast<func::ReturnOp>(step.getBody().front().getTerminator());
   for (auto [i, value] : llvm::enumerate(terminator.getOperands())) {
     const bool isLogits = isStep || (rowsOf(value) == Rows::Logits && value.getType() == logitsType);
@@ -200,7 +169,7 @@ LogicalResult StepLowering::checkReturn(func::ReturnOp op) {
 }
 
 LogicalResult StepLowering::run() {
-  if (failed(bindInterface())) {
+  if (failed(check()) || failed(bindInterface())) {
     return failure();
   }
   for (Operation &op : step.getBody().front()) {

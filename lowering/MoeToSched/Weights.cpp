@@ -2,6 +2,7 @@
 
 #include "lowering/MoeToSched/Weights.h"
 #include "lowering/MoeToSched/WeightComputation.h"
+#include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -13,13 +14,31 @@ static int64_t bytesOf(RankedTensorType type) { return type.getNumElements() * b
 Weights::Weights(ModuleOp module, sched::ProgramOp program)
     : module(module), program(program), builder(OpBuilder::atBlockEnd(&program.getBody().front())) {}
 
-FlatSymbolRefAttr Weights::declare(StringRef name, RankedTensorType type, bool isComputed) {
-  FlatSymbolRefAttr &symbol = tensors[name];
-  if (!symbol) {
-    sched::TensorOp::create(builder, module.getLoc(), name, type, isComputed);
-    symbol = FlatSymbolRefAttr::get(builder.getContext(), name);
+FailureOr<FlatSymbolRefAttr> Weights::declare(Operation *user, StringRef name, RankedTensorType type) {
+  auto [entry, isNew] = tensors.insert({name, type});
+  if (isNew) {
+    sched::TensorOp::create(builder, module.getLoc(), name, type, /*computed=*/false);
+  } else if (entry->second != type) {
+    return user->emitOpError("takes the tensor '")
+           << name << "' of the checkpoint as " << type << ", which another weight declares as " << entry->second
+           << "; a tensor has one type";
   }
-  return symbol;
+  return FlatSymbolRefAttr::get(builder.getContext(), name);
+}
+
+std::string Weights::freshName(std::string name) {
+  auto isOfCheckpoint = [&](WeightOp weight) {
+    StringRef tensor = weight.getTensorName(), rest = name;
+    if (!weight.getStacked()) {
+      return tensor == name;
+    }
+    auto [before, after] = tensor.split("{}");
+    return rest.consume_front(before) && rest.consume_back(after);
+  };
+  while (llvm::any_of(module.getOps<WeightOp>(), isOfCheckpoint) || !ownNames.insert(name).second) {
+    name += "_";
+  }
+  return name;
 }
 
 LogicalResult Weights::declareSources(Operation *user, Value weight) {
@@ -31,8 +50,7 @@ LogicalResult Weights::declareSources(Operation *user, Value weight) {
              << declared.getSymName() << "' as one tensor, but it is stacked from " << type.getDimSize(0)
              << " checkpoint tensors; only moe.experts takes those";
     }
-    declare(declared.getTensorName(), type, /*isComputed=*/false);
-    return success();
+    return declare(user, declared.getTensorName(), type);
   }
   Operation *op = weight.getDefiningOp();
   if (isa_and_nonnull<PartOp>(op)) {
@@ -45,6 +63,12 @@ LogicalResult Weights::declareSources(Operation *user, Value weight) {
   if (type.getRank() > 2 && !isa<ConcatOp, PadOp>(op)) {
     return op->emitOpError("gives a weight of rank ")
            << type.getRank() << ", but CPU kernels compute those of rank 1 and 2";
+  }
+  int64_t bits = type.getElementTypeBitWidth();
+  for (int64_t dim : type.getShape()) {
+    if (llvm::MulOverflow(bits, dim, bits)) {
+      return op->emitOpError("gives ") << type << ", whose size must be below 2^63 bits";
+    }
   }
   for (Value operand : op->getOperands()) {
     if (failed(declareSources(op, operand))) {
@@ -63,11 +87,11 @@ FailureOr<FlatSymbolRefAttr> Weights::resolve(Operation *user, Value weight) {
   }
   auto type = cast<RankedTensorType>(weight.getType());
   if (auto get = weight.getDefiningOp<GetWeightOp>()) {
-    return declare(module.lookupSymbol<WeightOp>(get.getWeightAttr()).getTensorName(), type, /*isComputed=*/false);
+    return declare(user, module.lookupSymbol<WeightOp>(get.getWeightAttr()).getTensorName(), type);
   }
-  std::string name =
-      (weight.getDefiningOp()->getName().stripDialect() + "." + Twine(static_cast<int64_t>(computed.size()))).str();
-  return computed[weight] = declare(name, type, /*isComputed=*/true);
+  std::string name = freshName((weight.getDefiningOp()->getName().stripDialect() + "." + Twine(computed.size())).str());
+  sched::TensorOp::create(builder, module.getLoc(), name, type, /*computed=*/true);
+  return computed[weight] = FlatSymbolRefAttr::get(builder.getContext(), name);
 }
 
 FailureOr<Attribute> Weights::getTensor(Operation *user, Value weight) {
@@ -87,27 +111,34 @@ FailureOr<Attribute> Weights::getTable(Operation *user, Value weight) {
       return part.emitOpError("cuts dim ")
              << part.getDim() << " of experts' weights, but CPU kernels read parts along dim 1 only";
     }
-    begin += static_cast<int64_t>(part.getFrom()) * bytesOf(whole) / (whole.getDimSize(0) * whole.getDimSize(1));
+    begin += static_cast<int64_t>(part.getFrom()) * (bytesOf(whole) / (whole.getDimSize(0) * whole.getDimSize(1)));
     weight = part.getWeight();
   }
   auto type = cast<RankedTensorType>(weight.getType());
   auto get = weight.getDefiningOp<GetWeightOp>();
   auto declared = get ? module.lookupSymbol<WeightOp>(get.getWeightAttr()) : WeightOp();
-  std::string name = "table." + (declared ? declared.getSymName().str() : "");
-  SmallVector<Attribute> entries;
+  const bool stacked = declared && declared.getStacked();
   const int64_t experts = type.getDimSize(0);
-  if (declared && declared.getStacked()) {
+  SmallVector<Attribute> entries;
+  std::string name, source;
+  if (stacked) {
+    name = declared.getSymName();
+    source = declared.getTensorName();
     auto rowType = RankedTensorType::get(type.getShape().drop_front(), type.getElementType());
     auto [before, after] = declared.getTensorName().split("{}");
     for (int64_t e = 0; e < experts; ++e) {
-      entries.push_back(sched::WeightAttr::get(declare((before + Twine(e) + after).str(), rowType, false), begin));
+      FailureOr<FlatSymbolRefAttr> symbol = declare(user, (before + Twine(e) + after).str(), rowType);
+      if (failed(symbol)) {
+        return failure();
+      }
+      entries.push_back(sched::WeightAttr::get(*symbol, begin));
     }
   } else {
     FailureOr<FlatSymbolRefAttr> symbol = resolve(user, weight);
     if (failed(symbol)) {
       return failure();
     }
-    name = ("table." + symbol->getValue()).str();
+    name = source = symbol->getValue();
     const int64_t rowBytes = bytesOf(type) / experts;
     for (int64_t e = 0; e < experts; ++e) {
       entries.push_back(sched::WeightAttr::get(*symbol, e * rowBytes + begin));
@@ -116,10 +147,11 @@ FailureOr<Attribute> Weights::getTable(Operation *user, Value weight) {
   if (begin != 0) {
     name += ".from." + std::to_string(begin);
   }
-  Attribute &table = tables[name];
+  Attribute &table = tables[{source, stacked, begin}];
   if (!table) {
-    sched::TableOp::create(builder, module.getLoc(), builder.getStringAttr(name), builder.getArrayAttr(entries));
-    table = sched::TableRefAttr::get(FlatSymbolRefAttr::get(builder.getContext(), name));
+    auto symbol = builder.getStringAttr(freshName("table." + name));
+    sched::TableOp::create(builder, module.getLoc(), symbol, builder.getArrayAttr(entries));
+    table = sched::TableRefAttr::get(FlatSymbolRefAttr::get(symbol));
   }
   return table;
 }

@@ -14,6 +14,8 @@
 #include "lowering/CPU/KernelLibrary.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/StringMap.h"
+#include "llvm/ADT/StringSet.h"
+#include <map>
 
 namespace mlir::moe {
 
@@ -32,7 +34,10 @@ public:
 
 private:
   FailureOr<FlatSymbolRefAttr> resolve(Operation *user, Value weight);
-  FlatSymbolRefAttr declare(StringRef name, RankedTensorType type, bool computed);
+  /// The symbol of a tensor of the checkpoint; an error at `user` if it is declared with another type.
+  FailureOr<FlatSymbolRefAttr> declare(Operation *user, StringRef name, RankedTensorType type);
+  /// `name`, or one like it that no tensor of the checkpoint and nothing else here has.
+  std::string freshName(std::string name);
 
   /// Declares the checkpoint tensors that `weight` is computed from; an error at `user` if it cannot be.
   LogicalResult declareSources(Operation *user, Value weight);
@@ -40,8 +45,10 @@ private:
   ModuleOp module;
   sched::ProgramOp program;
   OpBuilder builder;
-  llvm::StringMap<FlatSymbolRefAttr> tensors;
-  llvm::StringMap<Attribute> tables;
+  llvm::StringMap<RankedTensorType> tensors; ///< of the checkpoint
+  llvm::StringSet<> ownNames;                ///< of tables and computed tensors
+  /// By the tensor's name, or the pattern of the names; whether it is a pattern; and the first byte of every expert.
+  std::map<std::tuple<std::string, bool, int64_t>, Attribute> tables;
   /// Weights to be computed once, in the order in which they were asked for, and the tensor of each.
   llvm::MapVector<Value, FlatSymbolRefAttr> computed;
 };

@@ -201,8 +201,8 @@ static LogicalResult checkEntry(func::FuncOp func) {
   return success();
 }
 
-void VerifyMoeLevelPass::runOnOperation() {
-  WalkResult result = getOperation()->walk([](Operation *op) {
+LogicalResult moe::verifyMoeLevel(ModuleOp module) {
+  WalkResult result = module->walk([](Operation *op) {
     bool bad =
         failed(checkDialect(op)) || failed(checkShapes(op)) || failed(checkConstants(op)) || failed(checkNoTarget(op));
     if (auto func = dyn_cast<func::FuncOp>(op); func && !bad) {
@@ -210,13 +210,16 @@ void VerifyMoeLevelPass::runOnOperation() {
     }
     return bad ? WalkResult::interrupt() : WalkResult::advance();
   });
-  if (result.wasInterrupted() || failed(checkStep(getOperation()))) {
-    return signalPassFailure();
+  if (result.wasInterrupted() || failed(checkStep(module))) {
+    return failure();
   }
-  for (auto func : getOperation().getOps<func::FuncOp>()) {
-    if (failed(checkEntry(func))) {
-      return signalPassFailure();
-    }
+  return success(
+      llvm::all_of(module.getOps<func::FuncOp>(), [](func::FuncOp func) { return succeeded(checkEntry(func)); }));
+}
+
+void VerifyMoeLevelPass::runOnOperation() {
+  if (failed(verifyMoeLevel(getOperation()))) {
+    return signalPassFailure();
   }
   markAllAnalysesPreserved();
 }

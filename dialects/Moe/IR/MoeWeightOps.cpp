@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "dialects/Moe/IR/MoeVerify.h"
+#include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -27,6 +28,13 @@ LogicalResult WeightOp::verify() {
   if (getStacked() && getTensorType().getRank() < 2) {
     return emitOpError() << "stacked type " << getTensorType() << " has rank " << getTensorType().getRank()
                          << ", but the experts' dim and a tensor's own dims make at least 2";
+  }
+  // weight_c4
+  int64_t bits = getTensorType().getElementTypeBitWidth();
+  for (int64_t dim : getTensorType().getShape()) {
+    if (llvm::MulOverflow(bits, dim, bits)) {
+      return emitOpError() << "the size of " << getTensorType() << " must be below 2^63 bits";
+    }
   }
   return success();
 }
@@ -101,7 +109,9 @@ LogicalResult ConcatOp::verify() {
         return failure();
       }
     }
-    length += input.getDimSize(dim);
+    if (llvm::AddOverflow(length, input.getDimSize(dim), length)) {
+      length = std::numeric_limits<int64_t>::max();
+    }
   }
   // concat_c5
   return checkEqual(*this, "dim " + Twine(dim) + " of the result", result.getDimSize(dim), "the sum over the inputs",

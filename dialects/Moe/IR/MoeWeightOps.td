@@ -22,6 +22,7 @@ def Moe_WeightOp : Moe_Op<"weight", [Symbol]> {
     * (weight_c1) `type` is a tensor of f32, bf16, f16 or f64 with static dims, none of them 0.
     * (weight_c2) The name in the checkpoint is not empty; if `stacked`, it holds exactly one `{}`.
     * (weight_c3) If `stacked`, the rank is at least 2.
+    * (weight_c4) The size is below 2^63 bits.
 
     Example:
     ```mlir

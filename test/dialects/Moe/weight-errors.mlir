@@ -285,3 +285,8 @@ func.func @pad_c3_other_dim(%a: tensor<8x3xf32>) {
   moe.pad %a dim 0 : tensor<8x3xf32> -> tensor<9x4xf32>
   return
 }
+
+// -----
+
+// expected-error @below {{'moe.weight' op the size of 'tensor<4611686018427387904x16xf32>' must be below 2^63 bits}}
+moe.weight @weight_c4 : tensor<4611686018427387904x16xf32>

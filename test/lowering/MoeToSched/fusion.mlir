@@ -111,3 +111,54 @@ func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>
   %l = moe.linear %g, %a : tensor<?x16xf32>, tensor<16x16xbf16> -> tensor<?x16xf32>
   return %l : tensor<?x16xf32>
 }
+
+// -----
+
+// Tensors of the checkpoint may have the names that tables and computed tensors would get.
+// CHECK-DAG: sched.tensor @concat.0 : tensor<32x16xf32>
+// CHECK-DAG: sched.tensor @concat.0_ computed : tensor<32x16xf32>
+// CHECK-DAG: sched.tensor @table.x : tensor<2x16x16xf32>
+// CHECK-DAG: sched.table @table.table.x [@table.x, @table.x[1024]]
+// CHECK-DAG: sched.table @table.x_ [@x.0, @x.1]
+// CHECK: sched.initializer @concat.0_ {
+moe.weight @"concat.0" : tensor<32x16xf32>
+moe.weight @"table.x" : tensor<2x16x16xf32>
+moe.weight @x source "x.{}" stacked : tensor<2x16x16xf32>
+moe.weight @a : tensor<16x16xf32>
+moe.weight @r : tensor<2x16xf32>
+func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x32xf32> {
+  %a = moe.get_weight @a : tensor<16x16xf32>
+  %r = moe.get_weight @r : tensor<2x16xf32>
+  %c = moe.get_weight @"concat.0" : tensor<32x16xf32>
+  %t = moe.get_weight @"table.x" : tensor<2x16x16xf32>
+  %x = moe.get_weight @x : tensor<2x16x16xf32>
+  %aa = moe.concat %a, %a dim 0 : tensor<16x16xf32>, tensor<16x16xf32> -> tensor<32x16xf32>
+  %h = moe.embedding %tokens, %c : tensor<?xi32>, tensor<32x16xf32> -> tensor<?x16xf32>
+  %p = moe.linear %h, %r : tensor<?x16xf32>, tensor<2x16xf32> -> tensor<?x2xf32>
+  %ids, %s = moe.route %p top 1 score softmax : tensor<?x2xf32> -> tensor<?x1xi32>, tensor<?x1xf32>
+  %y = moe.experts %h, %ids up %t down %x activation silu
+      : tensor<?x16xf32>, tensor<?x1xi32>, up tensor<2x16x16xf32>, down tensor<2x16x16xf32> -> tensor<?x1x16xf32>
+  %z = moe.combine %y, %s : tensor<?x1x16xf32>, tensor<?x1xf32> -> tensor<?x16xf32>
+  %g = moe.gather_rows %z, %rows : tensor<?x16xf32>, tensor<?xi32> -> tensor<?x16xf32>
+  %l = moe.linear %g, %aa : tensor<?x16xf32>, tensor<32x16xf32> -> tensor<?x32xf32>
+  return %l : tensor<?x32xf32>
+}
+
+// -----
+
+// 128 query heads on one key head: a block of tokens would not fit into scratch, so tokens come one by one.
+// CHECK: sched.step tokens 9 to 512
+// CHECK: sched.launch @attention_few_f32_f32_d512 grid(T)
+moe.weight @e : tensor<16x512xf32>
+moe.weight @q : tensor<65536x512xf32>
+moe.state @kv : !moe.kv_cache<heads = 1, key_dim = 512, value_dim = 512, element = f32>
+func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x65536xf32> {
+  %e = moe.get_weight @e : tensor<16x512xf32>
+  %wq = moe.get_weight @q : tensor<65536x512xf32>
+  %h = moe.embedding %tokens, %e : tensor<?xi32>, tensor<16x512xf32> -> tensor<?x512xf32>
+  %q = moe.linear %h, %wq : tensor<?x512xf32>, tensor<65536x512xf32> -> tensor<?x65536xf32>
+  %a = moe.attention %q, %h, %h at %seq, %pos, %runs cache @kv heads 128 kv_heads 1 scale 0.05
+      : tensor<?x65536xf32>, tensor<?x512xf32>, tensor<?x512xf32>, tensor<?xi32>, tensor<?xi32>, tensor<?xi32> -> tensor<?x65536xf32>
+  %g = moe.gather_rows %a, %rows : tensor<?x65536xf32>, tensor<?xi32> -> tensor<?x65536xf32>
+  return %g : tensor<?x65536xf32>
+}

@@ -1,0 +1,188 @@
+//===- CheckStep.cpp - What kernels take on trust ---------------------------===//
+//
+// A kernel indexes memory with what its operands hold and does not look twice.
+// The moe level leaves three things open that kernels rely on:
+//
+//   roles  the runtime checks the step's inputs by name (an id in `tokens` is
+//          below V, a row in `rows` below T), so an op must take the input of
+//          the role that its kernel trusts
+//   rows   a launch has one row per token or one per wanted logit; `?` says
+//          neither, so the two kinds are followed from gather_rows on
+//   sizes  bytes of a row are 64-bit products that must not wrap
+//
+// Each is an error at its op. What the ops or the moe level check is not checked
+// again.
+//
+//===----------------------------------------------------------------------===//
+
+#include "lowering/MoeToSched/StepLowering.h"
+#include "llvm/ADT/TypeSwitch.h"
+#include "llvm/Support/MathExtras.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+/// Bytes of one row of a tensor: far beyond any model, and times the largest T far below 2^63.
+static constexpr int64_t kMaxRowBytes = int64_t(1) << 31;
+
+/// The operands that have a row per token or per logit: all but weights and indices.
+static SmallVector<Value> activationsOf(Operation *op) {
+  return llvm::TypeSwitch<Operation *, SmallVector<Value>>(op)
+      .Case([](AddOp o) { return SmallVector<Value>{o.getLhs(), o.getRhs()}; })
+      .Case([](AttentionOp o) { return SmallVector<Value>{o.getQ(), o.getK(), o.getV()}; })
+      .Case([](RouteOp o) { return SmallVector<Value>{o.getLogits()}; })
+      .Case([](ExpertsOp o) { return SmallVector<Value>{o.getX(), o.getExperts()}; })
+      .Case([](CombineOp o) { return SmallVector<Value>{o.getY(), o.getWeights()}; })
+      .Case<GatherRowsOp, RMSNormOp, LinearOp, FFNOp, RopeOp>([](auto o) { return SmallVector<Value>{o.getX()}; })
+      .Default([](Operation *) { return SmallVector<Value>(); });
+}
+
+/// The operands that must be inputs of the step, with the input's number.
+static SmallVector<std::pair<Value, unsigned>> inputsOf(Operation *op) {
+  using Roles = SmallVector<std::pair<Value, unsigned>>;
+  return llvm::TypeSwitch<Operation *, Roles>(op)
+      .Case([](EmbeddingOp o) { return Roles{{o.getTokens(), 0}}; })
+      .Case([](RopeOp o) { return Roles{{o.getPos(), 2}}; })
+      .Case([](AttentionOp o) { return Roles{{o.getSeq(), 1}, {o.getPos(), 2}, {o.getRuns(), 3}}; })
+      .Case([](GatherRowsOp o) { return Roles{{o.getRows(), 4}}; })
+      .Default([](Operation *) { return Roles(); });
+}
+
+static LogicalResult checkRoles(Operation *op) {
+  static constexpr llvm::StringLiteral names[] = {"tokens", "seq", "pos", "runs", "rows"};
+  auto step = op->getParentOfType<func::FuncOp>();
+  for (auto [value, number] : inputsOf(op)) {
+    if (value != step.getArgument(number)) {
+      return op->emitOpError() << "must take the input '" << names[number] << "' of @step (argument #" << number
+                               << "): the runtime checks its values, and no others";
+    }
+  }
+  return success();
+}
+
+/// Rows of logits start at gather_rows and stay rows of logits.
+LogicalResult StepLowering::checkRows(Operation *op) {
+  auto nameOf = [](Rows rows) { return rows == Rows::Tokens ? "a row per token" : "a row per wanted logit"; };
+  std::optional<Rows> rows;
+  for (Value value : activationsOf(op)) {
+    if (!cast<RankedTensorType>(value.getType()).isDynamicDim(0)) {
+      return op->emitOpError() << "takes " << value.getType()
+                               << " as an activation, but those of @step have '?' rows; a weight is none";
+    }
+    if (rows && *rows != rowsOf(value)) {
+      return op->emitOpError() << "takes " << nameOf(*rows) << " beside " << nameOf(rowsOf(value))
+                               << ": gather the rows of both, or of neither";
+    }
+    rows = rowsOf(value);
+  }
+  if (auto gather = dyn_cast<GatherRowsOp>(op)) {
+    if (rows == Rows::Logits) {
+      return op->emitOpError("takes a row per wanted logit, but 'rows' of @step numbers tokens: gather once");
+    }
+    logitRows.insert(gather.getResult());
+  } else if (rows == Rows::Logits) {
+    if (isa<RopeOp, AttentionOp>(op)) {
+      return op->emitOpError("takes a row per wanted logit beside a position per token: gather rows after it");
+    }
+    logitRows.insert(op->result_begin(), op->result_end());
+  }
+  return success();
+}
+
+/// Fails if a row of `dims` elements, which `op` has as `what`, is too large.
+static LogicalResult checkRow(Operation *op, const Twine &what, ArrayRef<int64_t> dims, Type element) {
+  int64_t bytes = byteWidth(element);
+  for (int64_t dim : dims) {
+    if (llvm::MulOverflow(bytes, dim, bytes) || bytes > kMaxRowBytes) {
+      return op->emitOpError() << "has " << what << " whose row takes more than " << kMaxRowBytes
+                               << " bytes, the most that CPU kernels address";
+    }
+  }
+  return success();
+}
+
+/// The same for a tensor that has a row per token or logit.
+static LogicalResult checkRow(Operation *op, const Twine &what, Value value) {
+  auto type = dyn_cast<RankedTensorType>(value.getType());
+  if (!type || type.getRank() == 0 || !type.isDynamicDim(0)) {
+    return success(); // a weight or a constant
+  }
+  return checkRow(op, what, type.getShape().drop_front(), type.getElementType());
+}
+
+static LogicalResult checkSizes(Operation *op) {
+  for (Value value : op->getResults()) {
+    if (failed(checkRow(op, "a result", value))) {
+      return failure();
+    }
+  }
+  // The hidden activation stands in no type of these ops.
+  if (auto ffn = dyn_cast<FFNOp>(op)) {
+    return checkRow(op, "a hidden activation", {ffn.getUp().getType().getDimSize(0)},
+                    ffn.getX().getType().getElementType());
+  }
+  if (auto experts = dyn_cast<ExpertsOp>(op)) {
+    return checkRow(op, "a hidden activation",
+                    {experts.getExperts().getType().getDimSize(1), experts.getUp().getType().getDimSize(1)},
+                    experts.getX().getType().getElementType());
+  }
+  return success();
+}
+
+/// Kernels compute in f32 and bf16 on any of the storage types but f64.
+static LogicalResult checkTypes(Operation *op) {
+  for (Value value : llvm::concat<Value>(SmallVector<Value>(op->getOperands()), SmallVector<Value>(op->getResults()))) {
+    if (!getElementTypeOrSelf(value.getType()).isF64()) {
+      continue;
+    }
+    if (isa<GetWeightOp>(op)) {
+      return op->emitOpError("is a weight of type ")
+             << value.getType()
+             << ", but CPU kernels read f32, bf16 and f16; store the checkpoint in one of them, or use the linalg path "
+             << "(--emit linalg), which takes f64";
+    }
+    return op->emitOpError("has a value of type ")
+           << value.getType()
+           << ", but CPU kernels compute in f32 or bf16; use --dtype f32 or bf16, or the linalg path "
+           << "(--emit linalg), which takes f64";
+  }
+  return success();
+}
+
+/// An id is below the number of experts of the route that chose it; a caller's may be anything.
+static LogicalResult checkExperts(ExpertsOp op) {
+  if (isa<BlockArgument>(op.getExperts())) {
+    return op.emitOpError("takes expert ids from the caller, which nothing checks: take them from a moe.route");
+  }
+  auto route = op.getExperts().getDefiningOp<RouteOp>();
+  const int64_t experts = op.getUp().getType().getDimSize(0);
+  if (!route || route.getLogits().getType().getDimSize(1) == experts) {
+    return success();
+  }
+  InFlightDiagnostic diag = op.emitOpError()
+                            << "has weights of E = " << experts << " experts, but its ids are chosen of "
+                            << route.getLogits().getType().getDimSize(1);
+  diag.attachNote(route.getLoc()) << "the route is here";
+  return diag;
+}
+
+LogicalResult StepLowering::check() {
+  logitRows.insert(step.getArgument(4));
+  for (BlockArgument argument : step.getArguments()) {
+    if (failed(checkRow(step, "an argument", argument))) {
+      return failure();
+    }
+  }
+  for (Operation &op : step.getBody().front()) {
+    if (isa<func::ReturnOp>(op)) {
+      continue;
+    }
+    if (failed(checkTypes(&op)) || failed(checkRoles(&op)) || failed(checkRows(&op)) || failed(checkSizes(&op))) {
+      return failure();
+    }
+    if (auto experts = dyn_cast<ExpertsOp>(op); experts && failed(checkExperts(experts))) {
+      return failure();
+    }
+  }
+  return success();
+}
