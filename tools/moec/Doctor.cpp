@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "lowering/CPU/CpuTarget.h"
 #include "tools/moec/Console.h"
 #include "tools/moec/RuntimeLibrary.h"
 #include "llvm/ADT/StringExtras.h"
@@ -47,21 +48,22 @@ static bool requestAmx() {
 
 static void checkCpu(std::vector<Finding> &findings) {
   llvm::StringMap<bool> features = llvm::sys::getHostCPUFeatures();
-  auto all = [&](std::initializer_list<StringRef> names) {
-    return llvm::all_of(names, [&](StringRef name) { return features.lookup(name); });
-  };
   findings.push_back({"cpu", Verdict::Ok, llvm::sys::getHostCPUName().str()});
-  bool avx2 = all({"avx2", "fma", "f16c", "bmi2"});
-  findings.push_back(
-      {"avx2", avx2 ? Verdict::Ok : Verdict::Missing,
-       avx2 ? "variant x86-64-v3 runs" : "packages need AVX2, FMA, F16C and BMI2; they will not run here"});
-  bool avx512 = avx2 && all({"avx512f", "avx512bw", "avx512dq", "avx512vl"});
-  findings.push_back(
-      {"avx512", avx512 ? Verdict::Ok : Verdict::Absent, avx512 ? "variant x86-64-v4 runs" : "AVX2 kernels are used"});
-  bool bf16 = avx512 && all({"avx512bf16"});
-  findings.push_back({"avx512-bf16", bf16 ? Verdict::Ok : Verdict::Absent,
-                      bf16 ? "variant avx512bf16 runs" : "bf16 is widened to f32 in registers"});
-  bool amx = all({"amx-tile", "amx-bf16"});
+  struct Variant {
+    StringRef finding, target, otherwise;
+    Verdict without;
+  };
+  for (const Variant &variant :
+       {Variant{"avx2", "x86-64-v3", "packages will not run here", Verdict::Missing},
+        Variant{"avx512", "x86-64-v4", "AVX2 kernels are used", Verdict::Absent},
+        Variant{"avx512-bf16", "avx512bf16", "bf16 is widened to f32 in registers", Verdict::Absent}}) {
+    const mlir::moe::cpu::CpuTarget *target = mlir::moe::cpu::findTarget(variant.target);
+    std::string lacking = llvm::join(mlir::moe::cpu::missingFeatures(*target), ", ");
+    findings.push_back({variant.finding.str(), lacking.empty() ? Verdict::Ok : variant.without,
+                        lacking.empty() ? ("variant " + variant.target + " runs").str()
+                                        : (variant.otherwise + " (no " + lacking + ")").str()});
+  }
+  bool amx = features.lookup("amx-tile") && features.lookup("amx-bf16");
   bool permitted = amx && requestAmx();
   findings.push_back({"amx", permitted ? Verdict::Ok : Verdict::Absent,
                       permitted ? "present, and the kernel permits tiles (no kernel of this version uses them)"

@@ -38,6 +38,7 @@ constexpr Feature kFeatures[] = {
     {"xsave", 1, 0, ECX, 26, State::None},
     {"avx", 1, 0, ECX, 28, State::Avx},
     {"f16c", 1, 0, ECX, 29, State::Avx},
+    {"sahf", 0x80000001, 0, ECX, 0, State::None},
     {"lzcnt", 0x80000001, 0, ECX, 5, State::None},
     {"bmi", 7, 0, EBX, 3, State::None},
     {"avx2", 7, 0, EBX, 5, State::Avx},

@@ -15,7 +15,6 @@
 #include "mlir/IR/MLIRContext.h"
 #include "runtime/include/moert/kernel_abi.h"
 #include "llvm/Support/ErrorHandling.h"
-#include "llvm/TargetParser/Host.h"
 #include "gtest/gtest.h"
 #include <algorithm>
 #include <cstring>
@@ -131,9 +130,8 @@ inline uint64_t word(const Tensor &tensor) { return tensor.word(); }
 /// The targets whose features this machine has.
 inline std::vector<const CpuTarget *> runnableTargets() {
   std::vector<const CpuTarget *> result;
-  llvm::StringMap<bool> features = llvm::sys::getHostCPUFeatures();
   for (const CpuTarget &target : allTargets()) {
-    if (llvm::all_of(target.cpuid, [&](StringRef feature) { return features.lookup(feature); })) {
+    if (missingFeatures(target).empty()) {
       result.push_back(&target);
     }
   }
