@@ -123,12 +123,16 @@ TEST_F(LoadTest, ProgramTables) {
   refuses("vocabulary 0, largest step 16", [](auto &p, auto &) { p.vocab = 0; });
   refuses("largest step -1", [](auto &p, auto &) { p.maxTokens = -1; });
   refuses("largest step 4294967296", [](auto &p, auto &) { p.maxTokens = int64_t(1) << 32; });
+  refuses("vocabulary 4294967296", [](auto &p, auto &) { p.vocab = int64_t(1) << 32; });
+  refuses("context -1", [](auto &p, auto &) { p.maxContext = -1; });
   refuses("checkpoint file 0 '../model.safetensors' must be a path inside",
           [](auto &p, auto &) { p.files[0].name = "../model.safetensors"; });
   refuses("checkpoint file 0 '/etc/passwd'", [](auto &p, auto &) { p.files[0].name = "/etc/passwd"; });
   refuses("a SHA-256 must have 32 bytes", [](auto &p, auto &) { p.files[0].headerSha256 = "short"; });
   refuses("a SHA-256 must have 32 bytes", [](auto &p, auto &) { p.files[0].sha256 = "short"; });
   refuses("package file 0 'a/../b'", [](auto &p, auto &) { p.packageFiles = {{"a/../b", ""}}; });
+  refuses("package file 0 'tokenizer.json' must be a path inside the package with a SHA-256 of 32 bytes",
+          [](auto &p, auto &) { p.packageDigest = "short"; });
   refuses("tensor 0 is in file 1 of 1", [](auto &p, auto &) { p.tensors[0].mutate_file(1); });
   refuses("tensor 0 has name index 4096", [](auto &p, auto &) { p.tensors[0].mutate_name(4096); });
   refuses("dtype 77", [](auto &p, auto &) { p.tensors[0].mutate_dtype(DType(77)); });
@@ -138,6 +142,7 @@ TEST_F(LoadTest, ProgramTables) {
   refuses("tensor 5 'head.folded' has 18446744073709551615 bytes",
           [](auto &p, auto &) { p.tensors[kHead].mutate_bytes(UINT64_MAX); });
   refuses("weight table 0 has entries 1 .. + 2 of 2", [](auto &p, auto &) { p.tables[0].mutate_first(1); });
+  refuses("weight table 0 has entries 99 .. + 0 of 2", [](auto &p, auto &) { p.tables[0] = WeightTable(0, 99, 0); });
   refuses("weight table 0 has entries 0 .. + 4294967295",
           [](auto &p, auto &) { p.tables[0].mutate_count(UINT32_MAX); });
   refuses("weight table entry 1 is offset 0 of tensor 6 of 6",
@@ -148,23 +153,35 @@ TEST_F(LoadTest, ProgramTables) {
 TEST_F(LoadTest, VariantTables) {
   refuses("kernels '../evil.so' must be a file name", [](auto &, auto &v) { v.blob = "../evil.so"; });
   refuses("kernels 'a/b.so' must be a file name", [](auto &, auto &v) { v.blob = "a/b.so"; });
+  refuses("kernels '..' must be a file name", [](auto &, auto &v) { v.blob = ".."; });
   refuses("the kernels' SHA-256 has 5 bytes", [](auto &, auto &v) { v.blobSha256 = "short"; });
   refuses("0 streams, 0 events", [](auto &, auto &v) { v.streams = 0; });
+  refuses("1 streams, 1048577 events", [](auto &, auto &v) { v.events = (1u << 20) + 1; });
+  refuses("0 events and 0 ranks", [](auto &, auto &v) { v.ranks = 0; });
   refuses("kernel 'absent' is missing", [](auto &, auto &v) { v.kernels[0] = "absent"; });
   refuses("buffer 0 has kind 9", [](auto &, auto &v) { v.buffers[0].mutate_kind(BufferKind(9)); });
   refuses("buffer 0 has name index 999", [](auto &, auto &v) { v.buffers[0].mutate_name(999); });
   refuses("buffer 0 has alignment 48", [](auto &, auto &v) { v.buffers[0].mutate_alignment(48); });
   refuses("buffer 0 has alignment 0", [](auto &, auto &v) { v.buffers[0].mutate_alignment(0); });
+  refuses("buffer 0 has alignment 4194304", [](auto &, auto &v) { v.buffers[0].mutate_alignment(4u << 20); });
   refuses("buffer 0 has size -1", [](auto &, auto &v) { v.buffers[0].mutable_size().mutate_fixed(-1); });
   refuses("buffer 0 has size 128 + 9223372036854775807*T",
           [](auto &, auto &v) { v.buffers[0].mutable_size().mutate_per_token(INT64_MAX); });
   refuses("buffer 6: output 'logits' has size 0 + 28*M, must be 32*M",
           [](auto &, auto &v) { v.buffers[kLogits].mutable_size().mutate_per_row(28); });
+  refuses("output 'logits' has size 4 + 32*M",
+          [](auto &, auto &v) { v.buffers[kLogits].mutable_size().mutate_fixed(4); });
+  refuses("output 'logits' has size 0 + 4*T + 32*M",
+          [](auto &, auto &v) { v.buffers[kLogits].mutable_size().mutate_per_token(4); });
+  refuses("output 'logits' has size 0 + 32*M + 4*B",
+          [](auto &, auto &v) { v.buffers[kLogits].mutable_size().mutate_per_sequence(4); });
   refuses("buffer 6: output 'tokens' is neither 'logits' nor a result of an entry",
           [](auto &, auto &v) { v.buffers[kLogits].mutate_name(v.buffers[kTokens].name()); });
   refuses("buffer 1: input 'tokens' has size 0 + 3*T, which does not hold 0 + 4*T",
           [](auto &, auto &v) { v.buffers[kTokens].mutable_size().mutate_per_token(3); });
   refuses("buffer 4: input 'runs'", [](auto &, auto &v) { v.buffers[kRuns].mutable_size().mutate_fixed(0); });
+  refuses("buffer 4: input 'runs'", [](auto &, auto &v) { v.buffers[kRuns].mutable_size().mutate_per_sequence(3); });
+  refuses("buffer 5: input 'rows'", [](auto &, auto &v) { v.buffers[kRows].mutable_size().mutate_per_row(3); });
   refuses("buffer 5: input 'arena' is neither tokens, seq, pos, runs or rows nor an argument of an entry",
           [](auto &, auto &v) { v.buffers[kRows].mutate_name(v.buffers[kArena].name()); });
   refuses("buffer 3 has the name 'seq', which another buffer has",
@@ -173,9 +190,21 @@ TEST_F(LoadTest, VariantTables) {
     p.constants.assign(64, 'c');
     v.buffers.push_back(Buffer(BufferKind::Constant, 0, 4, 60, extent(8)));
   });
+  refuses("constant bytes 128 + 8 are not inside", [](auto &p, auto &v) {
+    p.constants.assign(64, 'c');
+    v.buffers.push_back(Buffer(BufferKind::Constant, 0, 4, 128, extent(8)));
+  });
+  refuses("constant bytes 0 + 8 + 4*T are not inside", [](auto &p, auto &v) {
+    p.constants.assign(64, 'c');
+    v.buffers.push_back(Buffer(BufferKind::Constant, 0, 4, 0, extent(8, 4)));
+  });
   refuses("constant offset 2 is not aligned to 4", [](auto &p, auto &v) {
     p.constants.assign(64, 'c');
     v.buffers.push_back(Buffer(BufferKind::Constant, 0, 4, 2, extent(8)));
+  });
+  refuses("constant offset 0 is not aligned to 128 (at most 64)", [](auto &p, auto &v) {
+    p.constants.assign(64, 'c');
+    v.buffers.push_back(Buffer(BufferKind::Constant, 0, 128, 0, extent(8)));
   });
 }
 
@@ -187,6 +216,19 @@ TEST_F(LoadTest, Steps) {
   refuses("steps cover T up to 0", [](auto &, auto &v) { v.steps.clear(); });
   refuses("step 0 has commands 0 .. + 4294967295 of 12",
           [](auto &, auto &v) { v.steps[0].mutate_command_count(UINT32_MAX); });
+  refuses("step 0 has commands 99 .. + 0 of 12", [](auto &, auto &v) {
+    v.steps[0].mutate_first_command(99);
+    v.steps[0].mutate_command_count(0);
+  });
+  refuses("steps and initializers name more than 16777216 commands and operands", [](auto &p, auto &v) {
+    p.maxTokens = 17000;
+    v.buffers[kArena].mutable_size().mutate_fixed(int64_t(1) << 20);
+    const uint32_t wide = addCommand(p, v, CommandKind::Launch, "wide", 0, std::vector<Operand>(1000, constant(0)));
+    v.steps.clear();
+    for (int64_t t = 1; t <= p.maxTokens; ++t) {
+      v.steps.push_back(StepVariant(t, t, wide, 1));
+    }
+  });
 }
 
 TEST_F(LoadTest, Commands) {
@@ -199,9 +241,16 @@ TEST_F(LoadTest, Commands) {
   withCommand("launches kernel 8 of 8", [](Command &c) { c.mutate_target(8); });
   withCommand("has operands 4294967295 .. + 4", [](Command &c) { c.mutate_first_operand(UINT32_MAX); });
   withCommand("has operands 0 .. + 4294967295", [](Command &c) { c.mutate_operand_count(UINT32_MAX); });
+  withCommand("has operands 0 .. + 1000 of", [](Command &c) { c.mutate_operand_count(1000); });
+  refuses("(at most 1024)", [](auto &p, auto &v) {
+    v.steps[1].mutate_first_command(
+        addCommand(p, v, CommandKind::Launch, "wide", 0, std::vector<Operand>(1025, constant(0))));
+    v.steps[1].mutate_command_count(1);
+  });
   withCommand("a divisor of at least 1", [](Command &c) { c.mutable_grid().mutate_divisor(0); });
   withCommand("has grid -1 *", [](Command &c) { c.mutable_grid().mutate_factor(-1); });
   withCommand("min(-1", [](Command &c) { c.mutable_grid().mutate_cap(-1); });
+  withCommand("ceil((-1 + 1*T)", [](Command &c) { c.mutable_grid().mutable_units().mutate_fixed(-1); });
   withCommand("1 + 9223372036854775807*T", [](Command &c) {
     c.mutable_grid().mutable_units().mutate_fixed(1);
     c.mutable_grid().mutable_units().mutate_per_token(INT64_MAX);
@@ -229,6 +278,12 @@ TEST_F(LoadTest, Commands) {
     c.mutate_operand_count(2);
   });
   refuses("fills with 256, which is not a byte", [](auto &, auto &v) { v.commands[kClearCommand].mutate_value(256); });
+  refusesOperand("'clear': operand 0 must be a slice or the initializer's result", kClearCommand, 0,
+                 Operand(OperandKind::Constant, Access::Write, 0, 0, test::extent(4), 0));
+  refusesOperand("'fetch': operand 1 must be a slice or weight span that is read", kFetchCommand, 1,
+                 Operand(OperandKind::Constant, Access::Read, 0, 0, test::extent(4 * kVocab), 0));
+  refusesOperand("'fetch': operand 1 must be a slice or weight span that is read", kFetchCommand, 1,
+                 slice(0, Access::ReadWrite, test::extent(4 * kVocab)));
   refuses("copies 32 bytes to 64 bytes", [](auto &p, auto &v) {
     addCommand(p, v, CommandKind::Collective, "gather", uint32_t(CollectiveKind::AllGather),
                {slice(kArena, Access::Write, test::extent(64), 64), slice(kArena, Access::Read, test::extent(32))});
@@ -287,6 +342,15 @@ TEST_F(LoadTest, WeightOperands) {
   refusesOperand("is bytes 4 .. + 32 of tensor 'embed', which has 32 bytes", kEmbedCommand, 1, span(kEmbed, 4, 32));
   refusesOperand("is bytes 33 .. + 0 of tensor 'embed'", kEmbedCommand, 1, span(kEmbed, 33));
   refusesOperand("is bytes 0 .. + -4", kEmbedCommand, 1, span(kEmbed, 0, -4));
+  refuses("is bytes 0 .. + -4", [](auto &p, auto &v) { // even of a tensor that has as many
+    p.files[0].size = UINT64_MAX;
+    p.tensors[kEmbed].mutate_offset(0);
+    p.tensors[kEmbed].mutate_bytes(UINT64_MAX);
+    v.operands[v.commands[kEmbedCommand].first_operand() + 1] = span(kEmbed, 0, -4);
+  });
+  refuses("is bytes 0 .. + 0 + 4*T of tensor 'embed'", [](auto &, auto &v) {
+    v.operands[v.commands[kEmbedCommand].first_operand() + 1].mutable_extent().mutate_per_token(4);
+  });
   refusesOperand("writes tensor 0: only an initializer writes one", kEmbedCommand, 1,
                  span(kEmbed, 0, 0, Access::Write));
   refusesOperand("is weight table 1 of 1", kScaleCommand, 0, table(1));
@@ -308,6 +372,7 @@ TEST_F(LoadTest, InitializerTables) {
   with("has a key of 3 characters", [](auto &i) { i.key = "abc"; });
   with("64 lower-case hexadecimal digits", [](auto &i) { i.key = std::string(63, 'a') + "/"; });
   with("has commands 8 .. + 4294967295", [](auto &i) { i.commandCount = UINT32_MAX; });
+  with("has commands 99 .. + 0 of 12", [](auto &i) { i.firstCommand = 99, i.commandCount = 0; });
   with("must be scratch of a fixed size", [](auto &i) { i.scratch[0].mutable_size().mutate_per_token(1); });
   with("must be scratch of a fixed size", [](auto &i) { i.scratch[0].mutate_kind(BufferKind::State); });
   with("is a slice of buffer 0 of 0", [](auto &i) { i.scratch.clear(); });
@@ -322,6 +387,8 @@ TEST_F(LoadTest, InitializerTables) {
     v.operands[v.commands[7].first_operand() + 2] = span(kRawHead);
   });
   refusesOperand("is a size: an initializer runs once", kFoldCommand, 2, size(Dim::T));
+  refuses("+ 1*T) / 1)): needs factor, cap and units of at least 0 (fixed)",
+          [](auto &, auto &v) { v.commands[kFoldCommand].mutable_grid().mutable_units().mutate_per_token(1); });
   refusesOperand("writes tensor 0: only an initializer writes one, its result", kFoldCommand, 1,
                  span(kEmbed, 0, 0, Access::Write));
   refusesOperand("must be fixed and not negative", kFoldCommand, 0, slice(0, Access::ReadWrite, test::extent(0, 4)));
@@ -380,6 +447,29 @@ TEST_F(HazardTest, TwoWritesOnTwoStreams) {
   fill("one", 0, 0, 64);
   fill("two", 2, 63, 1);
   expectConflict("'one' and command 13 'two' may run at the same time");
+}
+
+TEST_F(HazardTest, OnlySlicesAreOfBuffers) {
+  fill("writer", 0, 0, 64);
+  addCommand(toy.program, toy.variant(), CommandKind::Launch, "reader", 0, {span(kEmbed, 0, 32)},
+             Grid(test::extent(1), 1, 0, 1), 0, 1); // tensor 0, not the arena, which is buffer 0
+  expectAccepted();
+}
+
+TEST_F(HazardTest, WhatIsTooLargeToCheck) {
+  fill("one", 0, 0, 64);
+  toy.variant().streams = 255;
+  toy.variant().events = 1u << 20;
+  expectConflict("a step of 1 commands on 255 streams with 1048576 events is too large to check");
+  toy.variant().streams = 2;
+  toy.variant().events = 0;
+  for (int i = 0; i < 12; ++i) {
+    addCommand(toy.program, toy.variant(), CommandKind::Launch, "wide", 0,
+               std::vector<Operand>(1000, slice(kArena, Access::Read, test::extent(64))));
+  }
+  toy.variant().steps = {StepVariant(1, kMaxTokens, first + 1, 12)};
+  toy.write();
+  expectRefused(MOERT_CORRUPT, "touches the same bytes more than 67108864 times");
 }
 
 TEST_F(HazardTest, TouchingIsNoOverlap) {

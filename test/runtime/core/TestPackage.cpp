@@ -88,7 +88,7 @@ std::string ProgramSpec::flatbuffer() const {
   std::vector<flatbuffers::Offset<PackageFile>> packageOffsets;
   for (const auto &[name, contents] : packageFiles) {
     auto nameOffset = builder.CreateString(name);
-    auto digest = bytesOf(builder, rawDigest(contents));
+    auto digest = bytesOf(builder, packageDigest.empty() ? rawDigest(contents) : packageDigest);
     packageOffsets.push_back(CreatePackageFile(builder, nameOffset, contents.size(), digest));
   }
   auto compiler = builder.CreateString("test 1.0");

@@ -66,6 +66,7 @@ struct ProgramSpec {
   std::string constants;
   std::vector<VariantSpec> variants;
   std::vector<std::pair<std::string, std::string>> packageFiles; ///< name, contents
+  std::string packageDigest;                                     ///< raw; empty: of each file
 
   uint32_t string(const std::string &text);
   /// The FlatBuffer, not sealed.
