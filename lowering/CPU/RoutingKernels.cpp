@@ -114,11 +114,14 @@ void RouteEmitter::limitGroups() {
     b.storeScalar(b.number(-INFINITY, b.f32()), b.at(groupScores, g, b.f32()), b.f32());
     b.storeScalar(b.number(1.0, b.f32()), b.at(groupScores, groups + g, b.f32()), b.f32());
   });
-  b.loop(b.i64(0), e, 1, [&](Int i) {
-    Num mark = b.loadScalar(b.at(groupScores, groups + i / size, b.f32()), b.f32());
+  b.loop(b.i64(0), groups, 1, [&](Int g) {
+    Num mark = b.loadScalar(b.at(groupScores, groups + g, b.f32()), b.f32());
     Value out = arith::CmpFOp::create(b, arith::CmpFPredicate::OEQ, mark.value, b.number(0.0, b.f32()).value);
-    Num value = b.loadScalar(choiceAt(i), b.f32());
-    b.storeScalar(b.select(out, b.number(-INFINITY, b.f32()), value), choiceAt(i), b.f32());
+    b.ifThen(out, [&] {
+      b.overVectors(size, b.lanes, false, [&](Int i, std::optional<Int> count) {
+        b.storeVec(b.number(-INFINITY), choiceAt(g * size + i), b.f32(), count);
+      });
+    });
   });
 }
 
@@ -158,8 +161,9 @@ void RouteEmitter::emit() {
             choiceAt(i)); // NaN and -inf rank last, above what is taken
   });
   if (kernel.grouped) {
-    b.loop(b.i64(0), groups * 2, 1,
-           [&](Int g) { b.storeScalar(b.number(0.0, b.f32()), b.at(groupScores, g, b.f32()), b.f32()); });
+    b.overVectors(groups * 2, b.lanes, false, [&](Int g, std::optional<Int> count) {
+      b.storeVec(b.number(0.0), b.at(groupScores, g, b.f32()), b.f32(), count);
+    });
     limitGroups();
   }
   b.loop(b.i64(0), k, 1, [&](Int j) {
@@ -202,6 +206,11 @@ void RouteKernel::emit(KernelBuilder &b) const { RouteEmitter(*this, b).emit(); 
 // Counts are taken in offsets[e + 1]; the prefix sum turns each into the start
 // of expert e; placing a slot moves it on, so that at the end it is the end of
 // e, which is the start of e + 1.
+//
+// Scalar on purpose: slots of one expert depend on each other through its count,
+// so vectors would need conflict detection, which AVX2 lacks, for some 5
+// instructions per slot. `moe-run profile` of tiny-mixtral shows the sort at less
+// than 0.1 % of a step of 512 tokens and at 1 % of one of a single token.
 void SortByExpertKernel::emit(KernelBuilder &b) const {
   Value experts = b.nextPointer();
   Int rows = b.nextInt(), e = b.nextInt(), k = b.nextInt();

@@ -162,7 +162,8 @@ void Weights::emitInitializers(sched::VariantOp variant, cpu::KernelLibrary &ker
   // A tensor of the checkpoint, or what an earlier initializer made.
   auto tensorOf = [&](Value weight) -> FlatSymbolRefAttr {
     if (auto get = weight.getDefiningOp<GetWeightOp>()) {
-      return tensors.lookup(module.lookupSymbol<WeightOp>(get.getWeightAttr()).getTensorName());
+      auto declared = module.lookupSymbol<WeightOp>(get.getWeightAttr());
+      return FlatSymbolRefAttr::get(builder.getContext(), declared.getTensorName());
     }
     return ready.contains(weight) ? computed.lookup(weight) : FlatSymbolRefAttr();
   };

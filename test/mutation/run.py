@@ -30,7 +30,7 @@ SETS = {
     },
     "loader": {
         "sources": ["runtime/core/Checks.cpp", "runtime/core/Hazards.cpp"],
-        "targets": ["runtime-load", "runtime-core", "runtime-session"],
+        "targets": ["runtime-load", "runtime-core", "runtime-session", "runtime-entries"],
         "refusal": re.compile(r"return corrupt\(|return error\(|return false"),
     },
 }
@@ -146,14 +146,14 @@ def build(source, kind):
     return folder
 
 
-def commands_of(kind, folder):
+def commands_of(kind, source, folder):
     """Commands that pass, and at least one of which must fail when a check is gone."""
     if kind == "loader":
         programs = [folder / "test/bin" / target for target in SETS[kind]["targets"]]
         return [f"{program} --gtest_filter=-*EveryFlipped*:*EveryTruncation* --gtest_brief=1" for program in programs]
     found = []
     for pattern in SETS[kind]["tests"]:
-        for path in sorted(ROOT.glob(pattern)):
+        for path in sorted(source.glob(pattern)):
             for run in re.findall(r"^// RUN: (.*)$", path.read_text(), re.M):
                 found.append(run.replace("%s", str(path)).replace("moe-opt", str(folder / "bin/moe-opt"), 1))
     return found
@@ -184,7 +184,7 @@ def main():
     print(f"{len(mutants.found)} mutants, {mutants.skipped} conditions marked as not tested; building", flush=True)
     survivors = []
     for kind in kinds:
-        commands = commands_of(kind, build(source, kind))
+        commands = commands_of(kind, source, build(source, kind))
         for command in commands:
             if not passes(command):
                 sys.exit(f"fails without a mutation: {command}")

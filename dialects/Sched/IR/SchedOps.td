@@ -147,7 +147,7 @@ def Sched_VariantOp : Sched_Scope<"variant", [SymbolTable, HasParent<"ProgramOp"
   let arguments = (ins StrAttr:$target, DefaultValuedAttr<StrArrayAttr, "{}">:$features, OptionalAttr<StrAttr>:$blob,
                        OptionalAttr<StrAttr>:$sha256,
                        DefaultValuedAttr<ConfinedAttr<I64Attr, [IntMinValue<1>, IntMaxValue<255>]>, "1">:$streams,
-                       DefaultValuedAttr<Sched_Count, "0">:$events,
+                       DefaultValuedAttr<ConfinedAttr<I64Attr, [IntNonNegative, IntMaxValue<1048576>]>, "0">:$events,
                        DefaultValuedAttr<ConfinedAttr<I64Attr, [IntMinValue<1>, IntMaxValue<65535>]>, "1">:$ranks);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{

@@ -85,7 +85,7 @@ LogicalResult ProgramVerifier::verify() {
                 return error;
               }
               other = variant;
-              return verifyVariant(variant);
+              return success();
             })
             .Default([&](Operation *op) { // program_c1
               return program.emitOpError("must hold only files, package files, tensors, tables and variants, got '")
@@ -101,6 +101,12 @@ LogicalResult ProgramVerifier::verify() {
         return program.emitOpError("metadata '")
                << entry.getName().getValue() << "' must be a string, got " << entry.getValue();
       }
+    }
+  }
+  // Last, wherever they stand: commands rely on tables that name tensors.
+  for (auto variant : program.getBody().getOps<VariantOp>()) {
+    if (failed(verifyVariant(variant))) {
+      return failure();
     }
   }
   return success();

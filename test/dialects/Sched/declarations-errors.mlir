@@ -132,6 +132,20 @@ sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
 
 // -----
 
+// table_c3: also of a table that stands behind the variant that uses it
+sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
+  sched.variant "x86-64-v3" {
+    sched.kernel @k
+    sched.step tokens 1 to 4 {
+      sched.launch @k grid(1) (table @w)
+    }
+  }
+  // expected-error @below {{'sched.table' op entry @missing must be a sched.tensor of the program}}
+  sched.table @w [@missing]
+}
+
+// -----
+
 // table_c4
 sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
   sched.tensor @t : tensor<4xf32>
@@ -340,5 +354,16 @@ sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
   sched.variant "cpu" {
     // expected-error @below {{bytes must be an even number of hexadecimal digits, got 3 characters}}
     sched.constant @c "123"
+  }
+}
+
+// -----
+
+// The program file and the loader have a limit.
+sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
+  // expected-error @below {{'sched.variant' op attribute 'events' failed to satisfy constraint: 64-bit signless integer attribute whose value is non-negative whose maximum value is 1048576}}
+  sched.variant "x86-64-v3" events 1048577 {
+    sched.step tokens 1 to 4 {
+    }
   }
 }

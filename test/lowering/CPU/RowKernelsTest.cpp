@@ -1,6 +1,7 @@
 //===- RowKernelsTest.cpp - Norm, rope, routing, attention against loops ---===//
 
 #include "test/lowering/CPU/KernelHarness.h"
+#include <array>
 #include <numeric>
 
 using namespace mlir;
@@ -188,6 +189,42 @@ TEST_P(RowKernelsTest, RouteGroups) {
   Routing result = route(kernel, logits, {-1, -1, -1, -1}, 4, 2, 0, 2.5f, 2, 1);
   EXPECT_EQ(result.experts, (Guarded<int32_t>{0, 1}));
   EXPECT_NEAR(result.weights[0], 2.5 * .6 / 1.1, 1e-6);
+}
+
+/// Groups that are no whole number of vectors, against plain loops.
+TEST_P(RowKernelsTest, RouteManyGroups) {
+  for (GroupScore by : {GroupScore::Max, GroupScore::Top2Sum}) {
+    for (auto shape : {std::array{8, 32, 4}, {5, 19, 2}, {3, 3, 2}}) {
+      const int64_t groups = shape[0], size = shape[1], keep = shape[2];
+      SCOPED_TRACE(testing::Message() << groups << " groups of " << size);
+      const int64_t e = groups * size, k = 6, tokens = 4;
+      Tensor scores = random(f32, tokens * e);
+      Guarded<float> logits(tokens * e);
+      for (int64_t i = 0; i < tokens * e; ++i) {
+        logits[i] = scores[i];
+      }
+      RouteKernel kernel{Score::Identity, Renormalize::None, Type(), true, by};
+      Routing result = route(kernel, logits, {}, e, k, 0, 1, groups, keep);
+      for (int64_t t = 0; t < tokens; ++t) {
+        std::vector<float> row(logits.begin() + t * e, logits.begin() + (t + 1) * e), best(groups);
+        for (int64_t g = 0; g < groups; ++g) {
+          std::vector<float> sorted(row.begin() + g * size, row.begin() + (g + 1) * size);
+          std::sort(sorted.rbegin(), sorted.rend());
+          best[g] = sorted[0] + (by == GroupScore::Top2Sum ? sorted[1] : 0);
+        }
+        std::vector<float> order = best;
+        std::sort(order.rbegin(), order.rend());
+        std::vector<int32_t> expected(e);
+        std::iota(expected.begin(), expected.end(), 0);
+        auto value = [&](int32_t i) { return best[i / size] >= order[keep - 1] ? row[i] : -INFINITY; };
+        std::sort(expected.begin(), expected.end(),
+                  [&](int32_t a, int32_t c) { return value(a) != value(c) ? value(a) > value(c) : a < c; });
+        for (int64_t j = 0; j < k; ++j) {
+          EXPECT_EQ(result.experts[t * k + j], expected[j]) << "token " << t << ", choice " << j;
+        }
+      }
+    }
+  }
 }
 
 /// Whatever the logits hold, K distinct valid ids come out.

@@ -63,15 +63,17 @@ func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>
 // -----
 
 moe.weight @w : tensor<16x16xf32>
+moe.weight @r : tensor<4x16xf32>
 moe.weight @e : tensor<4x16x32xf32>
 func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x16xf32> {
   %w = moe.get_weight @w : tensor<16x16xf32>
+  %r = moe.get_weight @r : tensor<4x16xf32>
   %e = moe.get_weight @e : tensor<4x16x32xf32>
   // expected-error @below {{cuts dim 2 of experts' weights, but CPU kernels read parts along dim 1 only}}
   %part = moe.part %e dim 2 from 0 : tensor<4x16x32xf32> -> tensor<4x16x16xf32>
   %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<16x16xf32> -> tensor<?x16xf32>
-  %l = moe.linear %h, %w : tensor<?x16xf32>, tensor<16x16xf32> -> tensor<?x16xf32>
-  %ids, %p = moe.route %l top 2 score softmax renormalize sum : tensor<?x16xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  %l = moe.linear %h, %r : tensor<?x16xf32>, tensor<4x16xf32> -> tensor<?x4xf32>
+  %ids, %p = moe.route %l top 2 score softmax renormalize sum : tensor<?x4xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
   %y = moe.experts %h, %ids up %part down %part activation silu : tensor<?x16xf32>, tensor<?x2xi32>, up tensor<4x16x16xf32>, down tensor<4x16x16xf32> -> tensor<?x2x16xf32>
   %c = moe.combine %y, %p : tensor<?x2x16xf32>, tensor<?x2xf32> -> tensor<?x16xf32>
   return %c : tensor<?x16xf32>
@@ -260,16 +262,11 @@ func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>
 // -----
 
 moe.weight @w : tensor<16x16xf32>
-moe.weight @tall : tensor<1073741824x1xf32>
-moe.weight @wide : tensor<1x4294967296xf32>
 func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x16xf32> {
   %w = moe.get_weight @w : tensor<16x16xf32>
-  %t = moe.get_weight @tall : tensor<1073741824x1xf32>
-  %v = moe.get_weight @wide : tensor<1x4294967296xf32>
-  // expected-error @below {{gives 'tensor<1073741824x4294967296xf32>', whose size must be below 2^63 bits}}
-  %p = moe.product %t, %v : tensor<1073741824x1xf32>, tensor<1x4294967296xf32> -> tensor<1073741824x4294967296xf32>
-  %e = moe.embedding %tokens, %p : tensor<?xi32>, tensor<1073741824x4294967296xf32> -> tensor<?x4294967296xf32>
-  %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<16x16xf32> -> tensor<?x16xf32>
+  // expected-error @below {{gives 'tensor<144115188075855872x16xf32>', whose size must be below 2^63 bits}}
+  %p = moe.pad %w dim 0 : tensor<16x16xf32> -> tensor<144115188075855872x16xf32>
+  %h = moe.embedding %tokens, %p : tensor<?xi32>, tensor<144115188075855872x16xf32> -> tensor<?x16xf32>
   %l = moe.gather_rows %h, %rows : tensor<?x16xf32>, tensor<?xi32> -> tensor<?x16xf32>
   return %l : tensor<?x16xf32>
 }

@@ -140,6 +140,10 @@ TEST_F(EntriesTest, ArgumentOutOfRange) {
 TEST_F(EntriesTest, ArgumentOfAnUnboundSize) {
   toy.variant().buffers[x] = Buffer(BufferKind::Input, toy.program.string("triple.in0"), 64, 0, extent(4, 4));
   expectRefused("entry 1 'triple': argument 0 has size 4 + 4*T, must be a number of bytes per token or per row");
+  toy.variant().buffers[x].mutable_size() = extent(0, 4, 0, 4);
+  expectRefused("argument 0 has size 0 + 4*T + 4*B, must be a number of bytes per token or per row");
+  toy.variant().buffers[x].mutable_size() = extent(0, 4, 4);
+  expectRefused("argument 0 has size 0 + 4*T + 4*M, must be a number of bytes per token or per row");
 }
 
 TEST_F(EntriesTest, ArgumentOfTwoEntries) {
