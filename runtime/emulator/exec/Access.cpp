@@ -109,9 +109,23 @@ static Step loadMemory(Warp &w, const Op &op, uint32_t m) {
   Target t;
   const ptx::Modifiers &mods = op.inst->mods;
   const unsigned bytes = unsigned(op.size) * op.count;
-  Step step = resolve(w, op, m, op.a, op.imm, mods.space, bytes, false, t);
+  const bool plain = op.size == 4 && op.count == 1 && op.d.bits == 32 && (op.flags & OpMemory);
+  Step step = resolve(w, op, m, op.a, op.imm, mods.space, bytes, false, t, 0, plain);
   if (step != Step::Next) {
     return step;
+  }
+  if (plain && t.contiguous) {
+    std::memcpy(w.at<uint32_t>(op.d), t.pointer[0], 128);
+    if (w.checks) {
+      judge(w, op, m, t, 4, false, AccessMode());
+      if (t.shadow[0] && !t.shadow[0]->allDefined(t.offset[0], 128)) {
+        spread(t, 4);
+        w.undef[op.d.undef] = undefinedLanes(w, m, t, 0, 4);
+      } else {
+        w.undef[op.d.undef] = 0;
+      }
+    }
+    return Step::Next;
   }
   const Ref *list = w.grid->code->refs.data() + op.list;
   for (unsigned e = 0; e < op.count; ++e) {
@@ -148,24 +162,27 @@ static Step storeMemory(Warp &w, const Op &op, uint32_t m) {
   Target t;
   const ptx::Modifiers &mods = op.inst->mods;
   const unsigned bytes = unsigned(op.size) * op.count;
-  Step step = resolve(w, op, m, op.a, op.imm, mods.space, bytes, true, t);
+  const bool plain = op.size == 4 && op.count == 1 && op.d.bits == 32 && (op.flags & OpMemory);
+  Step step = resolve(w, op, m, op.a, op.imm, mods.space, bytes, true, t, 0, plain);
   if (step != Step::Next) {
     return step;
   }
   const Ref *list = w.grid->code->refs.data() + op.list;
-  if (!w.checks && op.count == 1 && op.size == 4 && op.d.bits == 32) {
+  if (plain && t.contiguous && !(w.checks && w.undefined(op.d))) {
     const uint32_t *from = w.at<uint32_t>(op.d);
-    if (t.contiguous) {
-      std::memcpy(t.pointer[0], from, 128);
-    } else {
-      for (unsigned l = 0; l < 32; ++l) {
-        if (m >> l & 1) {
-          std::memcpy(t.pointer[l], &from[l], 4);
-        }
+    if (w.checks) {
+      // Lanes write to different places here, so no two values of one instruction compete.
+      judge(w, op, m, t, 4, true, AccessMode());
+      if (t.shadow[0]) {
+        t.shadow[0]->setDefined(t.offset[0], 128, true);
       }
     }
+    std::memcpy(t.pointer[0], from, 128);
     ++w.grid->changes;
     return Step::Next;
+  }
+  if (plain && t.contiguous) {
+    spread(t, 4);
   }
   alignas(64) uint8_t data[32 * 32];
   for (unsigned e = 0; e < op.count; ++e) {

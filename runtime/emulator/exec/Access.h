@@ -33,9 +33,12 @@ struct AccessMode {
 AccessMode accessMode(const ptx::Modifiers &mods, bool atomic);
 AccessScope scopeOf(ptx::Scope scope, AccessScope otherwise);
 
+/// Fills in all lanes of a contiguous target of which only lane 0 is known.
+void spread(Target &target, unsigned bytes);
 /// `bytes` at `base` + `imm` for the lanes of `mask`, in `space` (None: generic). Next, or Failed after a report.
+/// `lazy`: of a contiguous target only lane 0 is filled in (and `address` of all).
 Step resolve(Warp &w, const Op &op, uint32_t mask, const Ref &base, int64_t imm, ptx::Space space, unsigned bytes,
-             bool write, Target &target, unsigned align = 0);
+             bool write, Target &target, unsigned align = 0, bool lazy = false);
 /// The same for one address of one lane.
 Step resolveOne(Warp &w, const Op &op, unsigned lane, uint64_t address, ptx::Space space, uint64_t bytes, bool write,
                 unsigned align, uint8_t *&pointer, Shadow *&shadow, uint64_t &offset, Block *&block);

@@ -1,8 +1,7 @@
 //===- Atomic.cpp - atom and red -------------------------------------------===//
 //
 // Read-modify-writes of one lane after the other. Scopes matter to the judgement
-// only: here each is indivisible for everybody (parallel mode: a lock per
-// address). `combineValues` also serves the reductions of bulk copies.
+// only: here each is indivisible for everybody. `combineValues` also serves the reductions of bulk copies.
 //
 //===----------------------------------------------------------------------===//
 #include "runtime/emulator/exec/Access.h"
@@ -11,7 +10,6 @@
 #include "runtime/emulator/exec/Lanes.h"
 
 #include <algorithm>
-#include <mutex>
 
 namespace moert::emulator {
 
@@ -103,12 +101,6 @@ uint64_t combineValues(Reduce op, Type type, uint64_t a, uint64_t b, uint64_t c,
   }
 }
 
-/// Parallel mode: one of many locks, by address.
-static std::mutex &lockOf(const void *address) {
-  static std::mutex locks[256];
-  return locks[(reinterpret_cast<uintptr_t>(address) >> 2) % 256];
-}
-
 static Step atomic(Warp &w, const Op &op, uint32_t m) {
   const ptx::Instruction &inst = *op.inst;
   Target t;
@@ -122,7 +114,6 @@ static Step atomic(Warp &w, const Op &op, uint32_t m) {
     judge(w, op, m, t, bytes, true, mode);
   }
   const Ref *to = w.grid->code->refs.data() + op.list, *from = w.grid->code->refs.data() + op.list2;
-  const bool parallel = w.grid->options.hostThreads > 1;
   const Type type = inst.types[0];
   uint32_t undefinedOld = 0;
   for (unsigned l = 0; l < 32; ++l) {
@@ -132,10 +123,6 @@ static Step atomic(Warp &w, const Op &op, uint32_t m) {
     if (w.checks && t.where[l] != Target::Local) {
       readFlag(w, t, l, mode);
       writeFlag(w, t, l, mode, true);
-    }
-    std::unique_lock<std::mutex> lock;
-    if (parallel) {
-      lock = std::unique_lock<std::mutex>(lockOf(t.pointer[l]));
     }
     for (unsigned e = 0; e < op.count; ++e) {
       const Ref &d = op.count == 1 ? op.d : to[e];

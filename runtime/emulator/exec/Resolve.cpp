@@ -139,7 +139,7 @@ Step resolveOne(Warp &w, const Op &op, unsigned lane, uint64_t address, Space sp
 }
 
 Step resolve(Warp &w, const Op &op, uint32_t mask, const Ref &base, int64_t imm, Space space, unsigned bytes,
-             bool write, Target &t, unsigned align) {
+             bool write, Target &t, unsigned align, bool lazy) {
   requireDefined(w, op, base, mask, "an address");
   align = align ? align : bytes;
   uint64_t *address = t.address;
@@ -174,14 +174,15 @@ Step resolve(Warp &w, const Op &op, uint32_t mask, const Ref &base, int64_t imm,
       if (found && DeviceMemory::contains(*found, low, bytes) && DeviceMemory::contains(*found, high, bytes) &&
           !(write && found->readOnly)) {
         Shadow *shadow = w.checks && !found->readOnly ? found->shadow.get() : nullptr;
-        for (unsigned l = 0; l < 32; ++l) {
+        t.contiguous = mask == ~0U && apart == 0;
+        for (unsigned l = 0; l < (lazy && t.contiguous ? 1U : 32U); ++l) {
           t.offset[l] = address[l] - found->base;
           // Lanes that do not take part have any address: no pointer arithmetic on theirs.
           t.pointer[l] = reinterpret_cast<uint8_t *>(uint64_t(found->data) + t.offset[l]);
           t.shadow[l] = shadow;
           t.where[l] = Target::Global;
+          t.block[l] = nullptr;
         }
-        t.contiguous = mask == ~0U && apart == 0;
         return Step::Next;
       }
     } else {
@@ -191,14 +192,14 @@ Step resolve(Warp &w, const Op &op, uint32_t mask, const Ref &base, int64_t imm,
           high - window + bytes <= sharedStart + size && high - window < (uint64_t(1) << rankShift)) {
         Shadow *shadow = w.block->shadow.get();
         uint8_t *data = w.block->shared.data();
-        for (unsigned l = 0; l < 32; ++l) {
+        t.contiguous = mask == ~0U && apart == 0;
+        for (unsigned l = 0; l < (lazy && t.contiguous ? 1U : 32U); ++l) {
           t.offset[l] = address[l] - window - sharedStart;
           t.pointer[l] = reinterpret_cast<uint8_t *>(uint64_t(data) + t.offset[l]);
           t.shadow[l] = shadow;
           t.where[l] = Target::Shared;
           t.block[l] = w.block;
         }
-        t.contiguous = mask == ~0U && apart == 0;
         return Step::Next;
       }
     }
@@ -220,6 +221,16 @@ Step resolve(Warp &w, const Op &op, uint32_t mask, const Ref &base, int64_t imm,
     t.where[l] = owner ? Target::Shared : local ? Target::Local : Target::Global;
   }
   return Step::Next;
+}
+
+void spread(Target &t, unsigned bytes) {
+  for (unsigned l = 1; l < 32; ++l) {
+    t.offset[l] = t.offset[0] + uint64_t(l) * bytes;
+    t.pointer[l] = t.pointer[0] + size_t(l) * bytes;
+    t.shadow[l] = t.shadow[0];
+    t.where[l] = t.where[0];
+    t.block[l] = t.block[0];
+  }
 }
 
 bool WarpJudge::knows(const Access &earlier, bool proxiedView) {
@@ -383,6 +394,12 @@ void judge(Warp &w, const Op &op, uint32_t mask, const Target &t, unsigned bytes
   now.time = w.grid->memory->actors.now();
   now.actor = w.actor;
   const uint32_t tag = Access::makeTag(0, mode.kind, mode.scope, op.site);
+  if (t.contiguous && bytes == 4 && t.shadow[0] && !data) {
+    now.tag = tag;
+    judge.shared = t.where[0] == Target::Shared;
+    t.shadow[0]->accessWarp(t.offset[0], write, now, w.reach, judge);
+    return;
+  }
   for (unsigned l = 0; l < 32; ++l) {
     if (!(mask >> l & 1) || !t.shadow[l]) {
       continue;

@@ -58,7 +58,7 @@ struct SharedMatrix {
   }
 };
 
-static float elementOf(uint32_t bits, Type type) {
+static inline float elementOf(uint32_t bits, Type type) {
   switch (type) {
   case Type::F16:
     return f16ToFloat(bits & 0xFFFF);
@@ -77,28 +77,49 @@ static float elementOf(uint32_t bits, Type type) {
   }
 }
 
-/// `rows` x `columns` elements to floats; false after a report.
-static bool fetch(Warp &w, const Op &op, const SharedMatrix &matrix, unsigned firstRow, unsigned rows, unsigned columns,
-                  Type type, float *out, unsigned rowStride, unsigned columnStride, bool &undefined) {
+/// `rows` x `columns` elements to floats, 16 bytes at a time (no swizzle or stride is finer); false after a report.
+template <Type T>
+static bool fetchAs(Warp &w, const Op &op, const SharedMatrix &matrix, unsigned firstRow, unsigned rows,
+                    unsigned columns, float *out, unsigned rowStride, unsigned columnStride, bool &undefined) {
+  constexpr unsigned bytes = T == Type::TF32 ? 4 : T == Type::F16 || T == Type::BF16 ? 2 : 1;
+  constexpr unsigned run = 16 / bytes;
   const uint64_t size = w.grid->sharedBytes;
-  for (unsigned r = 0; r < rows; ++r) {
-    for (unsigned k = 0; k < columns; ++k) {
-      uint64_t at = matrix.at(firstRow + r, k) - sharedStart;
-      if (at >= size || matrix.bytes > size - at) {
+  const unsigned outer = matrix.mnMajor ? columns : rows, inner = matrix.mnMajor ? rows : columns;
+  const unsigned outerStride = matrix.mnMajor ? columnStride : rowStride;
+  const unsigned innerStride = matrix.mnMajor ? rowStride : columnStride;
+  for (unsigned i = 0; i < outer; ++i) {
+    for (unsigned j = 0; j < inner; j += run) {
+      uint64_t at = (matrix.mnMajor ? matrix.at(firstRow + j, i) : matrix.at(firstRow + i, j)) - sharedStart;
+      if (at >= size || 16 > size - at) {
         w.fault(FindingKind::OutOfBounds, LaunchError::IllegalAddress, op, 0,
                 "a matrix descriptor reaches shared offset " + std::to_string(int64_t(at)) + "; the block has " +
                     std::to_string(size) + " bytes");
         return false;
       }
-      uint32_t bits = 0;
-      std::memcpy(&bits, &w.block->shared[at], matrix.bytes);
-      out[r * rowStride + k * columnStride] = elementOf(bits, type);
+      const uint8_t *from = &w.block->shared[at];
+      float *to = out + size_t(i) * outerStride + size_t(j) * innerStride;
+      for (unsigned e = 0; e < run; ++e) {
+        uint32_t bits = 0;
+        std::memcpy(&bits, from + e * bytes, bytes);
+        to[size_t(e) * innerStride] = elementOf(bits, T);
+      }
       if (w.checks) {
-        undefined |= w.block->shadow->definedBits(at, matrix.bytes) != (1U << matrix.bytes) - 1;
+        undefined |= w.block->shadow->definedBits(at, 16) != 0xFFFF;
       }
     }
   }
   return true;
+}
+static bool fetch(Warp &w, const Op &op, const SharedMatrix &matrix, unsigned firstRow, unsigned rows, unsigned columns,
+                  Type type, float *out, unsigned rowStride, unsigned columnStride, bool &undefined) {
+  auto as = type == Type::F16    ? fetchAs<Type::F16>
+            : type == Type::BF16 ? fetchAs<Type::BF16>
+            : type == Type::TF32 ? fetchAs<Type::TF32>
+            : type == Type::E4M3 ? fetchAs<Type::E4M3>
+            : type == Type::E5M2 ? fetchAs<Type::E5M2>
+            : type == Type::S8   ? fetchAs<Type::S8>
+                                 : fetchAs<Type::U8>;
+  return as(w, op, matrix, firstRow, rows, columns, out, rowStride, columnStride, undefined);
 }
 
 /// Shows the reads of a shared operand to the shadow.
@@ -187,12 +208,18 @@ static bool compute(Warp &w, const Op &op, Frame *frame, uint64_t descriptorA, u
   for (unsigned r = 0; r < 16; ++r) {
     float *sum = c + r * N;
     // Integer products of one instruction stay below 2^24: exact in f32, then added as integers.
-    for (unsigned k = 0; k < K; ++k) {
-      const float scaled = a[r * K + k] * sign;
-      const float *row = b + k * N;
-      for (unsigned n = 0; n < N; ++n) {
-        sum[n] = __builtin_fmaf(scaled, row[n], sum[n]);
+    // Eight columns (every n is a multiple) stay in registers over k.
+    for (unsigned n = 0; n < N; n += 8) {
+      float part[8];
+      std::memcpy(part, sum + n, sizeof part);
+      for (unsigned k = 0; k < K; ++k) {
+        const float scaled = a[r * K + k] * sign;
+        const float *row = b + k * N + n;
+        for (unsigned e = 0; e < 8; ++e) {
+          part[e] = __builtin_fmaf(scaled, row[e], part[e]);
+        }
       }
+      std::memcpy(sum + n, part, sizeof part);
     }
   }
   for (unsigned i = 0; i < f.count[0]; ++i) {

@@ -112,6 +112,24 @@ public:
       size -= count;
     }
   }
+  /// The same for 32 lanes of 4 bytes each, one behind the other; `now.tag` is that of lane 0.
+  void accessWarp(uint64_t offset, bool write, Access now, const Reach &reach, Judge &judge) {
+    uint64_t index = offset / pageBytes, in = offset % pageBytes;
+    if (in + 128 > pageBytes || pageAt(index, in, 4).shift != 2) {
+      for (unsigned l = 0; l < 32; ++l, ++now.tag, offset += 4) {
+        access(offset, 4, write, now, reach, judge);
+      }
+      return;
+    }
+    Cell *cell = &pages[index].cells[in / 4];
+    for (unsigned l = 0; l < 32; ++l, ++now.tag, ++cell) {
+      if (write) {
+        writeCell(*cell, now, reach, judge, offset + l * 4);
+      } else {
+        readCell(*cell, now, reach, judge, offset + l * 4);
+      }
+    }
+  }
   uint64_t size() const { return bytes; }
 
 private:
