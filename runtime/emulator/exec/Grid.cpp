@@ -143,10 +143,6 @@ Result<std::unique_ptr<Grid>> Grid::create(const Kernel &kernel, const LaunchCon
   if (config.grid.x % config.cluster.x || config.grid.y % config.cluster.y || config.grid.z % config.cluster.z) {
     return moert::error(moert::Code::InvalidArgument, where, "the grid is no multiple of the cluster");
   }
-  if (options.hostThreads > 1) {
-    return moert::error(moert::Code::Unsupported, where, options.hostThreads,
-                        " host threads: blocks run on one thread; set it to 1");
-  }
   auto grid = std::make_unique<GridState>();
   GridState &g = *grid;
   g.kernel = &kernel;
