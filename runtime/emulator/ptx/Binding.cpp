@@ -377,6 +377,9 @@ bool TextParser::bindSlot(const Slot &slot, Type type, const Instruction &instru
     if (instruction.mods.vector > 1) {
       return bindVector(slot, type, instruction, raw, instruction.mods.vector, out);
     }
+    if (raw.kind == RawOperand::Kind::Vector && raw.parts.size() == 1) { // Triton writes scalars as { %r1 }
+      return bindScalar(slot, type, instruction, raw.parts[0], out);
+    }
     break;
   case Slot::Shape::ByMatrices: {
     // One register may stand without braces.

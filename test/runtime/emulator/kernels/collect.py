@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Makes the collection: PTX from the .cu files (with nvcc, when --nvcc names one), and a .json beside each.
+"""Makes the collection: PTX from the .cu and .c files, when a compiler is named, and a .json beside each.
 
-    collect.py                 the .json files: launch shape, buffers before and after
-    collect.py --nvcc nvcc     the .ptx files too
+    collect.py                       the .json files: launch shape, buffers before and after
+    collect.py --nvcc nvcc           the .ptx files of the .cu files too
+    collect.py --clang clang-22      those of the .c files; Triton's are made by triton_kernels.py
 
 What a kernel must give is computed here in plain Python from what it is meant to do, never by running it. Layout of the
 .json files: README.md.
@@ -690,22 +691,109 @@ def wgmma_registers():
     return buffers, args("a", "b", "c")
 
 
+@case(1, 128)
+def llvm_dot():
+    a, b = ints(73, 500, -9, 9), ints(74, 500, -9, 9)
+    total = sum(x * y for x, y in zip(a, b))
+    buffers = dict(a=buffer("f32", a), b=buffer("f32", b), o=buffer("f32", [0], [total]))
+    return buffers, args("a", "b", "o", value("i32", 500))
+
+
+@case(1, 64)
+def llvm_calls():
+    a, out, p = ints(75, 64, 0, 120), [], (40, 7_000_000_001)
+    for i, v in enumerate(a):
+        q = (i32(p[1]), p[0] + v, i32(v << 24) >> 24)
+        rest = v * 3 if i & 1 else v + 1
+        out.append([v.bit_length(), q[0], q[1], q[2], v ^ 77, v * v, rest, rest][v & 7])
+    pair = struct.pack("<i4xq5b3x", p[0], p[1], 9, 9, 9, 9, 9).hex()
+    return dict(a=buffer("i32", a), o=buffer("i32", [0] * 64, out)), args({"bytes": pair}, "a", "o")
+
+
+@case(1, 64)
+def llvm_f16_shuffle():
+    a, out = ints(76, 64, 0, 9), []
+    for warp in (a[:32], a[32:]):
+        total = sum(v * v + 1 for v in warp)
+        odd = sum((v & 1) << i for i, v in enumerate(warp))
+        out += [total + bin(odd).count("1") + 32 - (odd | 1).bit_length()] * 32
+    return dict(a=buffer("u16", map(half, a)), o=buffer("f32", [0] * 64, out)), args("a", "o")
+
+
+def triton_args(*own):
+    """Triton appends two pointers to scratch memory, unused here."""
+    return args(*own, value("i64", 0), value("i64", 0))
+
+
+@case(4, 128, dynamicShared=16, source="triton_kernels.py", target="sm_75")
+def triton_softmax():
+    n = 200
+    a, out = [v / 16 for v in ints(77, 4 * n, -64, 64)], []
+    for r in range(4):
+        e = [math.exp(v) for v in a[r * n : r * n + n]]
+        out += [v / sum(e) for v in e]
+    return dict(x=buffer("f32", a), y=buffer("f32", [0] * (4 * n), out, 1e-6)), triton_args("x", "y", value("i32", n))
+
+
+def triton_matmul(m, n, k):
+    a, b = ints(78, m * k, -4, 4), ints(79, k * n, -4, 4)
+    buffers = dict(
+        a=buffer("u16", map(bfloat, a)),
+        b=buffer("u16", map(bfloat, b)),
+        c=buffer("f32", [0] * (m * n), matmul(a, b, m, k, n)),
+    )
+    return buffers, triton_args("a", "b", "c", value("i32", m), value("i32", n), value("i32", k))
+
+
+@case([2, 2], 128, dynamicShared=4096, source="triton_kernels.py", target="sm_80")
+def triton_matmul_sm80():
+    return triton_matmul(40, 50, 70)
+
+
+@case([2, 1], 128, dynamicShared=16384, source="triton_kernels.py", target="sm_90a")
+def triton_matmul_sm90():
+    return triton_matmul(70, 60, 130)
+
+
+@case(1, 128, dynamicShared=4096, source="triton_kernels.py", target="sm_80")
+def triton_scan_atomics():
+    a, n, bins = ints(80, 400, 0, 99), 400, [0] * 8
+    for v in a:
+        bins[v & 7] += 1
+    buffers = dict(x=buffer("i32", a), y=buffer("i32", [0] * n, running(a)), b=buffer("i32", [0] * 8, bins))
+    return buffers, triton_args("x", "y", "b", value("i32", n))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nvcc", help="compile the .cu files with this nvcc (13.0 made those that are here)")
+    parser.add_argument("--clang", help="compile the .c files with this clang (22.1 made those that are here)")
     options = parser.parse_args()
     for name, (function, launch) in sorted(CASES.items()):
-        source = HERE / f"{name}.cu"
-        target = source.read_text().split("Target ")[1].split(".")[0]
-        if options.nvcc:
-            command = [options.nvcc, "-std=c++17", f"-arch={target}", "-ptx", str(source), "-o", str(HERE / f"{name}.ptx")]
-            subprocess.run(command, check=True)
+        whole = dict(kernel=name, ptx=f"{name}.ptx", source=launch.get("source"), target=launch.get("target"))
+        if not whole["source"]:
+            source = HERE / f"{name}.cu"
+            source = source if source.exists() else HERE / f"{name}.c"
+            whole["source"] = source.name
+            whole["target"] = source.read_text().split("Target ")[1].split(".")[0]
+            compile_source(options, source, whole["target"], HERE / f"{name}.ptx")
         buffers, arguments = function()
-        whole = dict(kernel=name, ptx=f"{name}.ptx", target=target, **launch, buffers=buffers, arguments=arguments)
+        whole.update(launch, source=whole["source"], target=whole["target"], buffers=buffers, arguments=arguments)
         (HERE / f"{name}.json").write_text(json.dumps(whole) + "\n")
-    missing = {p.stem for p in HERE.glob("*.cu")} ^ set(CASES)
+    missing = {p.stem for suffix in ("cu", "c", "ptx") for p in HERE.glob(f"*.{suffix}")} ^ set(CASES)
     if missing:
-        raise SystemExit(f"a .cu file without a case, or a case without its .cu file: {', '.join(sorted(missing))}")
+        raise SystemExit(f"a source without a case, or a case without its source: {', '.join(sorted(missing))}")
+
+
+def compile_source(options, source, target, out):
+    command = None
+    if source.suffix == ".cu" and options.nvcc:
+        command = [options.nvcc, "-std=c++17", f"-arch={target}", "-ptx"]
+    if source.suffix == ".c" and options.clang:
+        command = [options.clang, "--target=nvptx64", f"-march={target}", "-O2", "-S"]
+        command += ["-Xclang", "-target-feature", "-Xclang", "+ptx80"]
+    if command:
+        subprocess.run([*command, str(source), "-o", str(out)], check=True)
 
 
 if __name__ == "__main__":

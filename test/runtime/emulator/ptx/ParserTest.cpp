@@ -211,6 +211,12 @@ TEST(Instructions, OptionalOperandsKeepTheirPlace) {
   EXPECT_TRUE(at(module, 3).mods.aligned);
 }
 
+TEST(Instructions, AScalarMayStandInBraces) {
+  Module module = kernel("ld.global.b32 { %r1 }, [ %rd1 + 0 ];\nst.global.b32 [ %rd1 + 4 ], { %r1 };");
+  EXPECT_EQ(operand(module, 0, 0).kind, OperandKind::Register);
+  EXPECT_EQ(operand(module, 1, 1).kind, OperandKind::Register);
+}
+
 TEST(Instructions, MatricesAndTensors) {
   Module module = kernel(
       "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {%f1,%f2,%f3,%f4,%f5,%f6,%f7,%f8}, %rd1, %rd2, %p1, 1, -1, "
