@@ -278,6 +278,7 @@ Step Warp::run(uint64_t budget) {
       }
       if (active == 0 && !(op.flags & OpControl)) {
         ++pc;
+        ++count; // issued, though for no lane: a warp that does this goes on
         continue;
       }
       ++count;

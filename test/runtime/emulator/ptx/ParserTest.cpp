@@ -112,7 +112,7 @@ TEST(Kernels, TheCollectionParses) {
     EXPECT_TRUE(module.functions[index].isKernel && module.functions[index].isDefined) << entry.path();
     ++count;
   }
-  EXPECT_GE(count, 65u);
+  EXPECT_GE(count, 72u);
 }
 
 TEST(Table, IsWhatTheDocumentSays) {
