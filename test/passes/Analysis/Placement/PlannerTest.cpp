@@ -131,6 +131,54 @@ TEST(Planner, AcceptsAPreviousMapWithDuplicates) {
   EXPECT_LE(movesOf(*plan), 6);
 }
 
+/// A budget that is over at once: still a valid map, no worse than EPLB, and the plan says so.
+TEST(Planner, TimeBudgetEndsTheSearch) {
+  const Statistics statistics = makeStatistics(3, 256, 2);
+  PlanOptions options;
+  options.cluster = {64, 320, 1};
+  options.timeBudget = 1e-6;
+  int calls = 0;
+  options.progress = [&](int done, int total) {
+    ++calls;
+    EXPECT_LE(done, total);
+  };
+  Result<Plan> plan = planPlacement(statistics, options);
+  ASSERT_TRUE(plan.ok());
+  EXPECT_TRUE(plan->endedByTime);
+  EXPECT_TRUE(checkMap(plan->map).ok());
+  EXPECT_EQ(calls, 3);
+  options.timeBudget = 0;
+  plan = planPlacement(statistics, options);
+  ASSERT_TRUE(plan.ok());
+  EXPECT_FALSE(plan->endedByTime);
+}
+
+/// Groups of 8 on ranks of 4 slots, of 8 and of 16; and ranks that cut through groups.
+TEST(Planner, WholeGroups) {
+  const Statistics statistics = makeStatistics(2, 64, 1);
+  PlanOptions options;
+  options.routing = {4, 8, 4};
+  options.wholeGroups = true;
+  for (int ranks : {16, 8, 4}) {
+    options.cluster = {ranks, 64, 1};
+    Result<Plan> plan = planPlacement(statistics, options);
+    ASSERT_TRUE(plan.ok()) << plan.status().message();
+    EXPECT_TRUE(checkMap(plan->map).ok());
+    for (const LayerMap &map : plan->map.layers) {
+      for (int slot = 0; slot < 64; ++slot) {
+        EXPECT_EQ(map[slot] / 8, map[slot / 8 * 8] / 8) << ranks;
+      }
+    }
+  }
+  options.routing.groups = 4;
+  options.cluster = {64, 64, 1};
+  EXPECT_TRUE(planPlacement(statistics, options).ok());
+  options.routing.groups = 8;
+  options.cluster = {16, 80, 1};
+  EXPECT_NE(planPlacement(statistics, options).status().message().find("whole groups need as many slots as experts"),
+            std::string::npos);
+}
+
 TEST(Planner, SaysWhatDoesNotFit) {
   Statistics statistics = makeStatistics(2, 16, 1);
   PlanOptions options;
