@@ -223,6 +223,14 @@ TEST_F(LaunchTest, ImagesThatAreNoPtx) {
   EXPECT_NE(std::string(log).find("frobnicate"), std::string::npos) << log;
 }
 
+TEST_F(LaunchTest, ParametersThatAreTooLarge) {
+  CUmodule other = nullptr;
+  const std::string text = "\n.target sm_90\n.address_size 64\n.visible .entry k(.param .b8 p[5000])\n{\n  ret;\n}\n";
+  REFUSED(cuModuleLoadData(&other, (".version 8.0" + text).c_str()), CUDA_ERROR_INVALID_PTX,
+          "parameters of 'k' take 5000 bytes, the limit is 4352");
+  CHECKED(cuModuleLoadData(&other, (".version 8.1" + text).c_str()));
+}
+
 TEST_F(LaunchTest, LimitsOfTheDevice) {
   CUdeviceptr data = 0;
   void *parameters[] = {&data};
