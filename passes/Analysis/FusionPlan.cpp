@@ -91,6 +91,53 @@ private:
 
 } // namespace
 
+/// The name of a tensor, or null for none.
+static std::string readMap(Reader &reader, const json::Value *value, const Twine &place) {
+  if (!value || value->kind() == json::Value::Null) {
+    return "";
+  }
+  std::optional<StringRef> name = value->getAsString();
+  if (!name || name->empty()) {
+    reader.fail("'" + place + "' must be the name of a tensor or null, but is " + describe(*value));
+  }
+  return name.value_or("").str();
+}
+
+static FusionMaps readMaps(Reader &reader, const json::Value &value, const std::string &place,
+                           const FusionWindow &window) {
+  FusionMaps maps;
+  const json::Object *object = value.getAsObject();
+  if (!object) {
+    reader.fail("'" + place + "' must be an object, but is " + describe(value));
+    return maps;
+  }
+  reader.checkKeys(*object, place + ".", {"attention", "ffn", "output"});
+  maps.output = readMap(reader, object->get("output"), place + ".output");
+  for (auto [key, list] :
+       {std::pair(StringRef("attention"), &maps.attention), std::pair(StringRef("ffn"), &maps.ffn)}) {
+    const json::Value *names = object->get(key);
+    if (!names) {
+      continue;
+    }
+    const json::Array *array = names->getAsArray();
+    if (!array || array->size() != static_cast<size_t>(window.length)) {
+      reader.fail("'" + place + "." + key + "' must be an array with one name or null for each of the " +
+                  Twine(window.length) + " layers, but is " + describe(*names));
+      continue;
+    }
+    for (auto [i, name] : llvm::enumerate(*array)) {
+      list->push_back(readMap(reader, &name, place + "." + key + "[" + Twine(i) + "]"));
+    }
+  }
+  if (window.length == 1) {
+    reader.fail("'" + place + "' is given for a window of one layer, which needs none");
+  }
+  if (window.form == FusionForm::Removed && !maps.attention.empty()) {
+    reader.fail("'" + place + ".attention' maps what attentions read, but form R has none");
+  }
+  return maps;
+}
+
 static FusionWindow readWindow(Reader &reader, const json::Value &value, const std::string &place, int64_t layers) {
   FusionWindow window;
   const json::Object *object = value.getAsObject();
@@ -99,7 +146,7 @@ static FusionWindow readWindow(Reader &reader, const json::Value &value, const s
     return window;
   }
   const std::string where = place + ".";
-  reader.checkKeys(*object, where, {"first", "length", "form"});
+  reader.checkKeys(*object, where, {"first", "length", "form", "maps"});
   window.first = reader.integer(*object, where, "first", 0, kMaxLayers, -1);
   window.length = reader.integer(*object, where, "length", 1, kMaxLayers, 0);
   if (window.first + window.length > layers) {
@@ -118,6 +165,9 @@ static FusionWindow readWindow(Reader &reader, const json::Value &value, const s
                 (form ? "but is " + describe(*form) : std::string("but is missing")));
   }
   window.form = known.value_or(FusionForm::Deferred);
+  if (const json::Value *maps = object->get("maps")) {
+    window.maps = readMaps(reader, *maps, where + "maps", window);
+  }
   return window;
 }
 

@@ -13,6 +13,7 @@
 #include "llvm/ADT/StringRef.h"
 #include "llvm/Support/Error.h"
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace mlir::moe {
@@ -27,10 +28,20 @@ enum class FusionForm {
 /// "R", "D" or "P".
 llvm::StringRef spell(FusionForm form);
 
+/// Linear maps that make up for what a window's branches no longer see: names of [H, H] f32 tensors, empty: none.
+/// Stored [out, in] as every weight. An input map gives what a layer's own norm would have given from what the norm in
+/// its place gives, scales included: the weights behind it are multiplied by it, from the right. The output map is
+/// applied to the sum of the FFNs.
+struct FusionMaps {
+  std::vector<std::string> attention, ffn; ///< empty, or one per layer of the window
+  std::string output;
+};
+
 /// `length` layers from `first` on.
 struct FusionWindow {
   int64_t first = 0, length = 0;
   FusionForm form = FusionForm::Deferred;
+  FusionMaps maps;
   int64_t last() const { return first + length - 1; }
 };
 

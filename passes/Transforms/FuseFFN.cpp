@@ -32,6 +32,10 @@ static bool isDone(ArrayRef<LayerBlock> window, FusionForm form) {
   return true;
 }
 
+static bool hasDownBias(ArrayRef<SubLayer> networks) {
+  return llvm::any_of(networks, [](SubLayer layer) { return layer.ffn.getDownBias() != nullptr; });
+}
+
 /// Runs of FFNs that follow each other in the stream and read one value of it.
 static SmallVector<SmallVector<SubLayer>> findParallelFFNs(const ResidualStream &stream) {
   SmallVector<SmallVector<SubLayer>> groups;
@@ -133,9 +137,14 @@ struct FuseFFNPass : moe::impl::FuseFFNBase<FuseFFNPass> {
       ++numRejected;
       return;
     }
+    if (!planned.maps.output.empty() && hasDownBias(networksOf(*window))) {
+      step.emitRemark() << name << " not fused: the map of the FFNs' sum does not reach their down biases";
+      ++numRejected;
+      return;
+    }
     const size_t before = stream.getSubLayers().size();
     Location loc = window->back().back().getLoc();
-    fuseWindow(*window, planned.form, pad);
+    fuseWindow(*window, planned, pad);
     const size_t fewer = before - ResidualStream(step).getSubLayers().size();
     emitRemark(loc) << name << " fused in form " << spell(planned.form) << ", " << fewer
                     << " sub-layers fewer: the result approximates the model";

@@ -83,7 +83,15 @@ SharedNorm moe::buildSharedNorm(OpBuilder &b, ArrayRef<RMSNormOp> norms, Value i
   return {result, kept};
 }
 
-Value moe::foldScale(OpBuilder &b, Value weight, RMSNormOp own, const SharedNorm &shared) {
+/// `lhs` times `rhs`, as a weight of type `type`.
+static Value multiply(OpBuilder &b, Type type, Value lhs, Value rhs) {
+  return ProductOp::create(b, lhs.getLoc(), type, lhs, rhs);
+}
+
+Value moe::foldScale(OpBuilder &b, Value weight, RMSNormOp own, const SharedNorm &shared, Value map) {
+  if (weight && map) {
+    return multiply(b, weight.getType(), weight, map);
+  }
   if (!weight || !shared.kept) {
     return weight;
   }
@@ -95,7 +103,11 @@ Value moe::foldScale(OpBuilder &b, Value weight, RMSNormOp own, const SharedNorm
 // One sub-layer out of several
 //===----------------------------------------------------------------------===//
 
-Value moe::buildFusedFFN(OpBuilder &b, ArrayRef<SubLayer> layers, Value input, int64_t padWidthTo) {
+/// maps[i], null without maps.
+static Value mapOf(ArrayRef<Value> maps, size_t i) { return maps.empty() ? Value() : maps[i]; }
+
+Value moe::buildFusedFFN(OpBuilder &b, ArrayRef<SubLayer> layers, Value input, int64_t padWidthTo, ArrayRef<Value> maps,
+                         Value outputMap) {
   SmallVector<FFNOp> ffns = collect(layers, &SubLayer::ffn);
   Location loc = nameFused(layers, "ffn", asOperations<FFNOp>(ffns));
   SharedNorm norm = buildSharedNorm(b, collect(layers, &SubLayer::norm), input);
@@ -105,14 +117,21 @@ Value moe::buildFusedFFN(OpBuilder &b, ArrayRef<SubLayer> layers, Value input, i
   };
   auto folded = [&](auto get) {
     SmallVector<Value> parts;
-    for (const SubLayer &layer : layers) {
-      parts.push_back(foldScale(b, get(layer.ffn), layer.norm, norm));
+    for (auto [i, layer] : llvm::enumerate(layers)) {
+      parts.push_back(foldScale(b, get(layer.ffn), layer.norm, norm, mapOf(maps, i)));
     }
     return join(b, loc, parts, 0);
   };
   Value gate = folded([](FFNOp ffn) { return ffn.getGate(); });
   Value up = folded([](FFNOp ffn) { return ffn.getUp(); });
-  Value down = join(b, loc, llvm::map_to_vector(ffns, [](FFNOp ffn) -> Value { return ffn.getDown(); }), 1);
+  Value down = join(b, loc,
+                    llvm::map_to_vector(ffns,
+                                        [&](FFNOp ffn) -> Value {
+                                          return outputMap
+                                                     ? multiply(b, ffn.getDown().getType(), outputMap, ffn.getDown())
+                                                     : ffn.getDown();
+                                        }),
+                    1);
   Value gateBias = rows([](FFNOp ffn) { return ffn.getGateBias(); });
   Value upBias = rows([](FFNOp ffn) { return ffn.getUpBias(); });
   Value downBias = addUp(b, loc, llvm::map_to_vector(ffns, [](FFNOp ffn) -> Value { return ffn.getDownBias(); }));
@@ -141,7 +160,7 @@ static StateOp buildFusedState(ArrayRef<SubLayer> layers, AttentionOp attention,
   return StateOp::create(b, first.getLoc(), name, type);
 }
 
-Value moe::buildFusedAttention(OpBuilder &b, ArrayRef<SubLayer> layers, Value input) {
+Value moe::buildFusedAttention(OpBuilder &b, ArrayRef<SubLayer> layers, Value input, ArrayRef<Value> maps) {
   SmallVector<AttentionOp> attentions = collect(layers, &SubLayer::attention);
   SharedNorm norm = buildSharedNorm(b, collect(layers, &SubLayer::norm), input);
   auto tokensBy = [](Value like, int64_t width) { return withDim(typeOf(like), 1, width); };
@@ -149,8 +168,8 @@ Value moe::buildFusedAttention(OpBuilder &b, ArrayRef<SubLayer> layers, Value in
     SmallVector<LinearOp> linears = collect(layers, member);
     Location loc = nameFused(layers, part, asOperations<LinearOp>(linears));
     SmallVector<Value> weights, biases;
-    for (auto [layer, linear] : llvm::zip_equal(layers, linears)) {
-      weights.push_back(foldScale(b, linear.getWeight(), layer.norm, norm));
+    for (auto [i, linear] : llvm::enumerate(linears)) {
+      weights.push_back(foldScale(b, linear.getWeight(), layers[i].norm, norm, mapOf(maps, i)));
       biases.push_back(linear.getBias());
     }
     Value weight = join(b, loc, weights, 0), bias = join(b, loc, biases, 0);
@@ -232,7 +251,50 @@ static Value currentBase(const SubLayer &layer) {
   return add.getLhs() == layer.branch ? add.getRhs() : add.getLhs();
 }
 
-void moe::fuseWindow(ArrayRef<LayerBlock> window, FusionForm form, int64_t padWidthTo) {
+/// The value of a map by its name, null for "": an [H, H] weight that is declared on its first use.
+static Value readMap(OpBuilder &b, Operation *user, StringRef name, int64_t hidden) {
+  if (name.empty()) {
+    return {};
+  }
+  auto module = user->getParentOfType<ModuleOp>();
+  auto type = RankedTensorType::get({hidden, hidden}, b.getF32Type());
+  if (!module.lookupSymbol(name)) {
+    OpBuilder atStart = OpBuilder::atBlockBegin(module.getBody());
+    WeightOp::create(atStart, user->getLoc(), name, /*source=*/StringAttr(), /*stacked=*/false, type);
+  }
+  return GetWeightOp::create(b, user->getLoc(), type, name);
+}
+
+/// The maps of the layers of `names`; nothing if there are no names.
+static SmallVector<Value> readMaps(OpBuilder &b, ArrayRef<SubLayer> layers, ArrayRef<std::string> names,
+                                   int64_t firstLayer, int64_t hidden) {
+  SmallVector<Value> maps;
+  for (const SubLayer &layer : names.empty() ? ArrayRef<SubLayer>() : layers) {
+    maps.push_back(readMap(b, AddOp(layer.add), names[layer.layer - firstLayer], hidden));
+  }
+  return maps;
+}
+
+/// Puts `maps` in front of the projections of attentions that stay where they are.
+static void mapInputs(ArrayRef<SubLayer> layers, ArrayRef<Value> maps) {
+  for (auto [i, layer] : llvm::enumerate(layers)) {
+    Value map = mapOf(maps, i);
+    for (LinearOp linear : {layer.q, layer.k, layer.v}) {
+      if (!map) {
+        continue;
+      }
+      OpBuilder b(linear);
+      Value here = b.clone(*map.getDefiningOp())->getResult(0);
+      linear.getWeightMutable().assign(multiply(b, linear.getWeight().getType(), linear.getWeight(), here));
+    }
+    if (map && map.use_empty()) {
+      map.getDefiningOp()->erase();
+    }
+  }
+}
+
+void moe::fuseWindow(ArrayRef<LayerBlock> window, const FusionWindow &planned, int64_t padWidthTo) {
+  const FusionForm form = planned.form;
   SmallVector<SubLayer> attentions = attentionsOf(window), networks = networksOf(window);
   AddOp end = window.back().back().add;
   const Value input = window.front().front().base;
@@ -251,6 +313,8 @@ void moe::fuseWindow(ArrayRef<LayerBlock> window, FusionForm form, int64_t padWi
     }
   };
   Value stream = input;
+  const int64_t hidden = typeOf(input).getDimSize(1), firstLayer = planned.first;
+  SmallVector<Value> attentionMaps = readMaps(b, attentions, planned.maps.attention, firstLayer, hidden);
   if (form == FusionForm::Deferred) {
     // Attentions keep their ops; only what they read and add to is one FFN behind.
     for (const SubLayer &layer : networks) {
@@ -264,15 +328,18 @@ void moe::fuseWindow(ArrayRef<LayerBlock> window, FusionForm form, int64_t padWi
         stream = block.attention->getResult();
       }
     }
+    mapInputs(attentions, attentionMaps);
   } else {
     retire(attentions);
     if (form == FusionForm::Pair && !attentions.empty()) {
-      Value branch = buildFusedAttention(b, attentions, input);
+      Value branch = buildFusedAttention(b, attentions, input, attentionMaps);
       SmallVector<Operation *> adds = llvm::map_to_vector(attentions, [](SubLayer l) -> Operation * { return l.add; });
       stream = addTo(b, end, nameFused(attentions, "attention_residual", adds), input, branch);
     }
   }
-  Value branch = buildFusedFFN(b, networks, stream, padWidthTo);
+  SmallVector<Value> ffnMaps = readMaps(b, networks, planned.maps.ffn, firstLayer, hidden);
+  Value outputMap = readMap(b, end, planned.maps.output, hidden);
+  Value branch = buildFusedFFN(b, networks, stream, padWidthTo, ffnMaps, outputMap);
   SmallVector<Operation *> adds = llvm::map_to_vector(networks, [](SubLayer l) -> Operation * { return l.add; });
   AddOp result = addTo(b, end, nameFused(networks, "ffn_residual", adds), stream, branch);
   int64_t first = window.front().firstLayer;

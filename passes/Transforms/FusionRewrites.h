@@ -31,17 +31,21 @@ struct SharedNorm {
 
 /// One norm of `input` in place of `norms`, which may differ in their scales.
 SharedNorm buildSharedNorm(OpBuilder &b, ArrayRef<RMSNormOp> norms, Value input);
-/// A weight whose last dim reads the shared norm: with the scale of `own`, its former norm, moved into it.
-Value foldScale(OpBuilder &b, Value weight, RMSNormOp own, const SharedNorm &shared);
+/// A weight whose last dim reads the shared norm: with the scale of `own`, its former norm, moved into it; or, where
+/// there is a map from the shared norm to what `own` would give, times that.
+Value foldScale(OpBuilder &b, Value weight, RMSNormOp own, const SharedNorm &shared, Value map = {});
 
 /// The sum of the FFNs of `layers` on `input`, as one FFN whose width is a multiple of `padWidthTo` (if there is more
 /// than one).
-Value buildFusedFFN(OpBuilder &b, ArrayRef<SubLayer> layers, Value input, int64_t padWidthTo);
+/// With `maps`, one per layer or null, on their inputs, and `outputMap`, or null, on the sum.
+Value buildFusedFFN(OpBuilder &b, ArrayRef<SubLayer> layers, Value input, int64_t padWidthTo, ArrayRef<Value> maps = {},
+                    Value outputMap = {});
 /// The sum of the attentions of `layers` on `input`, as one attention with a new state.
-Value buildFusedAttention(OpBuilder &b, ArrayRef<SubLayer> layers, Value input);
+Value buildFusedAttention(OpBuilder &b, ArrayRef<SubLayer> layers, Value input, ArrayRef<Value> maps = {});
 
-/// Makes `window` what `form` says. The result approximates what was there unless every branch read one value already.
-void fuseWindow(ArrayRef<LayerBlock> window, FusionForm form, int64_t padWidthTo);
+/// Makes `window` what `planned` says. The result approximates what was there unless every branch read one value
+/// already.
+void fuseWindow(ArrayRef<LayerBlock> window, const FusionWindow &planned, int64_t padWidthTo);
 /// Joins FFNs on one input, which follow each other in the stream: exact.
 void fuseParallelFFNs(ArrayRef<SubLayer> layers, int64_t padWidthTo);
 /// Gives every block of `window` the input of the first: y = x + sum of what the blocks add.

@@ -29,14 +29,21 @@ TOLERANCE, NUMPY_TOLERANCE_ROPE = 1e-12, 1e-6
 class Model:
     """A decoder in f64, one sub-layer after the other. `specs`: one dict per layer."""
 
-    def __init__(self, specs, taps=()):
-        self.g, self.specs, self.made = Graph(), specs, set()
+    def __init__(self, specs, maps=None, output_map=None):
+        """maps: {name of a norm: (map behind it, last norm of those fused with it, or None)}; output_map: of every window's FFNs."""
+        self.g, self.specs, self.made, self.maps, self.output_map = Graph(), specs, set(), maps or {}, output_map
         self.h = self.g.embedding(self.weight("embed", VOCAB, HIDDEN), element="f64")
 
     def weight(self, name, *dims):
         return self.g.weight(name, list(dims), "f64")
 
     def norm(self, x, name):
+        if name in self.maps:
+            # What the norm in its place gives, times a matrix: of a fused window the last one, kept away from 0.
+            map_name, last = self.maps[name]
+            scale = self.weight(f"{last or name}.norm", HIDDEN)
+            n = self.g.rms_norm(x, self.g.floor_magnitude(scale, 2.0**-10) if last else scale, element="f64")
+            return self.g.linear(n, self.g.weight(map_name, [HIDDEN, HIDDEN], "f32"), element="f64")
         return self.g.rms_norm(x, self.weight(f"{name}.norm", HIDDEN), element="f64")
 
     def attention(self, x, i):
@@ -92,7 +99,10 @@ class Model:
             x = self.h
             self.add(*[self.attention(x, i) for i in attentions])
         x = self.h
-        self.add(*[self.ffn(x, i) for i in layers if self.specs[i].get("width")])
+        for branch in [self.ffn(x, i) for i in layers if self.specs[i].get("width")]:
+            if self.output_map:
+                branch = self.g.linear(branch, self.g.weight(self.output_map, [HIDDEN, HIDDEN], "f32"), element="f64")
+            self.add(branch)
 
     def finish(self):
         h = self.g.rms_norm(self.g.gather_rows(self.h), self.weight("final.norm", HIDDEN), element="f64")
@@ -107,8 +117,8 @@ def sequential(specs):
     return model.finish()
 
 
-def in_form(specs, windows):
-    model, starts, i = Model(specs), {window[0]: window for window in windows}, 0
+def in_form(specs, windows, **maps):
+    model, starts, i = Model(specs, **maps), {window[0]: window for window in windows}, 0
     while i < len(specs):
         if i in starts:
             model.window(*starts[i])
@@ -127,14 +137,14 @@ def random_weights(graph, seed):
             weights[symbol] = np.exp(rng.normal(0, 0.5, dims))
             weights[symbol][:3] = [0.0, 1e-6, -0.7]
         else:
-            weights[symbol] = rng.normal(0, 0.5, dims)
+            weights[symbol] = rng.normal(0, 0.5, dims).astype(np.float32).astype(np.float64)  # maps are f32
     return weights
 
 
 def value_of(text, graph, weights, folder):
     """Logits of a ragged batch, at once and token by token, through linalg."""
     run, ids = Native(lower(text), folder), [[token % VOCAB for token in row] for row in sequences([5, 1, 3])]
-    stored = {source: ("f64", encode(weights[symbol], "f64")) for symbol, (source, _, _) in graph.weights.items()}
+    stored = {source: (element, encode(weights[symbol], element)) for symbol, (source, _, element) in graph.weights.items()}
     weight = lambda source, shape: stored[source]
     inputs = step_inputs(ids)
     (once,) = run_steps(run, run.arguments, [inputs], len(ids), 5, weight)
@@ -190,7 +200,7 @@ def plan_pipeline(folder, layers, windows, **options):
     path = os.path.join(folder, "plan.json")
     with open(path, "w") as file:
         json.dump({"format": "moe-fusion-plan", "version": 1, "layers": layers, **options,
-                   "windows": [{"first": first, "length": length, "form": form} for first, length, form in windows]}, file)
+                   "windows": [dict(zip(("first", "length", "form", "maps"), window)) for window in windows]}, file)
     return f"moe-fuse-ffn{{plan={path}}}"
 
 
@@ -201,6 +211,16 @@ def forms(folder):
         windows = [(0, 2, form), (2, 3, form)]
         yield (f"form {form}", sequential(specs).text(), plan_pipeline(folder, 6, windows), in_form(specs, windows),
                {"moe.ffn": 3, "moe.attention": attentions, "moe.rms_norm": 4 + attentions})
+    # Maps of inputs, of some layers only, and of the sum.
+    specs = [{"width": 3 + i} for i in range(3)]
+    for form, attention in (("R", None), ("D", [None, "a1", "a2"]), ("P", ["a0", None, "a2"])):
+        names = {"ffn": ["f0", "f1", None], "output": "t", **({"attention": attention} if attention else {})}
+        behind = {f"l{i}.ffn": (name, "l2.ffn") for i, name in enumerate(names["ffn"]) if name}
+        for i, name in enumerate(attention or []):
+            if name:
+                behind[f"l{i}.attention"] = (name, "l2.attention" if form == "P" else None)
+        yield (f"form {form} with maps", sequential(specs).text(), plan_pipeline(folder, 3, [(0, 3, form, names)]),
+               in_form(specs, [(0, 3, form)], maps=behind, output_map="t"), {"moe.ffn": 1})
     # Layers that lack one of the two; several forms in one plan; twice is once.
     specs = [{"width": 4}, {"width": 0}, {"width": 6, "attention": False}, {"width": 3}, {"width": 5}, {"width": 2, "window": 2}]
     for windows in ([(0, 3, "D"), (3, 2, "P")], [(0, 2, "P"), (2, 3, "R")], [(1, 4, "D")], [(0, 4, "P")]):
