@@ -125,6 +125,9 @@ TEST_F(DriverTest, PageableSourcesAreReadAtOnce) {
 
 TEST_F(DriverTest, PinnedSourcesAreReadLate) {
   const char *schedule = getenv("MOE_EMU_SCHEDULE");
+  if (getenv("MOE_EMU_THREADS")) {
+    GTEST_SKIP() << "writes what a copy in the background may be reading: a data race on purpose";
+  }
   const CUdeviceptr address = buffer(4);
   int *pinned = nullptr, back = 0;
   CHECKED(cuMemAllocHost(reinterpret_cast<void **>(&pinned), 4));
