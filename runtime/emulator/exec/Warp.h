@@ -159,7 +159,11 @@ struct Warp {
   uint32_t mmaGroup = 0;
   Time mmaTime[16] = {};
   bool mmaFenced = false;
-  std::unordered_map<uint32_t, uint32_t> mmaInFlight; ///< accumulators, by undef index: what is truly undefined
+  struct InFlight {
+    uint32_t taint; ///< lanes that are truly undefined
+    uint32_t group; ///< the last group that writes it
+  };
+  std::unordered_map<uint32_t, InFlight> mmaInFlight; ///< accumulators of running wgmma, by undef index
 
   // Clocks (checks on).
   std::vector<LaneClocks> clocks;

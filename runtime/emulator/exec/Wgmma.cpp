@@ -286,8 +286,8 @@ static Step wgmma(Warp &w, const Op &op, uint32_t m) {
   for (unsigned i = 0; i < f.count[0] && w.checks; ++i) {
     const Ref &r = refs[f.first[0] + i];
     auto known = w.mmaInFlight.find(r.undef);
-    taint[i] = (known != w.mmaInFlight.end() ? known->second : w.undefined(r)) & scaleD;
-    w.mmaInFlight[r.undef] = taint[i];
+    taint[i] = (known != w.mmaInFlight.end() ? known->second.taint : w.undefined(r)) & scaleD;
+    w.mmaInFlight[r.undef] = {taint[i], w.mmaGroup};
     w.undef[r.undef] = ~0U;
   }
   Warp *warp = &w;
@@ -304,7 +304,7 @@ static Step wgmma(Warp &w, const Op &op, uint32_t m) {
     for (unsigned i = 0; i < fragments.count[0] && warp->checks; ++i) {
       auto known = warp->mmaInFlight.find(all[fragments.first[0] + i].undef);
       if (known != warp->mmaInFlight.end()) {
-        known->second |= taint[i];
+        known->second.taint |= taint[i];
       }
     }
   };
@@ -333,14 +333,12 @@ static Step wgmmaCommit(Warp &w, const Op &, uint32_t) {
 static Step wgmmaWait(Warp &w, const Op &op, uint32_t m) {
   uint32_t before = w.mmaGroup > uint32_t(op.imm) ? w.mmaGroup - uint32_t(op.imm) : 0;
   auto &work = w.block->work;
-  bool left = false;
   for (size_t i = 0; i < work.size();) {
     if (work[i].kind == PendingWork::MmaGroup && work[i].warp == &w && work[i].group < before) {
       PendingWork done = std::move(work[i]);
       work.erase(work.begin() + long(i));
       done.land();
     } else {
-      left |= work[i].kind == PendingWork::MmaGroup && work[i].warp == &w;
       ++i;
     }
   }
@@ -350,12 +348,13 @@ static Step wgmmaWait(Warp &w, const Op &op, uint32_t m) {
         known = std::max(known, w.mmaTime[g % 16]);
       }
     }
-    // Accumulators of groups still running stay in flight; with one accumulator set that is all of them.
-    if (op.imm == 0 || (!left && w.grid->options.timing == Timing::Late)) {
-      for (const auto &[index, taint] : w.mmaInFlight) {
-        w.undef[index] = taint;
+    for (auto it = w.mmaInFlight.begin(); it != w.mmaInFlight.end();) {
+      if (it->second.group < before) {
+        w.undef[it->first] = it->second.taint;
+        it = w.mmaInFlight.erase(it);
+      } else {
+        ++it;
       }
-      w.mmaInFlight.clear();
     }
     w.grid->memory->actors.tick();
   }

@@ -341,3 +341,47 @@ COPY:
     }
   }
 }
+
+TEST(Async, WaitGroupOneFreesTheOlderAccumulatorsOnly) {
+  // Two wgmma in groups of their own; behind wait_group 1 the first set may be stored, the second not.
+  for (const char *stored : {"{%f0, %f1, %f2, %f3}", "{%f4, %f5, %f6, %f7}"}) {
+    std::string text = kernel(".param .u64 out", R"(
+  .reg .b32 %r<16>; .reg .b64 %rd<16>; .reg .f32 %f<8>; .reg .pred %p<4>;
+  .shared .align 1024 .b8 s[8192];
+  ld.param.u64 %rd3, [out];
+  mov.u32 %r1, %tid.x;
+  mov.u32 %r2, s;
+  shl.b32 %r3, %r1, 2;
+  add.u32 %r3, %r2, %r3;
+  mov.u32 %r4, 16;
+FILL:
+  st.shared.u32 [%r3], 0;
+  add.u32 %r3, %r3, 512;
+  sub.u32 %r4, %r4, 1;
+  setp.ne.u32 %p1, %r4, 0;
+  @%p1 bra FILL;
+  fence.proxy.async;
+  bar.sync 0;
+  shr.u32 %r6, %r2, 4;
+  cvt.u64.u32 %rd6, %r6;
+  or.b64 %rd6, %rd6, 68727865344;
+  wgmma.fence.sync.aligned;
+  wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%f0, %f1, %f2, %f3}, %rd6, %rd6, 0, 1, 1, 0, 0;
+  wgmma.commit_group.sync.aligned;
+  wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%f4, %f5, %f6, %f7}, %rd6, %rd6, 0, 1, 1, 0, 0;
+  wgmma.commit_group.sync.aligned;
+  wgmma.wait_group.sync.aligned 1;
+  mul.wide.u32 %rd8, %r1, 16;
+  add.u64 %rd3, %rd3, %rd8;
+  st.global.v4.f32 [%rd3], )" + std::string(stored) + ";\n  ret;");
+    for (Timing timing : timings) {
+      Device device;
+      ASSERT_TRUE(device.load(text));
+      device.options.timing = timing;
+      uint64_t out = device.upload(std::vector<uint32_t>(512));
+      ASSERT_EQ(device.run({1, 1, 1}, {128, 1, 1}, out), LaunchError::None) << device.findings();
+      EXPECT_EQ(device.findings(), "");
+      EXPECT_EQ(device.memory.firstUndefined(out, 2048), stored[3] == '0' ? 2048U : 0U) << stored;
+    }
+  }
+}
