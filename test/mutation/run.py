@@ -106,7 +106,8 @@ class Mutants:
             for side in split(condition, "||"):
                 number = len(self.found)
                 self.found.append((path.relative_to(ROOT), line + 1, " ".join(side.split())))
-                sides.append(f"(({side}) && !moeMutantIsOff({number}))")
+                # First, so that a side that is off emits no diagnostic.
+                sides.append(f"(!moeMutantIsOff({number}) && ({side}))")
             out.append(text[at : match.end()] + "".join(part + "; " for part in init) + " || ".join(sides))
             at = end - 1
         return SWITCH + "".join(out) + text[at:]

@@ -205,3 +205,23 @@ func.func @attention_c9_element(%q: tensor<?x128xf32>, %k: tensor<?x64xf32>, %v:
       : tensor<?x128xf32>, tensor<?x64xf32>, tensor<?x64xf32>, tensor<?xi32>, tensor<?xi32>, tensor<?xi32> -> tensor<?x128xf32>
   return
 }
+
+// -----
+
+moe.state @kv : !moe.kv_cache<heads = 2, key_dim = 32, value_dim = 32, element = f32>
+func.func @attention_c7_inf(%q: tensor<?x128xf32>, %kv: tensor<?x64xf32>, %t: tensor<?xi32>) {
+  // expected-error @below {{'moe.attention' op scale (0x7FF0000000000000 : f64) must be positive and finite}}
+  moe.attention %q, %kv, %kv at %t, %t, %t cache @kv heads 4 kv_heads 2 scale 0x7FF0000000000000
+      : tensor<?x128xf32>, tensor<?x64xf32>, tensor<?x64xf32>, tensor<?xi32>, tensor<?xi32>, tensor<?xi32> -> tensor<?x128xf32>
+  return
+}
+
+// -----
+
+moe.state @kv : !moe.kv_cache<heads = 2, key_dim = 32, value_dim = 32, element = f32>
+func.func @attention_c7_zero(%q: tensor<?x128xf32>, %kv: tensor<?x64xf32>, %t: tensor<?xi32>) {
+  // expected-error @below {{'moe.attention' op scale (0.000000e+00 : f64) must be positive and finite}}
+  moe.attention %q, %kv, %kv at %t, %t, %t cache @kv heads 4 kv_heads 2 scale 0.0
+      : tensor<?x128xf32>, tensor<?x64xf32>, tensor<?x64xf32>, tensor<?xi32>, tensor<?xi32>, tensor<?xi32> -> tensor<?x128xf32>
+  return
+}

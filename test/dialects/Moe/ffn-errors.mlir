@@ -111,3 +111,30 @@ func.func @ffn_c5_alpha(%x: tensor<?x64xf32>, %gate: tensor<96x64xf32>, %up: ten
       : tensor<?x64xf32>, gate tensor<96x64xf32>, up tensor<96x64xf32>, down tensor<64x96xf32> -> tensor<?x64xf32>
   return
 }
+
+// -----
+
+func.func @ffn_c5_inf(%x: tensor<?x64xf32>, %gate: tensor<96x64xf32>, %up: tensor<96x64xf32>, %down: tensor<64x96xf32>) {
+  // expected-error @below {{'moe.ffn' op limit (0x7FF0000000000000 : f64) must be positive and finite}}
+  moe.ffn %x gate %gate up %up down %down activation oss_swiglu {limit = 0x7FF0000000000000 : f64}
+      : tensor<?x64xf32>, gate tensor<96x64xf32>, up tensor<96x64xf32>, down tensor<64x96xf32> -> tensor<?x64xf32>
+  return
+}
+
+// -----
+
+func.func @ffn_bias_name(%x: tensor<?x64xf32>, %up: tensor<96x64xf32>, %down: tensor<64x96xf32>, %b: tensor<96xf32>) {
+  moe.ffn %x up %up down %down up_bias %b activation silu
+      // expected-error @below {{expected gate_bias, up_bias or down_bias, each at most once, but got 'side_bias'}}
+      : tensor<?x64xf32>, up tensor<96x64xf32>, down tensor<64x96xf32>, side_bias tensor<96xf32> -> tensor<?x64xf32>
+  return
+}
+
+// -----
+
+func.func @ffn_bias_twice(%x: tensor<?x64xf32>, %up: tensor<96x64xf32>, %down: tensor<64x96xf32>, %b: tensor<96xf32>) {
+  moe.ffn %x up %up down %down up_bias %b activation silu
+      // expected-error @below {{expected gate_bias, up_bias or down_bias, each at most once, but got 'up_bias'}}
+      : tensor<?x64xf32>, up tensor<96x64xf32>, down tensor<64x96xf32>, up_bias tensor<96xf32>, up_bias tensor<96xf32> -> tensor<?x64xf32>
+  return
+}

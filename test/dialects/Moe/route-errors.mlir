@@ -119,3 +119,11 @@ func.func @route_c6_scale(%logits: tensor<?x8xf32>) {
       : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
   return
 }
+
+// -----
+
+func.func @route_c6_inf(%logits: tensor<?x8xf32>) {
+  // expected-error @below {{'moe.route' op epsilon (0x7FF0000000000000 : f64) must be finite and not negative}}
+  moe.route %logits top 2 score softmax renormalize sum epsilon 0x7FF0000000000000 : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  return
+}

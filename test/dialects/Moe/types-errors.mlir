@@ -68,3 +68,23 @@ func.func private @kv_cache_c1() attributes {type = !moe.kv_cache<heads = 0, key
 
 // expected-error @below {{kv_cache element ('f16') must be f32, bf16 or f64}}
 func.func private @kv_cache_c2() attributes {type = !moe.kv_cache<heads = 1, key_dim = 8, value_dim = 8, element = f16>}
+
+// -----
+
+// expected-error @below {{kv_cache heads (2), key_dim (0) and value_dim (32) must be positive}}
+moe.state @kv_cache_c1_key : !moe.kv_cache<heads = 2, key_dim = 0, value_dim = 32, element = f32>
+
+// -----
+
+// expected-error @below {{kv_cache heads (2), key_dim (32) and value_dim (-1) must be positive}}
+moe.state @kv_cache_c1_value : !moe.kv_cache<heads = 2, key_dim = 32, value_dim = -1, element = f32>
+
+// -----
+
+// expected-error @below {{rope dim (0) must be positive and even, offset (0) not negative}}
+func.func private @rope_attr_c1_zero() attributes {rope = #moe.rope<kind = default, theta = 1.0e+04, dim = 0>}
+
+// -----
+
+// expected-error @below {{rope theta (0x7FF0000000000000 : f64) must be positive and finite}}
+func.func private @rope_attr_c2_inf() attributes {rope = #moe.rope<kind = default, theta = 0x7FF0000000000000 : f64, dim = 8>}
