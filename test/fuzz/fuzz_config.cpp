@@ -33,10 +33,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     require(llvm::StringRef(llvm::toString(config.takeError())).starts_with("config.json: "));
     return 0;
   }
-  require(config->family && config->layers >= 1 && config->hidden >= 1 && config->vocab >= 1 && config->ffn >= 1);
-  require(config->heads % config->kvHeads == 0 && config->headDim >= 2 && config->headDim % 2 == 0);
+  require(config->family && config->layers >= 1 && config->hidden >= 1 && config->vocab >= 1);
+  require(config->headDim >= 2 && config->headDim % 2 == 0);
+  require(config->perLayer.size() == static_cast<size_t>(config->layers));
+  for (const LayerConfig &layer : config->perLayer) {
+    require(layer.ffn >= 0 && layer.ffn <= config->ffn && layer.kvHeads <= config->kvHeads);
+    require(layer.kvHeads == 0 ? layer.heads == 0 : layer.heads % layer.kvHeads == 0);
+  }
   require(config->expertsPerToken <= config->experts && config->maxPositions >= 1);
-  require(std::isfinite(config->normEps) && config->normEps > 0);
+  require(std::isfinite(config->normEps) && config->normEps >= 0);
   const RopeConfig &rope = config->rope;
   require(std::isfinite(rope.theta) && rope.theta > 1 && std::isfinite(rope.factor) && rope.factor > 0);
   require(std::isfinite(rope.attentionFactor) && rope.attentionFactor > 0);
