@@ -1,5 +1,7 @@
-// The C ABI (runtime/include/moert/moert.h) over Program and Session: null checks, ownership, statuses. No logic.
+// The C ABI (runtime/include/moert/moert.h) over Program, Session and WeightReader: null checks, ownership, statuses.
+// No logic.
 #include "runtime/core/Session.h"
+#include "runtime/core/WeightReader.h"
 
 #include <cstddef>
 #include <cstring>
@@ -20,6 +22,10 @@ struct moert_program {
 
 struct moert_session {
   std::unique_ptr<moert::Session> session;
+};
+
+struct moert_weights {
+  std::unique_ptr<moert::WeightReader> reader;
 };
 
 namespace {
@@ -184,6 +190,37 @@ moert_status *moert_session_report(moert_session *session, const char **json) {
   }
   *json = session->session->report();
   return nullptr;
+}
+
+moert_status *moert_weights_open(moert_program *program, const moert_session_options *options, moert_weights **out) {
+  if (!program || !options || !out) {
+    return nullArgument("moert_weights_open", !program ? "program" : !options ? "options" : "out");
+  }
+  *out = nullptr;
+  moert_session_options known;
+  if (Status status = readOptions(*options, known); !status.ok()) {
+    return give(status);
+  }
+  auto reader = moert::WeightReader::open(program->program, known);
+  if (!reader.ok()) {
+    return give(reader.status());
+  }
+  *out = new moert_weights{std::move(*reader)};
+  return nullptr;
+}
+
+moert_status *moert_weights_read(moert_weights *weights, const char *name, const void **data, size_t *size) {
+  if (!weights || !name || !data || !size) {
+    return nullArgument("moert_weights_read", !weights ? "weights" : !name ? "name" : !data ? "data" : "size");
+  }
+  return give(weights->reader->read(name, data, size));
+}
+
+void moert_weights_free(moert_weights *weights) {
+  if (weights && !weights->reader->canBeFreed()) {
+    (void)weights->reader.release(); // a worker is still inside a kernel: it keeps what it uses
+  }
+  delete weights;
 }
 
 } // extern "C"

@@ -32,13 +32,15 @@ public:
 
   Status run(const Progress &progress, std::vector<std::string> &notes);
 
+  /// Computes one of them into `result`, which has the bytes of its tensor; what it reads is computed already.
+  Status compute(const format::Initializer &initializer, uint8_t *result);
+
   const InitializerFacts &facts() const { return done; }
 
 private:
   std::string cacheKey(const format::Initializer &initializer) const;
   Result<bool> loadCached(const std::string &path, const std::string &key, const format::Initializer &initializer,
                           std::vector<std::string> &notes);
-  Status compute(const format::Initializer &initializer, uint8_t *result);
   Status runCommand(const format::Command &command, const std::vector<uint8_t *> &scratch, uint32_t result,
                     uint8_t *resultMemory);
 

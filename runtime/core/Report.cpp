@@ -59,7 +59,7 @@ const char *Session::report() {
   json.beginObject().member("package", program->package()).member("compiler", program->root().compiler()->c_str());
   json.member("backend", backend->name()).member("variant", variant->target()->c_str());
   json.key("variants").beginArray();
-  for (const Choice &choice : choices) {
+  for (const VariantChoice &choice : choices) {
     json.beginObject().member("target", choice.target).member("chosen", choice.chosen);
     json.member("reason", choice.reason).endObject();
   }

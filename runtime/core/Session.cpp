@@ -1,75 +1,12 @@
 // Stages prepare, initialize and run; the report is in Report.cpp.
 #include "runtime/core/Session.h"
 
-#include "runtime/backends/cpu/CpuFeatures.h"
 #include "runtime/core/Checks.h"
 
 #include <algorithm>
 #include <cstring>
 
 namespace moert {
-namespace {
-
-/// The features of `variant` that this machine lacks, separated by spaces.
-std::string missingFeatures(const format::Variant &variant) {
-  std::string missing;
-  for (uint32_t f = 0; variant.features() && f < variant.features()->size(); ++f) {
-    std::string feature = variant.features()->Get(f)->str();
-    if (!cpu::hasFeature(feature)) {
-      missing += (missing.empty() ? "" : " ") + feature;
-    }
-  }
-  return missing;
-}
-
-} // namespace
-
-/// Variants are listed best first: takes the first that this CPU runs, or the one that is asked for.
-Status Session::chooseVariant(const char *forced) {
-  std::string known;
-  for (size_t v = 0; v < program->variantCount(); ++v) {
-    const format::Variant &candidate = program->variant(v);
-    const std::string target = candidate.target()->str();
-    known += (known.empty() ? "" : ", ") + target;
-    Choice choice{target, "", false};
-    const std::string missing = isForCpu(candidate) ? missingFeatures(candidate) : "";
-    if (!isForCpu(candidate)) {
-      choice.reason = "is not for CPUs";
-    } else if (forced && target != forced) {
-      choice.reason = concat("'", forced, "' was asked for");
-    } else if (!missing.empty()) {
-      choice.reason = concat("this CPU lacks ", missing);
-      if (forced) {
-        return error(Code::Unsupported, program->package(), ": variant '", target,
-                     "' was asked for, but this CPU (or "
-                     "its operating system) lacks ",
-                     missing, "; leave the choice to the runtime");
-      }
-    } else if (variant) {
-      choice.reason = concat("'", variant->target()->str(), "' comes before it");
-    } else {
-      choice.reason = forced ? "was asked for" : "first variant whose features are all present";
-      choice.chosen = true;
-      variant = &candidate;
-      variantIndex = v;
-    }
-    choices.push_back(std::move(choice));
-  }
-  if (variant) {
-    return {};
-  }
-  if (forced) {
-    return error(Code::InvalidArgument, program->package(), ": has no CPU variant '", forced,
-                 "', it has: ", known.empty() ? "none" : known);
-  }
-  std::string reasons;
-  for (const Choice &choice : choices) {
-    reasons += concat(reasons.empty() ? "" : "; ", choice.target, ": ", choice.reason);
-  }
-  return error(Code::Unsupported, program->package(), ": no variant runs on this machine (",
-               reasons.empty() ? "it has none" : reasons, "); compile with --target cpu:x86-64-v3");
-}
-
 Status Session::allocateBuffers() {
   const format::Program &root = program->root();
   const uint32_t count = variant->buffers() ? variant->buffers()->size() : 0;
@@ -199,7 +136,9 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<Program> progra
     }
   };
 
-  MOERT_TRY(s.chooseVariant(options.variant));
+  MOERT_ASSIGN(chosen, chooseVariant(*s.program, options.variant, s.choices));
+  s.variantIndex = chosen;
+  s.variant = &s.program->variant(chosen);
   MOERT_ASSIGN(backend, openCpuBackend({options.threads, options.pin != 0, s.deadlineSeconds}));
   s.backend = std::move(backend);
   MOERT_TRY(s.allocateBuffers());

@@ -9,6 +9,7 @@
 
 #include "runtime/core/Initializers.h"
 #include "runtime/core/StepPlan.h"
+#include "runtime/core/VariantChoice.h"
 
 namespace moert {
 
@@ -35,12 +36,6 @@ public:
   bool canBeFreed() { return !isStuck || backend->synchronize(); }
 
 private:
-  /// Why a variant was taken or left.
-  struct Choice {
-    std::string target, reason;
-    bool chosen;
-  };
-
   /// An entry with its plans, one per range of T.
   struct Entry {
     std::string name;
@@ -55,7 +50,6 @@ private:
 
   Session() = default;
   Status openEntries();
-  Status chooseVariant(const char *forced);
   Status allocateBuffers();
   Status checkInput(const moert_step_input &input) const;
   void fillInputs(const moert_step_input &input);
@@ -65,7 +59,7 @@ private:
   std::shared_ptr<Program> program;
   const format::Variant *variant = nullptr;
   size_t variantIndex = 0;
-  std::vector<Choice> choices;
+  std::vector<VariantChoice> choices;
   std::unique_ptr<Backend> backend;
   std::vector<void *> kernels;
   Weights weights;

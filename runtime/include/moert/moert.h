@@ -25,6 +25,7 @@ extern "C" {
 typedef struct moert_status moert_status;
 typedef struct moert_program moert_program;
 typedef struct moert_session moert_session;
+typedef struct moert_weights moert_weights;
 
 typedef enum {
   MOERT_INVALID_ARGUMENT = 1, /* the caller's input: ids outside the vocabulary, cache too small, ... */
@@ -121,6 +122,14 @@ MOERT_API moert_status *moert_session_write_trace(moert_session *session, const 
 /* A JSON object {"variant":..., "threads":..., "weight_bytes":..., "arena_bytes":..., "state_bytes":...,
  * "commands":[...]}; owned by the session, valid until the next call. */
 MOERT_API moert_status *moert_session_report(moert_session *session, const char **json);
+
+/* The weights of a program without a session, for tools: one tensor at a time by its name in the program. What lies in
+ * the checkpoint is read there; what is computed is computed when it is asked for, and `data` is valid until the next
+ * read. Of the options, those about weights, variant, threads, deadline and progress are used. */
+MOERT_API moert_status *moert_weights_open(moert_program *program, const moert_session_options *options,
+                                           moert_weights **out);
+MOERT_API moert_status *moert_weights_read(moert_weights *weights, const char *name, const void **data, size_t *size);
+MOERT_API void moert_weights_free(moert_weights *weights);
 
 #ifdef __cplusplus
 }

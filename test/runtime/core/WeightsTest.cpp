@@ -1,6 +1,7 @@
 // The checkpoint and the initializers: identity of files, misaligned tensors, the disk cache in every state.
 #include "test/runtime/core/TestPackage.h"
 
+#include <cstring>
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
@@ -253,6 +254,106 @@ TEST_F(WeightsTest, InitializersReadEarlierResults) {
       EXPECT_EQ(logits[size_t(i)], (4 + 2) * 3.0f * head) << i;
     }
   }
+}
+
+/// Reads tensors without a session.
+class WeightReaderTest : public WeightsTest {
+protected:
+  ~WeightReaderTest() override { moert_weights_free(reader); }
+  bool openWeights(const moert_session_options &options = defaultOptions()) {
+    toy.write();
+    return loaded.load(toy.package()) && loaded.take(moert_weights_open(loaded.program, &options, &reader));
+  }
+  std::vector<float> read(const char *name) {
+    const void *data = nullptr;
+    size_t size = 0;
+    if (!loaded.take(moert_weights_read(reader, name, &data, &size))) {
+      return {};
+    }
+    std::vector<float> values(size / sizeof(float));
+    memcpy(values.data(), data, size);
+    return values;
+  }
+  moert_weights *reader = nullptr;
+};
+
+TEST_F(WeightReaderTest, StoredAndComputed) {
+  ASSERT_TRUE(openWeights()) << loaded.message;
+  std::vector<float> folded, bias;
+  for (int v = 0; v < kVocab; ++v) {
+    bias.push_back(float(v % 3));
+    folded.push_back(2 * 0.25f * float(v) + float(v % 3));
+  }
+  EXPECT_EQ(read("bias"), bias); // not aligned in its file
+  EXPECT_EQ(read("head.folded"), folded);
+  EXPECT_EQ(read("head.folded"), folded);
+  EXPECT_EQ(read("bias"), bias);
+  EXPECT_FALSE(std::filesystem::exists(toy.cache()));
+}
+
+TEST_F(WeightReaderTest, ComputesWhatATensorIsComputedFrom) {
+  VariantSpec &v = toy.variant();
+  uint32_t twice = uint32_t(toy.program.tensors.size());
+  toy.program.tensors.push_back(toy.program.tensors[kHead]);
+  toy.program.tensors.back().mutate_name(toy.program.string("twice"));
+  InitializerSpec next;
+  next.result = twice;
+  next.key = std::string(64, 'c');
+  next.firstCommand = uint32_t(v.commands.size());
+  addCommand(toy.program, v, format::CommandKind::Copy, "fetch", 0,
+             {span(twice, 0, 4 * kVocab, format::Access::Write), span(kHead, 0, 4 * kVocab)});
+  addCommand(toy.program, v, format::CommandKind::Launch, "fold", 4,
+             {span(twice, 0, 0, format::Access::ReadWrite), span(kBias), constant(kVocab)});
+  next.commandCount = 2;
+  v.initializers.push_back(next);
+  ASSERT_TRUE(openWeights()) << loaded.message;
+  for (const char *name : {"twice", "head.folded", "twice"}) {
+    const std::vector<float> values = read(name);
+    ASSERT_EQ(values.size(), size_t(kVocab)) << loaded.message;
+    for (int64_t i = 0; i < kVocab; ++i) {
+      const float head = 2 * 0.25f * float(i) + float(i % 3);
+      EXPECT_EQ(values[size_t(i)], name[0] == 't' ? 2 * head + float(i % 3) : head) << name << " " << i;
+    }
+  }
+}
+
+TEST_F(WeightReaderTest, Errors) {
+  ASSERT_TRUE(openWeights()) << loaded.message;
+  EXPECT_TRUE(read("tail").empty());
+  EXPECT_EQ(loaded.code, MOERT_NOT_FOUND);
+  EXPECT_NE(loaded.message.find("has no tensor 'tail'"), std::string::npos) << loaded.message;
+  const void *data = nullptr;
+  EXPECT_FALSE(loaded.take(moert_weights_read(reader, "bias", &data, nullptr)));
+  EXPECT_NE(loaded.message.find("moert_weights_read: size is NULL"), std::string::npos) << loaded.message;
+  EXPECT_FALSE(loaded.take(moert_weights_read(nullptr, "bias", &data, nullptr)));
+  EXPECT_FALSE(loaded.take(moert_weights_open(loaded.program, nullptr, &reader)));
+  EXPECT_NE(loaded.message.find("moert_weights_open: options is NULL"), std::string::npos) << loaded.message;
+  moert_weights_free(nullptr);
+}
+
+/// A tensor that nothing reads has no place, and one that no initializer writes no value.
+TEST_F(WeightReaderTest, UnusedTensor) {
+  toy.program.tensors.push_back(toy.program.tensors[kBias]);
+  toy.program.tensors.back().mutate_name(toy.program.string("unused"));
+  ASSERT_TRUE(openWeights()) << loaded.message;
+  EXPECT_TRUE(read("unused").empty());
+  EXPECT_NE(loaded.message.find("tensor 'unused' is neither read nor computed by variant 'x86-64'"), std::string::npos)
+      << loaded.message;
+}
+
+TEST_F(WeightReaderTest, OpensLikeASession) {
+  moert_session_options options = defaultOptions();
+  options.weights = "/nowhere";
+  EXPECT_FALSE(openWeights(options));
+  EXPECT_EQ(loaded.code, MOERT_NOT_FOUND) << loaded.message;
+  options = defaultOptions();
+  options.variant = "z80";
+  EXPECT_FALSE(openWeights(options));
+  EXPECT_NE(loaded.message.find("has no CPU variant 'z80'"), std::string::npos) << loaded.message;
+  options = defaultOptions();
+  options.deadline_seconds = -1;
+  EXPECT_FALSE(openWeights(options));
+  EXPECT_NE(loaded.message.find("must not be negative"), std::string::npos) << loaded.message;
 }
 
 } // namespace
