@@ -1,162 +1,325 @@
 //===- PlaceHtml.cpp - A plan as a page -------------------------------------===//
 //
-// One file without outside references: the report as JSON, and a small script that draws it on canvases. The page
-// computes nothing; every number in it is one of `moec place --json`.
+// Draws `moec place --json`: every number of the page is one of the report or its place among them (nothing is computed
+// beyond sums over rows for charts), and the report itself is embedded.
 //
 //===----------------------------------------------------------------------===//
 
+#include "tools/moec/Html.h"
 #include "tools/moec/PlaceReport.h"
-#include "llvm/Support/FormatVariadic.h"
+#include "llvm/ADT/StringExtras.h"
+#include <algorithm>
+#include <cmath>
 
 using namespace moec;
+namespace json = llvm::json;
 
-static const char *const kHead = R"html(<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>Expert placement</title>
-<style>
-body { font: 14px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em; color: #222; }
-h1 { font-size: 1.5em; } h2 { font-size: 1.1em; margin: 2em 0 .3em; } p { margin: .3em 0; color: #555; }
-table { border-collapse: collapse; } td, th { padding: .1em .8em; text-align: right; } th:first-child { text-align: left; }
-canvas { border: 1px solid #ccc; image-rendering: pixelated; max-width: 100%; } .pair { display: flex; gap: 2em; flex-wrap: wrap; }
-#tip { position: fixed; background: #222; color: #fff; padding: .1em .5em; display: none; pointer-events: none; }
-</style>
-</head>
-<body>
-<h1>Expert placement</h1>
-<table id="summary"></table>
-<p id="verdict"></p>
-<div id="charts"></div>
-<div id="tip"></div>
-<script type="application/json" id="report">)html";
+namespace {
 
-static const char *const kScript = R"html(</script>
-<script>
-"use strict";
-const report = JSON.parse(document.getElementById("report").textContent);
-const charts = document.getElementById("charts"), tip = document.getElementById("tip");
-const ids = report.layers.map(row => row.layer);
-const show = value => typeof value === "number" ? String(Math.round(value * 1e4) / 1e4) : String(value);
+using Table = std::vector<std::vector<double>>;
 
-function section(title, text) {
-  const box = document.createElement("div"), head = document.createElement("h2"), line = document.createElement("p");
-  head.textContent = title;
-  line.textContent = text;
-  box.append(head, line);
-  charts.append(box);
-  return box;
+double numberOf(const json::Object &from, llvm::StringRef key) { return from.getNumber(key).value_or(NAN); }
+
+std::vector<double> readRow(const json::Array &array) {
+  std::vector<double> row;
+  for (const json::Value &value : array) {
+    row.push_back(value.getAsNumber().value_or(NAN));
+  }
+  return row;
 }
 
-// White to dark blue up to `most`.
-function color(value, most) {
-  const part = Math.max(0, Math.min(1, most > 0 ? value / most : 0));
-  return `rgb(${255 - 235 * part},${255 - 200 * part},${255 - 95 * part})`;
+Table readTable(const json::Array *array) {
+  Table rows;
+  for (const json::Value &value : array ? *array : json::Array()) {
+    rows.push_back(readRow(*value.getAsArray()));
+  }
+  return rows;
 }
 
-// rows[y][x]; `name(y, x)` says what a cell is.
-function heat(parent, title, rows, most, name) {
-  const width = rows.length ? rows[0].length : 0;
-  const cell = Math.max(2, Math.min(14, Math.floor(1000 / Math.max(width, 1))));
-  const box = document.createElement("div"), line = document.createElement("p"), canvas = document.createElement("canvas");
-  line.textContent = title;
-  canvas.width = width * cell;
-  canvas.height = rows.length * cell;
-  const pen = canvas.getContext("2d");
-  rows.forEach((row, y) => row.forEach((value, x) => {
-    pen.fillStyle = color(value, most);
-    pen.fillRect(x * cell, y * cell, cell, cell);
-  }));
-  canvas.onmousemove = event => {
-    const area = canvas.getBoundingClientRect();
-    const x = Math.floor((event.clientX - area.left) / area.width * width);
-    const y = Math.floor((event.clientY - area.top) / area.height * rows.length);
-    if (rows[y] === undefined || rows[y][x] === undefined) return;
-    tip.textContent = `${name(y, x)}: ${show(rows[y][x])}`;
-    tip.style.display = "block";
-    tip.style.left = `${event.clientX + 12}px`;
-    tip.style.top = `${event.clientY + 12}px`;
-  };
-  canvas.onmouseleave = () => { tip.style.display = "none"; };
-  box.append(line, canvas);
-  parent.append(box);
-}
-
-const largest = rows => rows.reduce((most, row) => row.reduce((a, b) => Math.max(a, b), most), 0);
-const square = list => Array.from({length: report.ranks}, (_, y) => list.slice(y * report.ranks, (y + 1) * report.ranks));
-
-const table = document.getElementById("summary");
-function summary(name, value) {
-  const row = table.insertRow(), head = document.createElement("th");
-  head.textContent = name;
-  row.append(head);
-  row.insertCell().textContent = show(value);
-}
-for (const key of ["experts", "moe_layers", "ranks", "nodes", "slots", "redundant_slots", "most_replicas", "noise_floor",
-                   "moves", "move_bytes", "step_seconds_before", "step_seconds_after", "migration_seconds",
-                   "break_even_steps"]) {
-  if (report[key] !== undefined) summary(key.replaceAll("_", " "), report[key]);
-}
-for (const [key, value] of Object.entries(report.balancedness)) summary(`balancedness ${key.replaceAll("_", " ")}`, value);
-for (const [key, value] of Object.entries(report.remote_nodes || {})) summary(`remote nodes ${key}`, value);
-document.getElementById("verdict").textContent = `Verdict: ${report.verdict}: ${report.reason}`;
-
-heat(section("Load of experts", "A row is a layer, a column an expert; 1 is the mean expert. Profiles: " +
-             report.profiles.join(", ")), "", report.expert_loads, Math.min(5, largest(report.expert_loads)),
-     (y, x) => `layer ${ids[y]}, expert ${x}`);
-
-const ranks = section("Load of ranks", "A row is a layer, a column a rank; 1 is the mean rank. Both on one scale.");
-ranks.className = "pair";
-const most = largest(report.rank_loads_before);
-heat(ranks, "before", report.rank_loads_before, most, (y, x) => `layer ${ids[y]}, rank ${x}`);
-heat(ranks, "after", report.rank_loads_after, most, (y, x) => `layer ${ids[y]}, rank ${x}`);
-
-if (report.layers.some(row => row.window_distance !== undefined)) {
-  heat(section("Stability over time", "How far the windows of a recording are from their sum (total variation, 0 to 1), by layer."),
-       "", [report.layers.map(row => row.window_distance || 0)], 0.5, (y, x) => `layer ${ids[x]}`);
-}
-
-if (report.pairs.length) {
-  const box = section("Experts chosen together", "Experts in the order of their first slot, so that company of a rank lies together.");
-  const choice = document.createElement("select"), place = document.createElement("div");
-  ids.forEach((id, index) => choice.add(new Option(`layer ${id}`, index)));
-  const draw = () => {
-    const index = Number(choice.value), order = [...new Set(report.placement[index])];
-    const at = new Map(order.map((expert, position) => [expert, position]));
-    const rows = order.map(() => order.map(() => 0));
-    for (const [a, b, count] of report.pairs[index]) {
-      rows[at.get(a)][at.get(b)] = rows[at.get(b)][at.get(a)] = count;
-    }
-    place.replaceChildren();
-    heat(place, "", rows, largest(rows), (y, x) => `experts ${order[y]} and ${order[x]}`);
-  };
-  choice.onchange = draw;
-  box.append(choice, place);
-  draw();
-}
-
-const traffic = section("Traffic between ranks", "A row is the rank of the token, a column the rank of the expert: part of all " +
-                        "assignments, when a token takes a replica on its rank, else on its node.");
-traffic.className = "pair";
-const before = square(report.rank_traffic_before), after = square(report.rank_traffic_after);
-const peak = Math.max(largest(before), largest(after));
-heat(traffic, "before", before, peak, (y, x) => `rank ${y} to ${x}`);
-heat(traffic, "after", after, peak, (y, x) => `rank ${y} to ${x}`);
-</script>
-</body>
-</html>
-)html";
-
-std::string moec::renderPlan(const llvm::json::Object &report) {
-  const std::string text = llvm::formatv("{0}", llvm::json::Value(llvm::json::Object(report)));
-  std::string page = kHead;
-  // A name must not end the element that holds it.
-  for (char c : text) {
-    if (c == '<') {
-      page += "\\u003c";
-    } else {
-      page += c;
+double largest(const Table &rows) {
+  double most = 0;
+  for (const std::vector<double> &row : rows) {
+    for (double value : row) {
+      most = std::isnan(value) ? most : std::max(most, value);
     }
   }
-  return page + kScript;
+  return most;
+}
+
+/// The sections of the page.
+class Page {
+public:
+  explicit Page(const json::Object &report)
+      : report(report), balance(*report.getObject("balancedness")), layers(*report.getArray("layers")) {
+    for (const json::Value &layer : layers) {
+      ids.push_back(html::number(numberOf(*layer.getAsObject(), "layer")));
+    }
+  }
+  std::string render() const {
+    return verdict() + tiles() + balanceByLayer() + expertLoads() + rankLoads() + stability() + company() + traffic() +
+           tables();
+  }
+
+private:
+  std::string verdict() const;
+  std::string tiles() const;
+  std::string balanceByLayer() const;
+  std::string expertLoads() const;
+  std::string rankLoads() const;
+  std::string stability() const;
+  std::string company() const;
+  std::string traffic() const;
+  std::string tables() const;
+  /// A heat map of loads around 1, the mean.
+  html::HeatMap aroundMean(std::string title, std::string columns, Table values, double most) const;
+
+  const json::Object &report, &balance;
+  const json::Array &layers;
+  /// Numbers of the MoE layers in the decoder.
+  std::vector<std::string> ids;
+};
+
+} // namespace
+
+std::string Page::verdict() const {
+  const llvm::StringRef answer = report.getString("verdict").value_or("unknown");
+  std::string headline = answer == "do" ? "Worth it" : answer == "do not" ? "Not worth it" : "Undecided";
+  headline += ": balancedness " + html::number(numberOf(balance, "before")) + " before, " +
+              html::number(numberOf(balance, "after")) + " after";
+  return html::verdict(headline, report.getString("reason").value_or(""), answer == "do");
+}
+
+std::string Page::tiles() const {
+  auto count = [&](llvm::StringRef key) { return html::number(numberOf(report, key)); };
+  std::vector<html::Tile> list = {
+      {"model", count("moe_layers") + " layers", count("experts") + " experts, " + count("top_k") + " per token"},
+      {"machines", count("ranks") + " ranks",
+       "on " + count("nodes") + (numberOf(report, "nodes") > 1 ? " nodes" : " node")},
+      {"slots", count("slots"), count("redundant_slots") + " redundant, at most " + count("most_replicas") + " of one"},
+      {"balancedness", html::number(numberOf(balance, "after")),
+       "EPLB " + html::number(numberOf(balance, "eplb")) + ", bound " + html::number(numberOf(balance, "bound"))}};
+  if (const json::Object *remote = report.getObject("remote_nodes")) {
+    list.push_back(
+        {"remote nodes per token", html::number(numberOf(*remote, "after")),
+         html::number(numberOf(*remote, "before")) + " before, EPLB " + html::number(numberOf(*remote, "eplb"))});
+  }
+  if (report.get("noise_floor")) {
+    list.push_back({"noise floor", count("noise_floor"), "random routing, one step"});
+  }
+  if (report.get("moves")) {
+    list.push_back({"moves", count("moves"),
+                    html::number(numberOf(report, "moves_fraction") * 100) + " % of the slots" +
+                        (report.get("move_bytes") ? ", " + html::number(numberOf(report, "move_bytes") / 1e9) + " GB"
+                                                  : std::string())});
+  }
+  if (report.get("step_seconds_before")) {
+    list.push_back({"MoE layers of a step", html::number(numberOf(report, "step_seconds_after") * 1e3) + " ms",
+                    html::number(numberOf(report, "step_seconds_before") * 1e3) + " ms before"});
+  }
+  if (report.get("break_even_steps")) {
+    list.push_back({"pays after", count("break_even_steps") + " steps",
+                    "moving takes " + html::number(numberOf(report, "migration_seconds")) + " s"});
+  }
+  return html::tiles(list);
+}
+
+std::string Page::balanceByLayer() const {
+  html::Chart chart;
+  chart.xTitle = "layer";
+  chart.yTitle = "mean / max rank load";
+  chart.width = 1000;
+  chart.series = {{"before", {}}, {"after", {}}, {"EPLB", {}}, {"bound", {}, true, /*dots=*/false}};
+  const llvm::StringRef keys[] = {"before", "after", "eplb", "bound"};
+  for (const json::Value &value : layers) {
+    const json::Object &layer = *value.getAsObject();
+    for (size_t i = 0; i < std::size(keys); ++i) {
+      chart.series[i].points.push_back({numberOf(layer, "layer"), numberOf(layer, keys[i]), ""});
+    }
+  }
+  return html::section("Balancedness by layer",
+                       "1: all ranks have the same load. The fullest rank decides how long a layer takes. No map with "
+                       "these slots lies above the bound.",
+                       html::draw(chart));
+}
+
+html::HeatMap Page::aroundMean(std::string title, std::string columns, Table values, double most) const {
+  html::HeatMap map;
+  map.title = std::move(title);
+  map.rowTitle = "layer";
+  map.columnTitle = std::move(columns);
+  map.rowNames = ids;
+  map.values = std::move(values);
+  // As far above the mean as below, by factors, so that white is the mean.
+  most = std::max(most, 1.05);
+  map.scale = {1 / most, most, html::Scale::Palette::Diverging, true};
+  return map;
+}
+
+std::string Page::expertLoads() const {
+  Table loads = readTable(report.getArray("expert_loads"));
+  const double most = std::min(16.0, largest(loads));
+  html::HeatMap map = aroundMean("", "expert", std::move(loads), most);
+  map.valueTitle = "times the mean expert";
+  map.width = 1000;
+  std::vector<std::string> names;
+  for (const json::Value &name : *report.getArray("profiles")) {
+    names.push_back(name.getAsString().value_or("").str());
+  }
+  return html::section(
+      "Load of experts",
+      "How often an expert is chosen, against the mean of its layer; profiles: " + llvm::join(names, ", ") + ".",
+      html::draw(map));
+}
+
+std::string Page::rankLoads() const {
+  Table before = readTable(report.getArray("rank_loads_before")),
+        after = readTable(report.getArray("rank_loads_after"));
+  const double most = std::max(largest(before), largest(after));
+  html::HeatMap left = aroundMean("before", "rank", std::move(before), most);
+  html::HeatMap right = aroundMean("after", "rank", std::move(after), most);
+  left.valueTitle = right.valueTitle = "times the mean rank";
+  left.width = right.width = std::clamp(static_cast<int>(numberOf(report, "ranks")) * 28, 170, 440);
+  return html::section("Load of ranks", "Both on one scale, all profiles together.",
+                       html::beside({html::draw(left), html::draw(right)}));
+}
+
+std::string Page::stability() const {
+  std::string body;
+  for (const json::Value &value : *report.getArray("windows")) {
+    const json::Object &windows = *value.getAsObject();
+    html::HeatMap map;
+    map.title = windows.getString("profile").value_or("").str();
+    map.rowTitle = "layer";
+    map.columnTitle = "window";
+    map.rowNames = ids;
+    map.values = readTable(windows.getArray("distances"));
+    map.scale.high = std::max(0.1, std::ceil(largest(map.values) * 10) / 10);
+    map.valueTitle = "distance from the whole";
+    map.width = 440;
+    html::Chart chart;
+    chart.title = map.title;
+    chart.xTitle = "window";
+    chart.yTitle = "balancedness";
+    chart.width = 480;
+    chart.height = 280;
+    chart.series = {{"before", {}}, {"after", {}}};
+    const llvm::StringRef keys[] = {"balancedness_before", "balancedness_after"};
+    for (size_t i = 0; i < std::size(keys); ++i) {
+      const std::vector<double> row = readRow(*windows.getArray(keys[i]));
+      for (size_t at = 0; at < row.size(); ++at) {
+        chart.series[i].points.push_back({static_cast<double>(at), row[at], ""});
+      }
+    }
+    body += html::beside({html::draw(map), html::draw(chart)});
+  }
+  if (body.empty()) {
+    return "";
+  }
+  return html::section("Stability over time",
+                       "Windows of a recording. Left: how far the counts of a window are from those of the whole "
+                       "(total variation; 0 the same, 1 no expert in common). Right: what the maps achieve in each "
+                       "window, as a mean over layers.",
+                       body);
+}
+
+std::string Page::company() const {
+  const json::Array &pairs = *report.getArray("pairs");
+  const auto experts = static_cast<size_t>(numberOf(report, "experts"));
+  const auto perRank = static_cast<size_t>(numberOf(report, "slots") / numberOf(report, "ranks"));
+  std::string body;
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    const std::vector<double> placement = readRow(*(*report.getArray("placement"))[i].getAsArray());
+    std::vector<size_t> at(experts, experts);
+    html::HeatMap map;
+    size_t lastRank = 0;
+    for (size_t slot = 0; slot < placement.size(); ++slot) {
+      const auto expert = static_cast<size_t>(placement[slot]);
+      if (at[expert] == experts) {
+        at[expert] = map.rowNames.size();
+        map.rowNames.push_back(std::to_string(expert));
+        if (slot / perRank != lastRank) {
+          map.cuts.push_back(at[expert]);
+          lastRank = slot / perRank;
+        }
+      }
+    }
+    map.values.assign(experts, std::vector<double>(experts, 0));
+    for (const json::Value &value : *pairs[i].getAsArray()) {
+      const std::vector<double> pair = readRow(*value.getAsArray());
+      const size_t a = at[static_cast<size_t>(pair[0])], b = at[static_cast<size_t>(pair[1])];
+      map.values[a][b] = map.values[b][a] = pair[2];
+    }
+    map.columnNames = map.rowNames;
+    map.rowTitle = map.columnTitle = "expert";
+    map.valueTitle = "tokens that chose both";
+    map.scale.high = std::max(1.0, largest(map.values));
+    map.width = std::clamp(static_cast<int>(experts) * 22, 300, 900);
+    for (size_t expert = 0; expert < experts; ++expert) {
+      map.values[expert][expert] = NAN;
+    }
+    body += html::fold("layer " + ids[i], html::draw(map), /*open=*/i == 0);
+  }
+  if (body.empty()) {
+    return "";
+  }
+  return html::section("Experts chosen together",
+                       "By the same token. Experts stand in the order of their first slot, so that those of one rank "
+                       "lie together, between lines: what is dark in a square on the diagonal stays on a rank.",
+                       body);
+}
+
+std::string Page::traffic() const {
+  const auto ranks = static_cast<size_t>(numberOf(report, "ranks"));
+  auto square = [&](llvm::StringRef key) {
+    const std::vector<double> flat = readRow(*report.getArray(key));
+    Table rows;
+    for (size_t y = 0; y < ranks; ++y) {
+      rows.emplace_back(flat.begin() + y * ranks, flat.begin() + (y + 1) * ranks);
+    }
+    return rows;
+  };
+  Table before = square("rank_traffic_before"), after = square("rank_traffic_after");
+  const double most = std::max(largest(before), largest(after));
+  auto map = [&](std::string title, Table values) {
+    html::HeatMap map;
+    map.title = std::move(title);
+    map.rowTitle = "token's rank";
+    map.columnTitle = "expert's rank";
+    map.values = std::move(values);
+    map.scale.high = most;
+    map.valueTitle = "part of all assignments";
+    map.width = std::clamp(static_cast<int>(ranks) * 28, 170, 440);
+    return html::draw(map);
+  };
+  return html::section(
+      "Traffic between ranks",
+      "Tokens come from all ranks alike and take a replica on their rank, else on their node, else any.",
+      html::beside({map("before", std::move(before)), map("after", std::move(after))}));
+}
+
+std::string Page::tables() const {
+  const bool several = numberOf(report, "nodes") > 1;
+  std::vector<std::string> head = {
+      "layer",    "before", "EPLB", "after", "bound", "moves", "variation of loads", "squared error of fractions",
+      "of counts"};
+  std::vector<llvm::StringRef> keys = {"layer", "before", "eplb",         "after",    "bound",
+                                       "moves", "cv",     "mse_fraction", "mse_count"};
+  if (several) {
+    head.insert(head.end(), {"remote nodes before", "after"});
+    keys.insert(keys.end(), {"remote_before", "remote_after"});
+  }
+  std::vector<std::vector<std::string>> rows;
+  for (const json::Value &value : layers) {
+    std::vector<std::string> row;
+    for (llvm::StringRef key : keys) {
+      row.push_back(html::number(numberOf(*value.getAsObject(), key)));
+    }
+    rows.push_back(std::move(row));
+  }
+  return html::section("Numbers by layer", "", html::fold("table", html::table(head, rows)));
+}
+
+std::string moec::renderPlan(const json::Object &report) {
+  const json::Value data = json::Object(report);
+  return html::page("Expert placement", Page(report).render(), &data);
 }

@@ -8,7 +8,7 @@
 #include "llvm/Support/FormatVariadic.h"
 #include <algorithm>
 #include <cmath>
-#include <numeric>
+#include <map>
 
 using namespace moec;
 using namespace moe::placement;
@@ -56,17 +56,69 @@ Loads meanLoads(const PlaceInput &input, size_t layer) {
   return scaleLoads(mean, input.options.cluster.ranks);
 }
 
-/// How far the windows of a layer are from their sum: mean total variation distance, 0 to 1; negative: no windows.
-double stabilityOf(const Profile &profile, size_t layer) {
+/// Half the sum of differences of two loads of sum 1: 0 for equal ones, 1 for those that share no expert.
+double totalVariation(const Loads &first, const Loads &second) {
+  const Loads a = scaleLoads(first, 1), b = scaleLoads(second, 1);
   double sum = 0;
-  const Loads whole = scaleLoads(profile.layers[layer], 1);
+  for (size_t expert = 0; expert < a.size(); ++expert) {
+    sum += std::abs(a[expert] - b[expert]) / 2;
+  }
+  return sum;
+}
+
+bool isEmpty(const Loads &loads) {
+  return std::all_of(loads.begin(), loads.end(), [](double load) { return load == 0; });
+}
+
+/// How a profile with windows changes along time: [layer][window] distances from its sum, and the balancedness that the
+/// maps reach in every window, as a mean over layers. Windows in which a layer has no load are null, and left out of
+/// means.
+json::Object describeWindows(const PlaceInput &input, const Profile &profile) {
+  const Plan &plan = input.plan;
+  const Cluster &cluster = input.options.cluster;
+  json::Array distances, before, after;
+  for (size_t layer = 0; layer < profile.layers.size(); ++layer) {
+    json::Array row;
+    for (const std::vector<Loads> &window : profile.windows) {
+      row.push_back(isEmpty(window[layer]) ? json::Value(nullptr)
+                                           : rounded(totalVariation(window[layer], profile.layers[layer])));
+    }
+    distances.push_back(std::move(row));
+  }
   for (const std::vector<Loads> &window : profile.windows) {
-    const Loads part = scaleLoads(window[layer], 1);
-    for (size_t expert = 0; expert < whole.size(); ++expert) {
-      sum += std::abs(part[expert] - whole[expert]) / 2;
+    double sums[2] = {0, 0};
+    int count = 0;
+    for (size_t layer = 0; layer < window.size(); ++layer) {
+      if (!isEmpty(window[layer])) {
+        sums[0] += balancedness(plan.before.layers[layer], window[layer], cluster);
+        sums[1] += balancedness(plan.map.layers[layer], window[layer], cluster);
+        ++count;
+      }
+    }
+    before.push_back(count == 0 ? json::Value(nullptr) : rounded(sums[0] / count));
+    after.push_back(count == 0 ? json::Value(nullptr) : rounded(sums[1] / count));
+  }
+  return json::Object{{"profile", profile.name},
+                      {"distances", std::move(distances)},
+                      {"balancedness_before", std::move(before)},
+                      {"balancedness_after", std::move(after)}};
+}
+
+/// [i, j, n] of a layer, added up over the profiles that have pairs.
+json::Array addPairs(const PlaceInput &input, size_t layer) {
+  std::map<std::pair<int, int>, double> sums;
+  for (const Profile &profile : input.statistics.profiles) {
+    if (!profile.pairs.empty()) {
+      for (const Pair &pair : profile.pairs[layer]) {
+        sums[{pair.first, pair.second}] += pair.count;
+      }
     }
   }
-  return profile.windows.empty() ? -1 : sum / static_cast<double>(profile.windows.size());
+  json::Array pairs;
+  for (const auto &[experts, count] : sums) {
+    pairs.push_back(json::Array{experts.first, experts.second, rounded(count)});
+  }
+  return pairs;
 }
 
 /// [source * R + target]: part of all expert assignments, when a source prefers a replica on itself, then on its node.
@@ -183,11 +235,15 @@ json::Object moec::describePlan(const PlaceCommand &command, const PlaceInput &i
                       {"top_k", input.options.routing.expertsPerToken},
                       {"seed", command.seed},
                       {"ended_by_time", plan.endedByTime}};
-  json::Array profiles;
+  json::Array names, windows;
   for (const Profile &profile : input.statistics.profiles) {
-    profiles.push_back(profile.name);
+    names.push_back(profile.name);
+    if (!profile.windows.empty()) {
+      windows.push_back(describeWindows(input, profile));
+    }
   }
-  report["profiles"] = std::move(profiles);
+  report["profiles"] = std::move(names);
+  report["windows"] = std::move(windows);
   const double after = meanOf(plan, &LayerReport::after), bound = meanOf(plan, &LayerReport::bound);
   report["balancedness"] = json::Object{{"before", rounded(meanOf(plan, &LayerReport::before))},
                                         {"eplb", rounded(meanOf(plan, &LayerReport::eplb))},
@@ -210,11 +266,21 @@ json::Object moec::describePlan(const PlaceCommand &command, const PlaceInput &i
     }
   }
   json::Array layers, loads, ranksBefore, ranksAfter, pairs;
+  const auto &profiles = input.statistics.profiles;
+  const bool hasPairs =
+      std::any_of(profiles.begin(), profiles.end(), [](const Profile &profile) { return !profile.pairs.empty(); });
   int64_t moves = 0;
   int duplicates = 0, eplbDuplicates = 0, mostReplicas = 0;
   for (size_t i = 0; i < plan.layers.size(); ++i) {
     const LayerReport &layer = plan.layers[i];
     const Loads mean = meanLoads(input, i);
+    // As they were counted, all profiles together: this one grows with the square of the tokens.
+    Loads counted(model.experts, 0.0);
+    for (const Profile &profile : profiles) {
+      for (int expert = 0; expert < model.experts; ++expert) {
+        counted[expert] += profile.layers[i][expert];
+      }
+    }
     const std::vector<int> counts = countReplicas(plan.map.layers[i], model.experts);
     mostReplicas = std::max(mostReplicas, *std::max_element(counts.begin(), counts.end()));
     duplicates += countDuplicates(plan.map.layers[i], cluster);
@@ -227,24 +293,18 @@ json::Object moec::describePlan(const PlaceCommand &command, const PlaceInput &i
                      {"bound", rounded(layer.bound)},
                      {"moves", layer.moves},
                      {"cv", rounded(coefficientOfVariation(mean))},
-                     {"mse_fraction", rounded(squaredErrorOfFractions(mean))}};
+                     {"mse_fraction", rounded(squaredErrorOfFractions(mean))},
+                     {"mse_count", rounded(squaredErrorOfCounts(counted))}};
     if (several) {
       row["remote_before"] = rounded(layer.remoteBefore);
       row["remote_after"] = rounded(layer.remoteAfter);
-    }
-    if (const double change = stabilityOf(input.statistics.profiles.front(), i); change >= 0) {
-      row["window_distance"] = rounded(change);
     }
     layers.push_back(std::move(row));
     loads.push_back(numbers(scaleLoads(mean, model.experts)));
     ranksBefore.push_back(numbers(rankLoads(plan.before.layers[i], mean, cluster)));
     ranksAfter.push_back(numbers(rankLoads(plan.map.layers[i], mean, cluster)));
-    if (!input.statistics.profiles.front().pairs.empty()) {
-      json::Array ofLayer;
-      for (const Pair &pair : input.statistics.profiles.front().pairs[i]) {
-        ofLayer.push_back(json::Array{pair.first, pair.second, rounded(pair.count)});
-      }
-      pairs.push_back(std::move(ofLayer));
+    if (hasPairs) {
+      pairs.push_back(addPairs(input, i));
     }
   }
   report["duplicates"] = duplicates;
