@@ -79,6 +79,8 @@ private:
                       const format::Initializer *initializer, uint32_t position);
   Status checkTensorReadable(uint32_t tensor, const Place &where, uint32_t position);
   Status checkTransfer(const format::Command &command, const Place &where);
+  Status checkCollective(const format::Command &command, const Place &where);
+  Status checkExchange(const format::Command &command, const Place &where);
 
   const format::Operand &operand(const format::Command &command, uint32_t i) const {
     return *variant.operands()->Get(command.first_operand() + i);
@@ -229,11 +231,19 @@ Status VariantChecker::checkOperand(const format::Operand &operand, const Place 
       MOERT_TRY(checkTensorReadable(operand.index(), where, position));
     }
     uint64_t bytes = program.tensors()->Get(operand.index())->bytes();
-    if (!isFixed(extent) || extent.fixed() < 0 || operand.offset() > bytes ||
-        uint64_t(extent.fixed()) > bytes - operand.offset()) {
-      return corrupt(where, " is bytes ", operand.offset(), " .. + ", describeExtent(extent), " of tensor '",
-                     nameOrDash(program, program.tensors()->Get(operand.index())->name()), "', which has ", bytes,
-                     " bytes");
+    uint64_t lastStart; // where the last rank's span begins
+    if (!isFixed(extent) || extent.fixed() < 0 ||
+        __builtin_mul_overflow(operand.value(), uint64_t(variant.ranks() - 1), &lastStart) ||
+        __builtin_add_overflow(lastStart, operand.offset(), &lastStart) || lastStart > bytes ||
+        uint64_t(extent.fixed()) > bytes - lastStart) {
+      return corrupt(
+          where, " is bytes ", operand.offset(), " .. + ", describeExtent(extent), " of tensor '",
+          nameOrDash(program, program.tensors()->Get(operand.index())->name()), "', which has ", bytes, " bytes",
+          operand.value() ? concat(", at steps of ", operand.value(), " for each of ", variant.ranks(), " ranks") : "");
+    }
+    if (operand.value() && (isResult || isZero(extent))) {
+      return corrupt(where, " is at a step of ", operand.value(), " bytes per rank: ",
+                     isResult ? "the result of an initializer is each rank's own" : "it must say how many bytes it is");
     }
     return {};
   }
@@ -244,10 +254,16 @@ Status VariantChecker::checkOperand(const format::Operand &operand, const Place 
     if (writes) {
       return corrupt(where, " writes weight table ", operand.index(), ": weights are read-only");
     }
+    const format::WeightTable &table = *program.tables()->Get(operand.index());
+    uint64_t needed;
+    if (operand.value() &&
+        (__builtin_mul_overflow(operand.value(), uint64_t(variant.ranks()), &needed) || needed != table.count())) {
+      return corrupt(where, " takes ", operand.value(), " entries per rank of weight table ", operand.index(),
+                     ", which has ", table.count(), " for ", variant.ranks(), " ranks");
+    }
     if (readableTables[operand.index()]) {
       return {};
     }
-    const format::WeightTable &table = *program.tables()->Get(operand.index());
     for (uint32_t i = 0; i < table.count(); ++i) {
       const format::TableEntry &entry = *program.table_entries()->Get(table.first() + i);
       if (program.tensors()->Get(entry.tensor())->file() == kNoFile) {
@@ -261,8 +277,9 @@ Status VariantChecker::checkOperand(const format::Operand &operand, const Place 
     if (operand.value() > uint64_t(format::Dim::MAX)) {
       return corrupt(where, " is size ", operand.value(), ", known are 0 to ", int(format::Dim::MAX));
     }
-    if (initializer) {
-      return corrupt(where, " is a size: an initializer runs once, outside any step");
+    if (initializer && format::Dim(operand.value()) != format::Dim::Ranks &&
+        format::Dim(operand.value()) != format::Dim::Rank) {
+      return corrupt(where, " is a size: an initializer runs once, outside any step, and knows only ranks and rank");
     }
     return {};
   case OperandKind::TensorMap: // what it may be is the GPU backend's to say; the CPU's ledger refuses it
@@ -303,10 +320,87 @@ Status VariantChecker::checkTransfer(const format::Command &command, const Place
   if (!isPlace(from) || (!spanRead && !accesses(from, format::Access::Read))) {
     return corrupt(where, ": operand 1 must be a slice or weight span that is read");
   }
-  // Of one rank a collective is a copy; of several each kind has its own relation, which the ledger keeps out for now.
+  // Of one rank a collective is a copy; of several each kind has its own relation.
   if ((command.kind() == CommandKind::Copy || variant.ranks() == 1) && !equal(to.extent(), from.extent())) {
     return corrupt(where, " copies ", describeExtent(from.extent()), " bytes to ", describeExtent(to.extent()),
                    " bytes: the two must be equal");
+  }
+  return {};
+}
+
+/// The operands of an Exchange: places, accesses and what counts must hold; how many rows there are only a step knows.
+Status VariantChecker::checkExchange(const format::Command &command, const Place &where) {
+  if (command.operand_count() != 4) {
+    return corrupt(where, " has ", command.operand_count(), " operands, an exchange must have 4");
+  }
+  if (command.value() < 1 || command.value() > uint64_t(INT32_MAX)) {
+    return corrupt(where, " exchanges rows of ", command.value(), " bytes, must be 1 to 2^31 - 1");
+  }
+  const int64_t countBytes = 4 * int64_t(variant.ranks());
+  for (uint32_t i = 0; i < 4; ++i) {
+    const format::Operand &o = operand(command, i);
+    if (o.kind() != OperandKind::Slice || o.access() != (i % 2 ? format::Access::Read : format::Access::Write)) {
+      return corrupt(where, ": operand ", i, " must be a slice that is ", i % 2 ? "read" : "written");
+    }
+    if (i >= 2 && !(isFixed(o.extent()) && o.extent().fixed() == countBytes)) {
+      return corrupt(where, ": operand ", i, " holds a count per rank and must have ", countBytes, " bytes, it has ",
+                     describeExtent(o.extent()));
+    }
+  }
+  return {};
+}
+
+/// What a collective of several ranks needs beyond a transfer: the relation of its extents, by kind.
+Status VariantChecker::checkCollective(const format::Command &command, const Place &where) {
+  using format::CollectiveKind;
+  if (command.target() > uint32_t(CollectiveKind::MAX)) {
+    return corrupt(where, " is collective ", command.target(), ", known are 0 to ", int(CollectiveKind::MAX));
+  }
+  const auto kind = CollectiveKind(command.target());
+  if (kind == CollectiveKind::Exchange) {
+    return checkExchange(command, where);
+  }
+  MOERT_TRY(checkTransfer(command, where));
+  if (variant.ranks() == 1) {
+    return {};
+  }
+  const bool sums = kind == CollectiveKind::AllReduceSum || kind == CollectiveKind::ReduceScatterSum;
+  if (sums && command.value() != uint64_t(format::DType::F32) && command.value() != uint64_t(format::DType::BF16)) {
+    return corrupt(where, " sums elements of type ", command.value(), ", known are f32 (", int(format::DType::F32),
+                   ") and bf16 (", int(format::DType::BF16), ")");
+  }
+  if (command.operand_count() == 1 && kind != CollectiveKind::AllReduceSum) {
+    return corrupt(where, " has 1 operand: of several ranks only a sum over all of them is in place");
+  }
+  const format::Extent &to = operand(command, 0).extent();
+  const format::Extent &from = operand(command, command.operand_count() - 1).extent();
+  const bool grows = kind == CollectiveKind::AllGather, shrinks = kind == CollectiveKind::ReduceScatterSum;
+  const int64_t element = !sums ? 1 : command.value() == uint64_t(format::DType::F32) ? 4 : 2;
+  const format::Extent &large = shrinks ? from : to, &small = shrinks ? to : from;
+  const int64_t ratio = grows || shrinks ? variant.ranks() : 1;
+  auto related = [&](int64_t a, int64_t b) {
+    int64_t product;
+    return !__builtin_mul_overflow(b, ratio, &product) && a == product && b % element == 0;
+  };
+  if (!related(large.fixed(), small.fixed()) || !related(large.per_token(), small.per_token()) ||
+      !related(large.per_row(), small.per_row()) || !related(large.per_sequence(), small.per_sequence()) ||
+      !related(large.per_cache_row(), small.per_cache_row())) {
+    return corrupt(where, " goes from ", describeExtent(from), " to ", describeExtent(to), " bytes on ",
+                   variant.ranks(), " ranks: ",
+                   shrinks ? "the first must be ranks times the second"
+                   : grows ? "the second must be ranks times the first"
+                           : "the two must be equal",
+                   sums ? " and whole elements" : "");
+  }
+  const int64_t parts = variant.ranks();
+  if (kind == CollectiveKind::AllToAll && (to.fixed() % parts || to.per_token() % parts || to.per_row() % parts ||
+                                           to.per_sequence() % parts || to.per_cache_row() % parts)) {
+    return corrupt(where, " cuts ", describeExtent(to), " bytes into parts for ", parts,
+                   " ranks: every member must be divisible");
+  }
+  if (variant.rank_inputs() == format::RankInputs::Distributed && to.per_row()) {
+    return corrupt(where, " has extent ", describeExtent(to),
+                   ": it may not grow with M, which each rank has its own of when inputs are distributed");
   }
   return {};
 }
@@ -359,10 +453,7 @@ Status VariantChecker::checkCommand(uint32_t index, TokenRange range, const form
   case CommandKind::Fill:
     return checkTransfer(command, where);
   case CommandKind::Collective:
-    if (command.target() > uint32_t(format::CollectiveKind::MAX)) {
-      return corrupt(where, " is collective ", command.target(), ", known are 0 to ", int(format::CollectiveKind::MAX));
-    }
-    return checkTransfer(command, where);
+    return checkCollective(command, where);
   case CommandKind::Record:
   case CommandKind::Wait:
     if (command.target() >= variant.events()) {
@@ -496,6 +587,10 @@ Status VariantChecker::run() {
   if (variant.streams() < 1 || variant.events() > (1u << 20) || variant.ranks() < 1) {
     return corrupt(int(variant.streams()), " streams, ", variant.events(), " events and ", variant.ranks(),
                    " ranks: must be at least 1, at most 1048576 and at least 1");
+  }
+  if (uint8_t(variant.rank_inputs()) > uint8_t(format::RankInputs::MAX)) {
+    return corrupt("rank inputs of kind ", int(variant.rank_inputs()), ", known are 0 to ",
+                   int(format::RankInputs::MAX));
   }
   owners.assign(sizeOf(variant.buffers()), 0);
   for (uint32_t e = 1; e < entryCount(variant); ++e) {

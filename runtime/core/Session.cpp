@@ -136,7 +136,7 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<Program> progra
     }
   };
 
-  MOERT_ASSIGN(chosen, chooseVariant(*s.program, options.variant, s.choices));
+  MOERT_ASSIGN(chosen, chooseVariant(*s.program, options.variant, 1, s.choices));
   s.variantIndex = chosen;
   s.variant = &s.program->variant(chosen);
   MOERT_ASSIGN(backend, openCpuBackend({options.threads, options.pin != 0, s.deadlineSeconds}));

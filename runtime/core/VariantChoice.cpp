@@ -20,7 +20,8 @@ std::string missingFeatures(const format::Variant &variant) {
 
 } // namespace
 
-Result<size_t> chooseVariant(const Program &program, const char *forced, std::vector<VariantChoice> &choices) {
+Result<size_t> chooseVariant(const Program &program, const char *forced, int ranks,
+                             std::vector<VariantChoice> &choices) {
   std::string known;
   size_t taken = program.variantCount();
   for (size_t v = 0; v < program.variantCount(); ++v) {
@@ -33,6 +34,8 @@ Result<size_t> chooseVariant(const Program &program, const char *forced, std::ve
       choice.reason = "is not for CPUs";
     } else if (forced && target != forced) {
       choice.reason = concat("'", forced, "' was asked for");
+    } else if (candidate.ranks() != ranks) {
+      choice.reason = concat("is for ", candidate.ranks(), " ranks, this session is one of ", ranks);
     } else if (!missing.empty()) {
       choice.reason = concat("this CPU lacks ", missing);
       if (forced) {
@@ -52,6 +55,13 @@ Result<size_t> chooseVariant(const Program &program, const char *forced, std::ve
   }
   if (taken != program.variantCount()) {
     return taken;
+  }
+  const int made = program.variantCount() ? program.variant(0).ranks() : ranks;
+  if (made != ranks) {
+    return error(Code::InvalidArgument, program.package(), ": was compiled for ", made,
+                 " ranks, this session is one of ", ranks, ": join ", made,
+                 " sessions in a group (moe-run --thread-ranks ", made, ", or mpirun -n ", made,
+                 "), or compile with --ranks ", ranks);
   }
   if (forced) {
     return error(Code::InvalidArgument, program.package(), ": has no CPU variant '", forced,

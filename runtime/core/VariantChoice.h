@@ -20,8 +20,9 @@ struct VariantChoice {
   bool chosen;
 };
 
-/// The index of the variant to run; `forced`, if not null, is the target that is asked for.
-Result<size_t> chooseVariant(const Program &program, const char *forced, std::vector<VariantChoice> &choices);
+/// The index of the variant to run as one of `ranks`; `forced`, if not null, is the target that is asked for.
+Result<size_t> chooseVariant(const Program &program, const char *forced, int ranks,
+                             std::vector<VariantChoice> &choices);
 
 } // namespace moert
 

@@ -22,7 +22,7 @@ Result<std::unique_ptr<WeightReader>> WeightReader::open(std::shared_ptr<Program
     }
   };
   std::vector<VariantChoice> choices;
-  MOERT_ASSIGN(chosen, chooseVariant(*r.program, options.variant, choices));
+  MOERT_ASSIGN(chosen, chooseVariant(*r.program, options.variant, 1, choices));
   r.variantIndex = chosen;
   const format::Variant &variant = r.program->variant(chosen);
   MOERT_ASSIGN(backend, openCpuBackend({options.threads, options.pin != 0, deadline}));

@@ -65,12 +65,14 @@ void judgeOperand(const format::Program &program, const format::Variant &variant
     require(bytes >= 0 && Wide(operand.offset()) + bytes <= size);
   } else if (operand.kind() == format::OperandKind::WeightSpan) {
     const format::Tensor &tensor = *program.tensors()->Get(operand.index());
-    require(Wide(operand.offset()) + operand.extent().fixed() <= Wide(tensor.bytes()));
+    const Wide lastRank = Wide(operand.value()) * (variant.ranks() - 1);
+    require(lastRank + operand.offset() + operand.extent().fixed() <= Wide(tensor.bytes()));
     if (tensor.file() != kNoFile) {
       require(Wide(tensor.offset()) + tensor.bytes() <= Wide(program.files()->Get(tensor.file())->size()));
     }
   } else if (operand.kind() == format::OperandKind::WeightTable) {
     const format::WeightTable &table = *program.tables()->Get(operand.index());
+    require(Wide(operand.value()) * variant.ranks() <= Wide(table.count()));
     for (uint32_t i = 0; i < table.count() && i < 64; ++i) {
       const format::TableEntry &entry = *program.table_entries()->Get(table.first() + i);
       require(entry.offset() <= program.tensors()->Get(entry.tensor())->bytes());

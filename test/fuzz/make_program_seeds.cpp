@@ -1,5 +1,5 @@
 // Writes the seeds of fuzz_program: the toy package's program (test/runtime/core/TestPackage.h) as it is, with two
-// streams and events, and with every other command kind. Run after a change of the format:
+// streams and events, with every other command kind, and for two ranks. Run after a change of the format:
 //   make_program_seeds test/fuzz/corpus/program
 #include "test/runtime/core/TestPackage.h"
 
@@ -54,4 +54,18 @@ int main(int argc, char **argv) {
   addCommand(toy.program, v, CommandKind::Copy, "copy", 0,
              {slice(arguments + 1, Access::Write, extent(0, 4)), slice(arguments, Access::Read, extent(0, 4))});
   write("entries");
+
+  v.ranks = 2;
+  v.rankInputs = format::RankInputs::Distributed;
+  const auto begin = uint32_t(v.commands.size());
+  addCommand(toy.program, v, CommandKind::Launch, "shares", 0,
+             {span(kEmbed, 0, 16, Access::Read, 16), table(0, 1), size(format::Dim::Rank)});
+  addCommand(toy.program, v, CommandKind::Collective, "gather", uint32_t(format::CollectiveKind::AllGather),
+             {slice(kArena, Access::Write, extent(0, 4)), slice(kArena, Access::Read, extent(0, 2), 64)});
+  addCommand(toy.program, v, CommandKind::Collective, "exchange", uint32_t(format::CollectiveKind::Exchange),
+             {slice(kArena, Access::Write, extent(32)), slice(kArena, Access::Read, extent(32), 32),
+              slice(kArena, Access::Write, extent(8), 64), slice(kArena, Access::Read, extent(8), 72)},
+             one, 4);
+  v.steps = {format::StepVariant(1, kMaxTokens, begin, 3)};
+  write("ranks");
 }

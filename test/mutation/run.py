@@ -30,7 +30,7 @@ SETS = {
     },
     "loader": {
         "sources": ["runtime/core/Checks.cpp", "runtime/core/Hazards.cpp"],
-        "targets": ["runtime-load", "runtime-core", "runtime-session", "runtime-entries"],
+        "targets": ["runtime-load", "runtime-rank-checks", "runtime-core", "runtime-session", "runtime-entries"],
         "refusal": re.compile(r"return corrupt\(|return error\(|return false"),
     },
 }

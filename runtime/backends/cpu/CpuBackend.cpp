@@ -136,10 +136,7 @@ private:
 
 const char *cpuBackendLacks(const format::Variant &variant, const format::Command &command) {
   if (command.kind() == format::CommandKind::HostCall) {
-    return "no host function is registered: the exact exchange of experts comes with several ranks";
-  }
-  if (command.kind() == format::CommandKind::Collective && variant.ranks() > 1) {
-    return "several ranks cannot be joined yet: compile with --ranks 1";
+    return "no host function is registered";
   }
   for (uint32_t o = 0; o < command.operand_count(); ++o) {
     if (variant.operands()->Get(command.first_operand() + o)->kind() == format::OperandKind::TensorMap) {

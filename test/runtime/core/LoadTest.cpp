@@ -267,10 +267,6 @@ TEST_F(LoadTest, Commands) {
     c.mutate_kind(CommandKind::HostCall);
     c.mutate_target(9999);
   });
-  withCommand("is collective 99", [](Command &c) {
-    c.mutate_kind(CommandKind::Collective);
-    c.mutate_target(99);
-  });
   withCommand("has 4 operands, must have 1", [](Command &c) { c.mutate_kind(CommandKind::Fill); });
   withCommand("has 4 operands, must have 2", [](Command &c) { c.mutate_kind(CommandKind::Copy); });
   withCommand("operand 0 must be a slice or the initializer's result", [](Command &c) {
@@ -297,14 +293,6 @@ TEST_F(LoadTest, Commands) {
   refuses("copies 28 bytes to 32 bytes", [](auto &, auto &v) {
     v.operands[v.commands[kFetchCommand].first_operand() + 1].mutable_extent().mutate_fixed(28);
   });
-  refuses(
-      "several ranks cannot be joined yet",
-      [](auto &p, auto &v) {
-        v.ranks = 2;
-        addCommand(p, v, CommandKind::Collective, "reduce", 0,
-                   {slice(kArena, Access::ReadWrite, moert::test::extent(64))});
-      },
-      MOERT_UNSUPPORTED);
 }
 
 TEST_F(LoadTest, Operands) {
@@ -386,7 +374,8 @@ TEST_F(LoadTest, InitializerTables) {
     v.operands[v.commands[kLogitsCommand].first_operand() + 2] = span(kRawHead);
     v.operands[v.commands[7].first_operand() + 2] = span(kRawHead);
   });
-  refusesOperand("is a size: an initializer runs once", kFoldCommand, 2, size(Dim::T));
+  refusesOperand("is a size: an initializer runs once, outside any step, and knows only ranks and rank", kFoldCommand,
+                 2, size(Dim::T));
   refuses("+ 1*T) / 1)): needs factor, cap and units of at least 0 (fixed)",
           [](auto &, auto &v) { v.commands[kFoldCommand].mutable_grid().mutable_units().mutate_per_token(1); });
   refusesOperand("writes tensor 0: only an initializer writes one, its result", kFoldCommand, 1,

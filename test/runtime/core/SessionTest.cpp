@@ -71,6 +71,18 @@ protected:
   std::vector<float> logits;
 };
 
+TEST_F(SessionTest, APackageForSeveralRanksNeedsAsMany) {
+  toy.variant().ranks = 4;
+  toy.write();
+  Loaded loaded;
+  ASSERT_TRUE(loaded.load(toy.package())) << loaded.message;
+  EXPECT_FALSE(loaded.open(defaultOptions()));
+  EXPECT_EQ(loaded.code, MOERT_INVALID_ARGUMENT);
+  EXPECT_NE(loaded.message.find("was compiled for 4 ranks, this session is one of 1: join 4 sessions in a group"),
+            std::string::npos)
+      << loaded.message;
+}
+
 TEST_F(SessionTest, WholeSequenceInOneStep) {
   open();
   ASSERT_TRUE(loaded.step({3, 1, 4}, {0, 0, 0}, {0, 1, 2}, {0, 2}, logits)) << loaded.message;

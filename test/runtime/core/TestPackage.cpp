@@ -76,7 +76,7 @@ std::string ProgramSpec::flatbuffer() const {
     auto entryVector = builder.CreateVector(entries);
     variantOffsets.push_back(CreateVariant(builder, target, features, blob, blobDigest, kernelVector, buffers, operands,
                                            commands, steps, initializerVector, v.events, v.streams, 0, v.ranks,
-                                           entryVector));
+                                           entryVector, v.rankInputs));
   }
   std::vector<flatbuffers::Offset<format::File>> fileOffsets;
   for (const FileSpec &f : files) {
@@ -137,10 +137,12 @@ uint32_t addCommand(ProgramSpec &program, VariantSpec &variant, CommandKind kind
 Operand slice(uint32_t buffer, Access access, const Extent &bytes, uint64_t offset) {
   return Operand(OperandKind::Slice, access, buffer, offset, bytes, 0);
 }
-Operand span(uint32_t tensor, uint64_t offset, int64_t bytes, Access access) {
-  return Operand(OperandKind::WeightSpan, access, tensor, offset, extent(bytes), 0);
+Operand span(uint32_t tensor, uint64_t offset, int64_t bytes, Access access, uint64_t perRank) {
+  return Operand(OperandKind::WeightSpan, access, tensor, offset, extent(bytes), perRank);
 }
-Operand table(uint32_t index) { return Operand(OperandKind::WeightTable, Access::Read, index, 0, extent(0), 0); }
+Operand table(uint32_t index, uint64_t perRank) {
+  return Operand(OperandKind::WeightTable, Access::Read, index, 0, extent(0), perRank);
+}
 Operand size(Dim dim) { return Operand(OperandKind::Size, Access::None, 0, 0, extent(0), uint64_t(dim)); }
 Operand constant(uint64_t value) { return Operand(OperandKind::Constant, Access::None, 0, 0, extent(0), value); }
 

@@ -53,6 +53,7 @@ struct VariantSpec {
   uint32_t events = 0;
   uint8_t streams = 1;
   uint16_t ranks = 1;
+  format::RankInputs rankInputs = format::RankInputs::Replicated;
 };
 struct ProgramSpec {
   uint16_t major = 1, minor = 0;
@@ -81,8 +82,8 @@ uint32_t addCommand(ProgramSpec &program, VariantSpec &variant, format::CommandK
 
 format::Operand slice(uint32_t buffer, format::Access access, const format::Extent &bytes, uint64_t offset = 0);
 format::Operand span(uint32_t tensor, uint64_t offset = 0, int64_t bytes = 0,
-                     format::Access access = format::Access::Read);
-format::Operand table(uint32_t index);
+                     format::Access access = format::Access::Read, uint64_t perRank = 0);
+format::Operand table(uint32_t index, uint64_t perRank = 0);
 format::Operand size(format::Dim dim);
 format::Operand constant(uint64_t value);
 
