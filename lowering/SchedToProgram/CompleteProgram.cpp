@@ -36,23 +36,42 @@ static RankedTensorType getTensorType(const TensorInfo &info, MLIRContext *conte
   return element ? RankedTensorType::get(info.shape, element) : RankedTensorType();
 }
 
-LogicalResult sched::locateTensors(ProgramOp program, const Checkpoint &checkpoint) {
+LogicalResult sched::locateTensors(ProgramOp program, const Checkpoint &checkpoint,
+                                   ArrayRef<PackagedWeights> packaged) {
   for (auto file : llvm::make_early_inc_range(program.getBody().getOps<FileOp>())) {
     file.erase();
   }
   OpBuilder builder(program.getContext());
-  SmallVector<bool> used(checkpoint.files().size());
+  SmallVector<bool> used(checkpoint.files().size()), usedPackaged(packaged.size());
   for (auto tensor : program.getBody().getOps<TensorOp>()) {
     if (tensor.getComputed()) {
       continue;
     }
-    const TensorInfo *info = checkpoint.find(std::string_view(tensor.getSymName()));
-    if (!info) {
-      return tensor.emitError("tensor ") << tensor.getSymNameAttr() << " is not in the checkpoint ("
-                                         << checkpoint.tensors().size()
-                                         << " tensors): give the one the model was imported from";
+    const std::string_view name(tensor.getSymName());
+    const TensorInfo *info = checkpoint.find(name);
+    const CheckpointFile *found = info ? &checkpoint.files()[info->file] : nullptr;
+    const PackagedWeights *inPackage = nullptr;
+    for (const PackagedWeights &weights : packaged) {
+      const TensorInfo *here = weights.header->find(name);
+      if (here && info) {
+        return tensor.emitError("tensor ") << tensor.getSymNameAttr() << " is in " << found->path << " and in "
+                                           << weights.header->files().front().path << ": give it another name in one";
+      }
+      if (here) {
+        info = here;
+        found = &weights.header->files().front();
+        inPackage = &weights;
+      }
     }
-    const CheckpointFile &file = checkpoint.files()[info->file];
+    if (!info) {
+      InFlightDiagnostic error = tensor.emitError("tensor ");
+      error << tensor.getSymNameAttr() << " is not in the checkpoint (" << checkpoint.tensors().size() << " tensors)";
+      for (const PackagedWeights &weights : packaged) {
+        error << ", nor in " << weights.header->files().front().path;
+      }
+      return error << ": give the one the model was imported from";
+    }
+    const CheckpointFile &file = *found;
     RankedTensorType type = getTensorType(*info, program.getContext());
     if (type != tensor.getTensorType()) {
       InFlightDiagnostic error = tensor.emitError("tensor ");
@@ -60,8 +79,8 @@ LogicalResult sched::locateTensors(ProgramOp program, const Checkpoint &checkpoi
       type ? error << Type(type) : error << moert::readers::elementTypeName(info->type).data();
       return error << " in " << file.path << ": give the checkpoint the model was imported from";
     }
-    used[info->file] = true;
-    tensor.setFileAttr(FlatSymbolRefAttr::get(program.getContext(), file.name));
+    (inPackage ? usedPackaged[inPackage - packaged.begin()] : used[info->file]) = true;
+    tensor.setFileAttr(FlatSymbolRefAttr::get(program.getContext(), inPackage ? inPackage->name : file.name));
     tensor.setOffsetAttr(builder.getI64IntegerAttr(info->offset));
   }
   builder.setInsertionPointToStart(&program.getBody().front());
@@ -69,7 +88,17 @@ LogicalResult sched::locateTensors(ProgramOp program, const Checkpoint &checkpoi
     if (used[index]) {
       FileOp::create(builder, program.getLoc(), builder.getStringAttr(file.name), builder.getI64IntegerAttr(file.size),
                      builder.getI64IntegerAttr(file.mtimeNs),
-                     builder.getStringAttr(moert::format::toHex(file.headerSha256)), StringAttr());
+                     builder.getStringAttr(moert::format::toHex(file.headerSha256)), StringAttr(), UnitAttr());
+    }
+  }
+  for (auto [index, weights] : llvm::enumerate(packaged)) {
+    if (usedPackaged[index]) {
+      const CheckpointFile &file = weights.header->files().front();
+      // The time of a copy is not its identity, and would make two compilations differ.
+      FileOp::create(builder, program.getLoc(), builder.getStringAttr(weights.name),
+                     builder.getI64IntegerAttr(file.size), builder.getI64IntegerAttr(0),
+                     builder.getStringAttr(moert::format::toHex(file.headerSha256)),
+                     builder.getStringAttr(weights.sha256), builder.getUnitAttr());
     }
   }
   return success();
@@ -114,6 +143,9 @@ static LogicalResult describeTensor(StringAttr name, SymbolTable &symbols, const
   auto file = symbols.lookup<FileOp>(*tensor.getFile());
   stream << file.getSize() << " " << static_cast<int64_t>(file.getMtimeNs()) << " " << file.getHeaderSha256() << " "
          << *tensor.getOffset() << "\n";
+  if (file.getInPackage()) {
+    stream << *file.getSha256() << "\n";
+  }
   return success();
 }
 

@@ -98,9 +98,10 @@ LogicalResult ProgramReader::readDeclarations() {
   for (uint32_t i = 0; i < sizeOf(source.files()); ++i) {
     const format::File &file = *source.files()->Get(i);
     files.push_back(builder.getStringAttr(file.name()->str()));
-    auto op = FileOp::create(builder, location, files.back(), builder.getI64IntegerAttr(file.size()),
-                             builder.getI64IntegerAttr(file.mtime_ns()),
-                             builder.getStringAttr(hex(file.header_sha256())), StringAttr());
+    auto op =
+        FileOp::create(builder, location, files.back(), builder.getI64IntegerAttr(file.size()),
+                       builder.getI64IntegerAttr(file.mtime_ns()), builder.getStringAttr(hex(file.header_sha256())),
+                       StringAttr(), file.in_package() ? builder.getUnitAttr() : UnitAttr());
     if (file.sha256()) {
       op.setSha256(hex(file.sha256()));
     }

@@ -24,6 +24,13 @@ class Checkpoint;
 
 namespace mlir::sched {
 
+/// A file with weights that is copied into the package: its header as that of a checkpoint of one file, its name in the
+/// package, and the SHA-256 of all its bytes in hex.
+struct PackagedWeights {
+  const moert::readers::Checkpoint *header;
+  std::string name, sha256;
+};
+
 /// The kernels of a variant: the bytes of the shared object linked for `target`.
 struct KernelBlob {
   std::string target;
@@ -36,9 +43,10 @@ std::string getBlobName(StringRef target);
 /// The one sched.program of a module; an error at the module if there is none or a second.
 FailureOr<ProgramOp> getProgram(ModuleOp module);
 
-/// Declares the files of the checkpoint that hold tensors of the program, and says where every tensor lies.
-/// An error if one is missing or has another type.
-LogicalResult locateTensors(ProgramOp program, const moert::readers::Checkpoint &checkpoint);
+/// Declares the files that hold tensors of the program, and says where every tensor lies: in the checkpoint, or in a
+/// file of the package. An error if one is missing, is in two of them or has another type.
+LogicalResult locateTensors(ProgramOp program, const moert::readers::Checkpoint &checkpoint,
+                            ArrayRef<PackagedWeights> packaged = {});
 
 /// Names and hashes the blob of every variant. An error if one has none, or a blob has no variant.
 LogicalResult attachKernels(ProgramOp program, ArrayRef<KernelBlob> blobs);
@@ -53,10 +61,11 @@ FailureOr<std::string> serializeProgram(ProgramOp program);
 OwningOpRef<ModuleOp> deserializeProgram(StringRef bytes, Location location);
 
 /// Writes program.moep, the kernels and manifest.json into `directory`, which exists. Other files that are in it
-/// already (tokenizer, configs) become files of the package: listed and checksummed. Reports progress by nothing;
-/// on an error the caller removes the directory.
+/// already (tokenizer, configs) become files of the package: listed and checksummed. Those of `packaged` are there too,
+/// but are weights: what loads a program does not read them. Reports progress by nothing; on an error the caller
+/// removes the directory.
 LogicalResult writePackage(ModuleOp module, ArrayRef<KernelBlob> blobs, const moert::readers::Checkpoint &checkpoint,
-                           StringRef directory);
+                           StringRef directory, ArrayRef<PackagedWeights> packaged = {});
 
 } // namespace mlir::sched
 

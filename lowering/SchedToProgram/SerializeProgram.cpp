@@ -312,7 +312,8 @@ FailureOr<std::string> ProgramWriter::write() {
     if (file.getSha256()) {
       whole = digest(*file.getSha256());
     }
-    files.push_back(format::CreateFile(builder, name, file.getSize(), file.getMtimeNs(), header, whole));
+    files.push_back(
+        format::CreateFile(builder, name, file.getSize(), file.getMtimeNs(), header, whole, file.getInPackage()));
   }
   for (auto file : program.getBody().getOps<PackageFileOp>()) {
     auto name = text(file.getName());

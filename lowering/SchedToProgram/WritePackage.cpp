@@ -78,6 +78,12 @@ static LogicalResult addPackageFiles(ProgramOp program, StringRef directory, Fil
   for (auto file : llvm::make_early_inc_range(program.getBody().getOps<PackageFileOp>())) {
     file.erase();
   }
+  files.insert(found.begin(), found.end());
+  for (auto weights : program.getBody().getOps<FileOp>()) {
+    if (weights.getInPackage()) {
+      found.erase(weights.getSymName().str());
+    }
+  }
   OpBuilder builder(program.getContext());
   auto afterFiles = llvm::find_if(program.getBody().front(), [](Operation &op) { return !isa<FileOp>(op); });
   builder.setInsertionPoint(&program.getBody().front(), afterFiles);
@@ -85,7 +91,6 @@ static LogicalResult addPackageFiles(ProgramOp program, StringRef directory, Fil
     PackageFileOp::create(builder, program.getLoc(), builder.getStringAttr(name), builder.getI64IntegerAttr(facts.size),
                           builder.getStringAttr(facts.sha256));
   }
-  files.insert(found.begin(), found.end());
   return success();
 }
 
@@ -131,12 +136,13 @@ static std::string writeManifest(ProgramOp program, const FileList &files) {
 }
 
 LogicalResult sched::writePackage(ModuleOp module, ArrayRef<KernelBlob> blobs,
-                                  const moert::readers::Checkpoint &checkpoint, StringRef directory) {
+                                  const moert::readers::Checkpoint &checkpoint, StringRef directory,
+                                  ArrayRef<PackagedWeights> packaged) {
   FailureOr<ProgramOp> program = getProgram(module);
   FileList files;
-  if (failed(program) || failed(locateTensors(*program, checkpoint)) || failed(attachKernels(*program, blobs)) ||
-      failed(computeInitializerKeys(*program)) || failed(addPackageFiles(*program, directory, files)) ||
-      failed(verify(module))) {
+  if (failed(program) || failed(locateTensors(*program, checkpoint, packaged)) ||
+      failed(attachKernels(*program, blobs)) || failed(computeInitializerKeys(*program)) ||
+      failed(addPackageFiles(*program, directory, files)) || failed(verify(module))) {
     return failure();
   }
   FailureOr<std::string> bytes = serializeProgram(*program);

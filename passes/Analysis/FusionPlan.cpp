@@ -3,7 +3,9 @@
 #include "passes/Analysis/FusionPlan.h"
 #include "lowering/HFToMoe/JsonFile.h"
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/SmallString.h"
 #include "llvm/ADT/StringSwitch.h"
+#include "llvm/Support/Path.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -27,6 +29,11 @@ StringRef moe::spell(FusionForm form) {
     return "P";
   }
   return "";
+}
+
+bool FusionMaps::any() const {
+  auto named = [](const std::string &name) { return !name.empty(); };
+  return named(output) || llvm::any_of(attention, named) || llvm::any_of(ffn, named);
 }
 
 namespace {
@@ -171,6 +178,19 @@ static FusionWindow readWindow(Reader &reader, const json::Value &value, const s
   return window;
 }
 
+/// Where the maps of the plan `file` are.
+static std::string readMapsFile(Reader &reader, const json::Value &value, StringRef file) {
+  std::optional<StringRef> name = value.getAsString();
+  if (!name || name->empty() || llvm::sys::path::is_absolute(*name)) {
+    reader.fail("'maps_file' must be the path of a safetensors file, seen from the plan's folder, but is " +
+                describe(value));
+    return "";
+  }
+  llvm::SmallString<256> path(llvm::sys::path::parent_path(file));
+  llvm::sys::path::append(path, *name);
+  return path.str().str();
+}
+
 Expected<FusionPlan> moe::readFusionPlan(StringRef file) {
   Expected<json::Value> value = readJsonFile(file);
   if (!value) {
@@ -188,7 +208,8 @@ Expected<FusionPlan> moe::readFusionPlan(StringRef file) {
   std::string fault;
   Reader reader(file, fault);
   FusionPlan plan;
-  reader.checkKeys(*root, "", {"format", "version", "layers", "remove_attention", "windows", "pad_width_to"});
+  reader.checkKeys(*root, "",
+                   {"format", "version", "layers", "remove_attention", "windows", "pad_width_to", "maps_file"});
   plan.layers = reader.integer(*root, "", "layers", 1, kMaxLayers, 0);
   plan.padWidthTo = reader.integer(*root, "", "pad_width_to", 1, kMaxPad, 1);
   if (const json::Array *removed = reader.array(*root, "remove_attention")) {
@@ -213,6 +234,9 @@ Expected<FusionPlan> moe::readFusionPlan(StringRef file) {
       }
       plan.windows.push_back(window);
     }
+  }
+  if (const json::Value *maps = root->get("maps_file")) {
+    plan.mapsFile = readMapsFile(reader, *maps, file);
   }
   if (!fault.empty()) {
     return makeError(fault);

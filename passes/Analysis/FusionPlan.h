@@ -28,13 +28,15 @@ enum class FusionForm {
 /// "R", "D" or "P".
 llvm::StringRef spell(FusionForm form);
 
-/// Linear maps that make up for what a window's branches no longer see: names of [H, H] f32 tensors, empty: none.
+/// Linear maps that make up for what a window's branches no longer see: names of [H, H] f32 tensors, empty: none. They
+/// are in the plan's `mapsFile`, else in the checkpoint.
 /// Stored [out, in] as every weight. An input map gives what a layer's own norm would have given from what the norm in
 /// its place gives, scales included: the weights behind it are multiplied by it, from the right. The output map is
 /// applied to the sum of the FFNs.
 struct FusionMaps {
   std::vector<std::string> attention, ffn; ///< empty, or one per layer of the window
   std::string output;
+  bool any() const;
 };
 
 /// `length` layers from `first` on.
@@ -54,6 +56,9 @@ struct FusionPlan {
   std::vector<FusionWindow> windows;
   /// Fused FFN widths are padded with zeros to a multiple of this.
   int64_t padWidthTo = 1;
+  /// The safetensors file with the maps; empty: the checkpoint has them. The plan names it relative to itself, here it
+  /// is as the plan was named.
+  std::string mapsFile;
 };
 
 /// Reads a plan. An error names the file and the place in it: "plan.json: windows[1].form must be ...".

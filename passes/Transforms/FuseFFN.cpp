@@ -6,6 +6,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "dialects/Moe/IR/MoeLayers.h"
 #include "passes/Analysis/FusionLegality.h"
 #include "passes/Passes.h"
 #include "passes/Transforms/FusionRewrites.h"
@@ -114,33 +115,51 @@ struct FuseFFNPass : moe::impl::FuseFFNBase<FuseFFNPass> {
       numSubLayers += removeAttentionOf(step, layer) == Removal::Done;
     }
     const int64_t pad = read->padWidthTo != 1 ? read->padWidthTo : padWidthTo;
+    bool usesMaps = false;
     for (const FusionWindow &window : read->windows) {
-      fuse(step, window, pad);
+      usesMaps |= fuse(step, window, pad) && window.maps.any();
+    }
+    if (usesMaps && !read->mapsFile.empty()) {
+      addWeightFile(read->mapsFile);
     }
     return success();
   }
 
-  void fuse(func::FuncOp step, const FusionWindow &planned, int64_t pad) {
+  /// Records that weights of the module are in the file at `path`.
+  void addWeightFile(StringRef path) {
+    Builder b(&getContext());
+    SmallVector<Attribute> files;
+    if (auto known = getOperation()->getAttrOfType<ArrayAttr>(kWeightFilesAttr)) {
+      files.append(known.begin(), known.end());
+    }
+    if (!llvm::is_contained(files, b.getStringAttr(path))) {
+      files.push_back(b.getStringAttr(path));
+    }
+    getOperation()->setAttr(kWeightFilesAttr, b.getArrayAttr(files));
+  }
+
+  /// Whether the window was fused.
+  bool fuse(func::FuncOp step, const FusionWindow &planned, int64_t pad) {
     ResidualStream stream(step);
     std::string problem, name = spellLayers(planned.first, planned.last());
     std::optional<ArrayRef<LayerBlock>> window = stream.find(planned.first, planned.last(), problem);
     if (!window) {
       step.emitRemark() << name << " not fused: " << problem;
       ++numRejected;
-      return;
+      return false;
     }
     if (isDone(*window, planned.form)) {
-      return;
+      return false;
     }
     if (std::optional<Obstacle> obstacle = findObstacle(*window, planned.form)) {
       emitRemark(obstacle->loc) << name << " not fused: " << obstacle->reason;
       ++numRejected;
-      return;
+      return false;
     }
     if (!planned.maps.output.empty() && hasDownBias(networksOf(*window))) {
       step.emitRemark() << name << " not fused: the map of the FFNs' sum does not reach their down biases";
       ++numRejected;
-      return;
+      return false;
     }
     const size_t before = stream.getSubLayers().size();
     Location loc = window->back().back().getLoc();
@@ -150,6 +169,7 @@ struct FuseFFNPass : moe::impl::FuseFFNBase<FuseFFNPass> {
                     << " sub-layers fewer: the result approximates the model";
     ++numWindows;
     numSubLayers += fewer;
+    return true;
   }
 };
 

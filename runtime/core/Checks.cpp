@@ -650,6 +650,9 @@ Status checkProgram(const format::Program &program) {
     if (file.header_sha256()->size() != 32 || (file.sha256() && file.sha256()->size() != 32)) {
       return corrupt("checkpoint file '", file.name()->str(), "': a SHA-256 must have 32 bytes");
     }
+    if (file.in_package() && !file.sha256()) {
+      return corrupt("file '", file.name()->str(), "' with weights in the package must have a SHA-256");
+    }
   }
   for (uint32_t f = 0; f < sizeOf(program.package_files()); ++f) {
     const format::PackageFile &file = *program.package_files()->Get(f);

@@ -95,7 +95,7 @@ Status Weights::checkIdentity(const File &file, const format::File &expected, st
                  ", the package was compiled with ",
                  format::toHex(expected.header_sha256()->data(), expected.header_sha256()->size()), hint);
   }
-  if (file.modifiedNs() != expected.mtime_ns()) {
+  if (!expected.in_package() && file.modifiedNs() != expected.mtime_ns()) {
     notes.push_back(concat(file.path(), ": was written at another time than when the package was compiled (size and "
                                         "header are the same); its weights may be other ones"));
   }
@@ -184,12 +184,19 @@ Status Weights::open(const Program &program, size_t variant, const std::string &
   addresses.assign(root->tensors() ? root->tensors()->size() : 0, nullptr);
   tables.resize(root->tables() ? root->tables()->size() : 0);
   const uint32_t count = root->files() ? root->files()->size() : 0;
-  if (count && directory.empty()) {
+  bool needsCheckpoint = false;
+  for (uint32_t f = 0; f < count; ++f) {
+    needsCheckpoint |= !root->files()->Get(f)->in_package();
+  }
+  if (needsCheckpoint && directory.empty()) {
     return error(Code::NotFound, program.package(), ": does not record where its weights are: pass --weights DIR");
   }
   for (uint32_t f = 0; f < count; ++f) {
     const format::File &expected = *root->files()->Get(f);
-    auto file = File::open(joinPath(directory, expected.name()->str()));
+    auto file = File::open(joinPath(expected.in_package() ? program.package() : directory, expected.name()->str()));
+    if (!file.ok() && expected.in_package()) {
+      return error(file.status().code(), file.status().message(), "; it is a part of the package: compile it again");
+    }
     if (!file.ok()) {
       return error(file.status().code(), file.status().message(),
                    isHint

@@ -106,6 +106,30 @@ static Expected<std::string> openModelWeights(const CompileCommand &command, Mod
   return path.str().str();
 }
 
+/// Copies the files with weights beside the checkpoint into the package, as maps-1.safetensors and so on.
+static Expected<std::vector<mlir::sched::PackagedWeights>>
+packWeightFiles(PackageWriter &package, const moert::readers::Checkpoint &checkpoint,
+                llvm::ArrayRef<moert::readers::Checkpoint> files) {
+  std::vector<mlir::sched::PackagedWeights> packaged;
+  unsigned number = 0;
+  auto isTaken = [&](const std::string &name) {
+    return llvm::any_of(checkpoint.files(),
+                        [&](const moert::readers::CheckpointFile &file) { return file.name == name; });
+  };
+  for (const moert::readers::Checkpoint &file : files) {
+    std::string name;
+    do {
+      name = "maps-" + std::to_string(++number) + ".safetensors";
+    } while (isTaken(name));
+    Expected<std::string> sha256 = package.copyWeights(file.files().front().path, name);
+    if (!sha256) {
+      return sha256.takeError();
+    }
+    packaged.push_back({&file, name, *sha256});
+  }
+  return packaged;
+}
+
 /// The contract of the sched level. What breaks it is a mistake of ours, not of the user.
 static bool verifySched(DiagnosticPrinter &diagnostics, mlir::ModuleOp module) {
   return runPipeline(diagnostics, "the check of the schedule", module,
@@ -132,6 +156,10 @@ static ExitCode emitPackage(const CompileCommand &command, Progress &progress, D
   Expected<std::string> weights = openModelWeights(command, model);
   if (!weights) {
     return fail(weights.takeError());
+  }
+  Expected<std::vector<moert::readers::Checkpoint>> weightFiles = openWeightFiles(model);
+  if (!weightFiles) {
+    return fail(weightFiles.takeError());
   }
   // Before the long stages, so that a name that is taken is known at once.
   Expected<PackageWriter> package = PackageWriter::create(command.output);
@@ -162,11 +190,17 @@ static ExitCode emitPackage(const CompileCommand &command, Progress &progress, D
       return fail(std::move(error));
     }
   }
+  Expected<std::vector<mlir::sched::PackagedWeights>> packaged =
+      packWeightFiles(*package, *model.checkpoint, *weightFiles);
+  if (!packaged) {
+    return fail(packaged.takeError());
+  }
   llvm::SmallVector<mlir::sched::KernelBlob> blobs;
   for (mlir::moe::CompiledKernels &kernels : lowered->kernels) {
     blobs.push_back({std::move(kernels.target), std::move(kernels.bytes)});
   }
-  if (mlir::failed(mlir::sched::writePackage(*lowered->module, blobs, *model.checkpoint, package->getDirectory()))) {
+  if (mlir::failed(
+          mlir::sched::writePackage(*lowered->module, blobs, *model.checkpoint, package->getDirectory(), *packaged))) {
     return kUserError;
   }
   if (llvm::Error error = package->commit()) {

@@ -1,6 +1,7 @@
 //===- Model.cpp - The module that a command works on, where it came from ---===//
 
 #include "tools/moec/Model.h"
+#include "dialects/Moe/IR/MoeLayers.h"
 #include "lowering/HFToMoe/JsonFile.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Pass/PassManager.h"
@@ -79,6 +80,29 @@ llvm::Error moec::applyPlan(Model &model, StringRef plan) {
   }
   readModelAttr(model);
   return llvm::Error::success();
+}
+
+Expected<std::vector<moert::readers::Checkpoint>> moec::openWeightFiles(const Model &model) {
+  std::vector<moert::readers::Checkpoint> files;
+  mlir::Attribute named = model.module.get()->getAttr(mlir::moe::kWeightFilesAttr);
+  auto paths = llvm::dyn_cast_or_null<mlir::ArrayAttr>(named);
+  if (named && !paths) {
+    return makeError("'" + mlir::moe::kWeightFilesAttr + "' of the module must be an array of paths");
+  }
+  for (mlir::Attribute entry : paths ? paths.getValue() : llvm::ArrayRef<mlir::Attribute>()) {
+    auto path = llvm::dyn_cast<mlir::StringAttr>(entry);
+    if (!path || !llvm::sys::fs::is_regular_file(path.getValue())) {
+      return makeError("'" + mlir::moe::kWeightFilesAttr + "' of the module must name files, but " +
+                       (path ? path.getValue() + " is none" : "an entry is no string") +
+                       "; run moec where the plan's path can be seen from");
+    }
+    Expected<moert::readers::Checkpoint> file = mlir::moe::openWeights(path.getValue());
+    if (!file) {
+      return file.takeError();
+    }
+    files.push_back(std::move(*file));
+  }
+  return files;
 }
 
 Expected<Model> moec::importDirectory(mlir::MLIRContext &context, mlir::moe::CheckpointDirectory directory,

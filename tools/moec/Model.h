@@ -41,6 +41,9 @@ llvm::Expected<Model> parseModel(mlir::MLIRContext &context, llvm::StringRef pat
 /// why, is appended to `notes`. Errors go to the handler of the context too.
 llvm::Error applyPlan(Model &model, llvm::StringRef plan);
 
+/// Opens the files that hold weights of the model beside its checkpoint, as its IR names them.
+llvm::Expected<std::vector<moert::readers::Checkpoint>> openWeightFiles(const Model &model);
+
 /// The module as text.
 std::string printModule(mlir::ModuleOp module, bool locations);
 

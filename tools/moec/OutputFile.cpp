@@ -2,6 +2,8 @@
 
 #include "tools/moec/OutputFile.h"
 #include "runtime/core/OutputPath.h"
+#include "runtime/format/Checksum.h"
+#include "llvm/ADT/ScopeExit.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
@@ -24,6 +26,8 @@ namespace path_ns = llvm::sys::path;
 
 /// Files of a model that go into the package are configs and tokenizers, not weights.
 static constexpr uint64_t kMaxCopiedBytes = 256 << 20;
+/// Weights are copied piece by piece.
+static constexpr size_t kCopiedPiece = 8 << 20;
 
 static Error makeError(const Twine &message) {
   return llvm::createStringError(llvm::inconvertibleErrorCode(), message);
@@ -187,6 +191,33 @@ Error PackageWriter::copy(StringRef name, StringRef fromDirectory) {
     return makeError(from + ": cannot be read: " + buffer.getError().message());
   }
   return writeNewFile(temporary + "/" + name.str(), (*buffer)->getBuffer());
+}
+
+Expected<std::string> PackageWriter::copyWeights(StringRef from, StringRef name) {
+  Expected<fs::file_t> file = fs::openNativeFileForRead(from);
+  if (!file) {
+    return makeError(from + ": cannot be read: " + llvm::toString(file.takeError()));
+  }
+  llvm::scope_exit close([&] { fs::closeFile(*file); });
+  const std::string to = temporary + "/" + name.str();
+  moert::format::Sha256 hash;
+  std::vector<char> piece(kCopiedPiece);
+  if (Error error = writeNewFile(to, "")) {
+    return error;
+  }
+  for (;;) {
+    Expected<size_t> read = fs::readNativeFile(*file, piece);
+    if (!read) {
+      return makeError(from + ": cannot be read: " + llvm::toString(read.takeError()));
+    }
+    if (*read == 0) {
+      return moert::format::toHex(hash.finish());
+    }
+    hash.update(piece.data(), *read);
+    if (Error error = writeContents(to, O_WRONLY | O_APPEND, /*durable=*/false, StringRef(piece.data(), *read))) {
+      return error;
+    }
+  }
 }
 
 Error PackageWriter::commit() {

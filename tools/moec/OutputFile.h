@@ -29,6 +29,8 @@ public:
   llvm::StringRef getDirectory() const { return temporary; }
   /// Copies a small file of the model (a tokenizer, a config) if it is there.
   llvm::Error copy(llvm::StringRef name, llvm::StringRef fromDirectory);
+  /// Copies the file `from`, of any size, to `name`. Returns the SHA-256 of its bytes in hex.
+  llvm::Expected<std::string> copyWeights(llvm::StringRef from, llvm::StringRef name);
 
   /// Flushes everything and puts the directory into its place, replacing an older package.
   llvm::Error commit();

@@ -159,6 +159,9 @@ LogicalResult VariantOp::verify() {
 //===----------------------------------------------------------------------===//
 
 LogicalResult FileOp::verify() {
+  if (getInPackage() && !getSha256()) { // file_c3
+    return emitOpError("in_package must have the sha256 of the whole file: its time says nothing");
+  }
   return success(succeeded(verifySha256(*this, "header", getHeaderSha256())) && // file_c1
                  succeeded(verifySha256(*this, "sha256", getSha256())));        // file_c2
 }

@@ -56,7 +56,8 @@ def Sched_FileOp : Sched_Op<"file", [Symbol, HasParent<"ProgramOp">]> {
   let summary = "a checkpoint file and its identity";
   let description = [{
     A file is recognised by its size, its modification time and the SHA-256 of its header; `sha256` is that of the
-    whole file, for those who ask for it.
+    whole file, for those who ask for it. A file `in_package` lies in the package, not in the checkpoint, and is
+    recognised by its digests alone: a copy has another time.
 
     Example:
     ```mlir
@@ -64,9 +65,10 @@ def Sched_FileOp : Sched_Op<"file", [Symbol, HasParent<"ProgramOp">]> {
     ```
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, Sched_Count:$size, I64Attr:$mtime_ns, StrAttr:$header_sha256,
-                       OptionalAttr<StrAttr>:$sha256);
+                       OptionalAttr<StrAttr>:$sha256, UnitAttr:$in_package);
   let assemblyFormat = [{
-    $sym_name `size` $size `mtime_ns` $mtime_ns `header` $header_sha256 (`sha256` $sha256^)? attr-dict
+    $sym_name `size` $size `mtime_ns` $mtime_ns `header` $header_sha256 (`sha256` $sha256^)? (`in_package` $in_package^)?
+    attr-dict
   }];
   let hasVerifier = 1;
 }

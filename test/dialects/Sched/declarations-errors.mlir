@@ -33,6 +33,14 @@ sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
 
 // -----
 
+// file_c3
+sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
+  // expected-error @below {{'sched.file' op in_package must have the sha256 of the whole file: its time says nothing}}
+  sched.file @f size 1 mtime_ns 0 header "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" in_package
+}
+
+// -----
+
 // package_file_c1
 sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
   // expected-error @below {{'sched.package_file' op sha256 must be 64 lower-case hexadecimal digits, got "00"}}

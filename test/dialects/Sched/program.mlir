@@ -10,6 +10,8 @@ sched.program vocab 8192 max_tokens 512 max_context 4096 dtype bf16 compiler "0.
   sched.file @model.safetensors size 1048576 mtime_ns -5 header "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
   // CHECK-NEXT: sched.file @other.safetensors size 4 mtime_ns 7 header "{{[0-9a-f]+}}" sha256 "{{[0-9a-f]+}}"
   sched.file @other.safetensors size 4 mtime_ns 7 header "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" sha256 "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+  // CHECK-NEXT: sched.file @maps.safetensors size 9 mtime_ns 0 header "{{[0-9a-f]+}}" sha256 "{{[0-9a-f]+}}" in_package
+  sched.file @maps.safetensors size 9 mtime_ns 0 header "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" sha256 "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" in_package
   // CHECK-NEXT: sched.package_file "tokenizer.json" size 1234 sha256 "{{[0-9a-f]+}}"
   sched.package_file "tokenizer.json" size 1234 sha256 "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
   // CHECK-NEXT: sched.tensor @w : tensor<128x128xbf16> in @model.safetensors[4096]
