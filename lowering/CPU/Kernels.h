@@ -151,6 +151,17 @@ struct SortByExpertKernel {
   void emit(KernelBuilder &b) const;
 };
 
+/// What --instrument routing adds to the counts of the sort: logits, experts, rows, E, K, first choices (i64 [E]),
+/// probabilities (i64 [E], sums of the softmax, or of the normalised sigmoid, in units of 2^-32) and pairs (i64 [E, E]:
+/// tokens that chose i and j, at i < j). All grow by this step's; sums of integers, so the same whatever the order of
+/// tokens. A token whose first id is -1 is left out. One workgroup.
+struct RoutingStatisticsKernel {
+  bool sigmoid = false;
+  static constexpr double probabilityUnit = 4294967296.0;
+  std::string name() const { return sigmoid ? "routing_statistics_sigmoid" : "routing_statistics"; }
+  void emit(KernelBuilder &b) const;
+};
+
 /// out[t] = [residual[t] +] sum_k weights[t, k] y[t, k]: y, weights, out, H, K,
 /// [residual]. One workgroup per token.
 struct CombineKernel {

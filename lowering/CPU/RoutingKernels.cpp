@@ -16,6 +16,35 @@ using namespace mlir;
 using namespace mlir::moe;
 using namespace mlir::moe::cpu;
 
+/// The values [i, i + lanes) below `count`; lanes beyond hold `fill`.
+static Num loadFilled(KernelBuilder &b, Value base, Int i, Int count, double fill) {
+  Num values = b.loadVec(b.at(base, i, b.f32()), b.f32(), b.lanes);
+  return b.select(b.firstLanes(count - i, b.lanes), values, b.number(fill));
+}
+
+static Num sumOf(KernelBuilder &b, Value base, Int count) {
+  SmallVector<Value> sum = b.loop(b.i64(0), count, b.lanes, ValueRange{b.number(0.0)}, [&](Int i, ValueRange c) {
+    return SmallVector<Value>{Num{&b, c[0]} + loadFilled(b, base, i, count, 0.0)};
+  });
+  return b.reduceAdd({&b, sum[0]});
+}
+
+/// Replaces `count` values at `base` (padded to whole vectors) by their softmax.
+static void softmax(KernelBuilder &b, Value base, Int count) {
+  SmallVector<Value> top = b.loop(b.i64(0), count, b.lanes, ValueRange{b.number(-FLT_MAX)}, [&](Int i, ValueRange c) {
+    return SmallVector<Value>{b.max(loadFilled(b, base, i, count, -FLT_MAX), {&b, c[0]})};
+  });
+  Num largest = b.splat(b.reduceMax({&b, top[0]}));
+  SmallVector<Value> sum = b.loop(b.i64(0), count, b.lanes, ValueRange{b.number(0.0)}, [&](Int i, ValueRange c) {
+    Num p = b.exp(loadFilled(b, base, i, count, -INFINITY) - largest);
+    b.store(p, b.at(base, i, b.f32()));
+    return SmallVector<Value>{Num{&b, c[0]} + p};
+  });
+  Num total = b.splat(b.reduceAdd({&b, sum[0]}));
+  b.loop(b.i64(0), count, b.lanes,
+         [&](Int i) { b.store(b.loadVec(b.at(base, i, b.f32()), b.f32(), b.lanes) / total, b.at(base, i, b.f32())); });
+}
+
 namespace {
 
 class RouteEmitter {
@@ -26,16 +55,10 @@ public:
 private:
   Value scoreAt(Int i) { return b.at(scores, i, b.f32()); }
   Value choiceAt(Int i) { return b.at(choices, i, b.f32()); }
-  /// Replaces `count` values at `base` (padded to whole vectors) by their
-  /// softmax.
-  void softmax(Value base, Int count);
   /// Index (i64) of the largest of the values [from, to) at `base`, the lowest
   /// of equals.
   Int argmax(Value base, Int from, Int to);
-  Num sumOf(Value base, Int count);
   void limitGroups();
-  /// The values [i, i + lanes) below `count`; lanes beyond hold `fill`.
-  Num loadFilled(Value base, Int i, Int count, double fill);
 
   const RouteKernel &kernel;
   KernelBuilder &b;
@@ -45,33 +68,13 @@ private:
 
 } // namespace
 
-Num RouteEmitter::loadFilled(Value base, Int i, Int count, double fill) {
-  Num values = b.loadVec(b.at(base, i, b.f32()), b.f32(), b.lanes);
-  return b.select(b.firstLanes(count - i, b.lanes), values, b.number(fill));
-}
-
-void RouteEmitter::softmax(Value base, Int count) {
-  SmallVector<Value> top = b.loop(b.i64(0), count, b.lanes, ValueRange{b.number(-FLT_MAX)}, [&](Int i, ValueRange c) {
-    return SmallVector<Value>{b.max(loadFilled(base, i, count, -FLT_MAX), {&b, c[0]})};
-  });
-  Num largest = b.splat(b.reduceMax({&b, top[0]}));
-  SmallVector<Value> sum = b.loop(b.i64(0), count, b.lanes, ValueRange{b.number(0.0)}, [&](Int i, ValueRange c) {
-    Num p = b.exp(loadFilled(base, i, count, -INFINITY) - largest);
-    b.store(p, b.at(base, i, b.f32()));
-    return SmallVector<Value>{Num{&b, c[0]} + p};
-  });
-  Num total = b.splat(b.reduceAdd({&b, sum[0]}));
-  b.loop(b.i64(0), count, b.lanes,
-         [&](Int i) { b.store(b.loadVec(b.at(base, i, b.f32()), b.f32(), b.lanes) / total, b.at(base, i, b.f32())); });
-}
-
 Int RouteEmitter::argmax(Value base, Int from, Int to) {
   Value lanes = b.laneNumbers();
   auto indices = [&](Int i) -> Value { return arith::AddIOp::create(b, lanes, b.splatI32(i)); };
-  Num first = loadFilled(base, from, to, -INFINITY);
+  Num first = loadFilled(b, base, from, to, -INFINITY);
   SmallVector<Value> best =
       b.loop(from + b.lanes, to, b.lanes, ValueRange{first, indices(from)}, [&](Int i, ValueRange c) {
-        Num value = loadFilled(base, i, to, -INFINITY);
+        Num value = loadFilled(b, base, i, to, -INFINITY);
         Value larger = arith::CmpFOp::create(b, arith::CmpFPredicate::OGT, value, c[0]);
         return SmallVector<Value>{b.select(larger, value, {&b, c[0]}),
                                   arith::SelectOp::create(b, larger, indices(i), c[1])};
@@ -81,13 +84,6 @@ Int RouteEmitter::argmax(Value base, Int from, Int to) {
   Value candidates = arith::SelectOp::create(b, equal, best[1], b.integer(INT32_MAX, b.vecI32()));
   Value lowest = vector::ReductionOp::create(b, vector::CombiningKind::MINSI, candidates);
   return b.fromI32(lowest);
-}
-
-Num RouteEmitter::sumOf(Value base, Int count) {
-  SmallVector<Value> sum = b.loop(b.i64(0), count, b.lanes, ValueRange{b.number(0.0)}, [&](Int i, ValueRange c) {
-    return SmallVector<Value>{Num{&b, c[0]} + loadFilled(base, i, count, 0.0)};
-  });
-  return b.reduceAdd({&b, sum[0]});
 }
 
 /// Sets the choices of every group outside the `keep` best to -inf.
@@ -150,7 +146,7 @@ void RouteEmitter::emit() {
     b.store(logit, scoreAt(i));
   });
   if (kernel.score == Score::Softmax) {
-    softmax(scores, e);
+    softmax(b, scores, e);
   }
   b.overVectors(e, b.lanes, false, [&](Int i, std::optional<Int> count) {
     Num choice{&b, b.load(scoreAt(i), b.vecF32())};
@@ -173,11 +169,11 @@ void RouteEmitter::emit() {
     b.storeScalar(b.loadScalar(scoreAt(best), b.f32()), b.at(chosen, j, b.f32()), b.f32());
   });
   if (kernel.renormalize == Renormalize::Softmax) {
-    softmax(chosen, k);
+    softmax(b, chosen, k);
   }
   Num factor = b.splat(scale);
   if (kernel.renormalize == Renormalize::Sum) {
-    factor = factor / b.splat(sumOf(chosen, k) + epsilon);
+    factor = factor / b.splat(sumOf(b, chosen, k) + epsilon);
   }
   b.overVectors(k, b.lanes, false, [&](Int i, std::optional<Int> count) {
     Num w = b.loadVec(b.at(chosen, i, b.f32()), b.f32(), b.lanes, count) * factor;
@@ -242,6 +238,50 @@ void SortByExpertKernel::emit(KernelBuilder &b) const {
       Int at = b.loadI32(offsets, expert + 1);
       b.storeI32(slot, slots, at);
       b.storeI32(at + 1, offsets, expert + 1);
+    });
+  });
+}
+
+// Scalar but for the probabilities: this runs only in packages that were compiled to measure, and a token has few
+// pairs.
+void RoutingStatisticsKernel::emit(KernelBuilder &b) const {
+  Value logits = b.nextPointer(), experts = b.nextPointer();
+  Int rows = b.nextInt(), e = b.nextInt(), k = b.nextInt();
+  Value first = b.nextPointer(), probabilities = b.nextPointer(), pairs = b.nextPointer();
+  const Type i64 = b.getI64Type();
+  auto add = [&](Value base, Int index, Value amount) {
+    Value place = b.at(base, index, i64);
+    b.store(Int{&b, b.load(place, i64)} + Int{&b, amount}, place);
+  };
+  b.loop(b.i64(0), rows, 1, [&](Int row) {
+    Int favorite = b.loadI32(experts, row * k);
+    b.ifThen(b.i64(-1) < favorite, [&] {
+      add(first, favorite, b.i64(1));
+      b.overVectors(e, b.lanes, false, [&](Int i, std::optional<Int> count) {
+        Num logit = b.loadVec(b.at(logits, row * e + i, b.f32()), b.f32(), b.lanes, count);
+        b.store(sigmoid ? b.sigmoid(logit) : logit, b.at(b.scratch, i, b.f32()));
+      });
+      Num factor = b.number(probabilityUnit, b.f32());
+      if (sigmoid) {
+        factor = factor / sumOf(b, b.scratch, e);
+      } else {
+        softmax(b, b.scratch, e);
+      }
+      b.loop(b.i64(0), e, 1, [&](Int i) {
+        Num part = b.loadScalar(b.at(b.scratch, i, b.f32()), b.f32()) * factor;
+        // Bad logits give NaN, which has no integer: such a token counts nothing here.
+        Value isNumber = arith::CmpFOp::create(b, arith::CmpFPredicate::ORD, part.value, part.value);
+        part = b.select(isNumber, part, b.number(0.0, b.f32()));
+        add(probabilities, i, arith::FPToSIOp::create(b, i64, part.value));
+      });
+      b.loop(b.i64(0), k, 1, [&](Int i) {
+        Int one = b.loadI32(experts, row * k + i);
+        b.loop(i + 1, k, 1, [&](Int j) {
+          Int other = b.loadI32(experts, row * k + j);
+          b.ifThen(b.i64(-1) < b.min(one, other),
+                   [&] { add(pairs, b.min(one, other) * e + b.max(one, other), b.i64(1)); });
+        });
+      });
     });
   });
 }

@@ -347,7 +347,8 @@ StepLowering::Sorted StepLowering::sortByExpert(ExpertsOp op) {
   const int64_t e = dim(op.getUp(), 0), k = dim(ids, 1);
   Sorted result{newBuffer(fixedExtent((e + 1) * 4)), newBuffer(fixedExtent((e + 1) * 4)),
                 newBuffer(perRow(rowsOf(ids), k * 4))};
-  std::string symbol = "expert_counts." + std::to_string(expertLayers++);
+  const int layer = expertLayers++;
+  std::string symbol = "expert_counts." + std::to_string(layer);
   if (step.getSymName() != "step") {
     symbol = (step.getSymName() + "." + symbol).str();
   }
@@ -356,8 +357,29 @@ StepLowering::Sorted StepLowering::sortByExpert(ExpertsOp op) {
   launch(op, "sort", context.kernels.use(cpu::SortByExpertKernel{}), sched::GridAttr::get(fixedExtent(1)),
          {read(ids), rowCount(rowsOf(ids)), constant(e), constant(k), write(result.active), write(result.offsets),
           write(result.slots), update(counts)});
+  if (context.recordRouting && step.getSymName() == "step") {
+    recordRouting(op, layer);
+  }
   sorted[ids] = result;
   return result;
+}
+
+void StepLowering::recordRouting(ExpertsOp op, int layer) {
+  auto route = op.getExperts().getDefiningOp<RouteOp>();
+  if (!route) {
+    return; // ids from elsewhere have no logits
+  }
+  const int64_t e = dim(route.getLogits(), 1), k = dim(route.getExperts(), 1);
+  auto state = [&](StringRef name, int64_t bytes) {
+    std::string symbol = (name + "." + Twine(layer)).str();
+    context.counters[symbol] = bytes;
+    return update(newBuffer(fixedExtent(bytes), symbol));
+  };
+  launch(op, "statistics", context.kernels.use(cpu::RoutingStatisticsKernel{route.getScore() == Score::Sigmoid}),
+         sched::GridAttr::get(fixedExtent(1)),
+         {read(route.getLogits()), read(route.getExperts()), rowCount(rowsOf(route.getExperts())), constant(e),
+          constant(k), state("expert_first", e * 8), state("expert_probabilities", e * 8),
+          state("expert_pairs", e * e * 8)});
 }
 
 LogicalResult StepLowering::lowerExperts(ExpertsOp op) {

@@ -29,6 +29,7 @@ struct LowerToSchedPass : mlir::moe::impl::MoeLowerToSchedBase<LowerToSchedPass>
     SchedOptions options;
     options.maxTokens = maxTokens;
     options.fewTokens = fewTokens;
+    options.recordRouting = recordRouting;
     if (maxTokens < 1 || fewTokens < 1) {
       module.emitError("max-tokens (") << options.maxTokens << ") and few-tokens (" << options.fewTokens
                                        << ") must be at least 1";

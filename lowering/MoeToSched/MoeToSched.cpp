@@ -63,7 +63,7 @@ static LogicalResult lowerVariant(ModuleOp module, ArrayRef<func::FuncOp> functi
                                   Weights &weights, cpu::KernelLibrary &kernels, const SchedOptions &options,
                                   int64_t vocab) {
   const cpu::CpuTarget &target = kernels.getTarget();
-  VariantContext context{weights, kernels, {}, {}};
+  VariantContext context{weights, kernels, {}, {}, options.recordRouting};
   const int64_t few = std::min(options.fewTokens, options.maxTokens);
   SmallVector<std::pair<int64_t, int64_t>> ranges{{1, few}};
   if (few < options.maxTokens) {

@@ -29,6 +29,8 @@ struct SchedOptions {
   int64_t maxTokens = 512;
   /// Up to this T the GEMV table is used.
   int64_t fewTokens = 8;
+  /// Adds states and launches that count what the router chooses together (docs/placement.md).
+  bool recordRouting = false;
 };
 
 /// The kernels of one target as a linked shared object.

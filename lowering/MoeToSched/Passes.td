@@ -15,7 +15,8 @@ def MoeLowerToSched : Pass<"moe-lower-to-sched", "::mlir::ModuleOp"> {
   let options = [
     ListOption<"targets", "targets", "std::string", "CPU kinds, best first (moec doctor lists them); all by default">,
     Option<"maxTokens", "max-tokens", "int64_t", "512", "largest T of a step">,
-    Option<"fewTokens", "few-tokens", "int64_t", "8", "up to this T every weight is streamed once (GEMV)">];
+    Option<"fewTokens", "few-tokens", "int64_t", "8", "up to this T every weight is streamed once (GEMV)">,
+    Option<"recordRouting", "record-routing", "bool", "false", "also count which experts tokens choose together">];
   let dependentDialects = ["::mlir::sched::SchedDialect"];
 }
 

@@ -35,6 +35,8 @@ struct VariantContext {
   OrderedMap<std::string> constants;
   /// States that kernels keep beside the declared ones: symbol -> bytes.
   OrderedMap<int64_t> counters;
+  /// Whether to count what routing chooses together (--instrument routing).
+  bool recordRouting = false;
 };
 
 class StepLowering {
@@ -129,6 +131,8 @@ private:
   };
   /// The choices of `ids` sorted by expert.
   Sorted sortByExpert(ExpertsOp op);
+  /// Statistics of the route that chose for `op`, as MoE layer `layer`.
+  void recordRouting(ExpertsOp op, int layer);
   /// A product kernel for x of type `x` and a weight [.., N, K], or for gate and up in one if there is `up`; with types
   /// and divisibility filled in.
   cpu::MatmulKernel matmul(Type x, Value weight, Value up, Type out);

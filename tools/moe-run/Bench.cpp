@@ -97,7 +97,8 @@ Status moerun::runBench(const BenchCommand &command) {
   int64_t context = command.promptLength + command.generate;
   MOERT_TRY(checkContext(package.info(), context));
   MOERT_ASSIGN(session, openSession(package, command, command.batch, context));
-  Measurement measurement(*session, command.promptLength);
+  MOERT_ASSIGN(recorder, beginRecording(*session, command));
+  Measurement measurement(recorder ? *recorder : static_cast<Engine &>(*session), command.promptLength);
 
   // The warm-up fills caches and page tables, and sees which experts decoding touches.
   Progress progress(command.quiet);
@@ -117,6 +118,7 @@ Status moerun::runBench(const BenchCommand &command) {
     decode.rates.push_back(static_cast<double>(command.generate * command.batch) / decodeSeconds);
   }
   progress.finish();
+  MOERT_TRY(endRecording(recorder.get(), command));
 
   MOERT_ASSIGN(report, parseReport(*session));
   double bandwidth = measureReadBandwidth(report.value("threads", 1));

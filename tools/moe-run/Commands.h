@@ -10,6 +10,7 @@
 #include "runtime/readers/Tokenizer.h"
 #include "tools/moe-run/Console.h"
 #include "tools/moe-run/Feeding.h"
+#include "tools/moe-run/Recording.h"
 
 #include <optional>
 
@@ -22,6 +23,7 @@ struct CommonOptions {
   int64_t maxTokens = 0; ///< 0: the package's.
   double deadlineSeconds = 0;
   bool pin = false, json = false, quiet = false;
+  RecordingOptions recording; ///< Of the commands that feed tokens.
 };
 
 struct GenerateCommand : CommonOptions {
@@ -72,6 +74,10 @@ moert::Result<std::unique_ptr<Session>> openSession(const Package &package, cons
 moert::Result<moert::readers::Tokenizer> openTokenizer(const std::string &package);
 /// Fails when the options ask for more than the model's context.
 moert::Status checkContext(const ProgramInfo &info, int64_t context);
+/// With --record-routing: the engine to feed in place of `session`; null without.
+moert::Result<std::unique_ptr<RoutingRecorder>> beginRecording(Session &session, const CommonOptions &options);
+/// Writes the file, if anything was recorded.
+moert::Status endRecording(RoutingRecorder *recorder, const CommonOptions &options);
 /// `length` ids of the vocabulary that look random and are the same every time.
 std::vector<int32_t> sampleIds(int64_t length, int64_t vocabulary, uint64_t seed);
 /// The session's report as a tree.

@@ -34,6 +34,21 @@ Result<std::unique_ptr<Session>> moerun::openSession(const Package &package, con
   return Session::create(package, session);
 }
 
+Result<std::unique_ptr<RoutingRecorder>> moerun::beginRecording(Session &session, const CommonOptions &options) {
+  if (options.recording.file.empty()) {
+    return std::unique_ptr<RoutingRecorder>();
+  }
+  return RoutingRecorder::begin(session, options.package, options.recording);
+}
+
+Status moerun::endRecording(RoutingRecorder *recorder, const CommonOptions &options) {
+  if (!recorder) {
+    return Status();
+  }
+  MOERT_ASSIGN(statistics, recorder->finish());
+  return writeRoutingFile(options.recording.file, statistics, options.quiet);
+}
+
 Result<readers::Tokenizer> moerun::openTokenizer(const std::string &package) {
   std::string path = readers::joinPath(package, "tokenizer.json");
   if (!readers::exists(path)) {

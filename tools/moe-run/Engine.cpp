@@ -112,10 +112,10 @@ Result<std::string> Session::report() {
   return std::string(json);
 }
 
-Result<std::vector<std::vector<int64_t>>> Session::expertCounts() {
+Result<std::vector<std::vector<int64_t>>> Session::layerCounters(const std::string &prefix) {
   std::vector<std::vector<int64_t>> layers;
   while (true) {
-    std::string name = concat("expert_counts.", layers.size());
+    std::string name = concat(prefix, layers.size());
     size_t size = 0;
     Status status = take(moert_session_read(session.get(), name.c_str(), nullptr, 0, &size));
     if (status.code() == Code::NotFound) {

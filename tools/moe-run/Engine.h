@@ -86,7 +86,9 @@ public:
   /// The session's report, JSON.
   moert::Result<std::string> report();
   /// Tokens that each expert got so far, per MoE layer; empty for a model without experts.
-  moert::Result<std::vector<std::vector<int64_t>>> expertCounts();
+  moert::Result<std::vector<std::vector<int64_t>>> expertCounts() { return layerCounters("expert_counts."); }
+  /// The states of this name with 0, 1, ... after it, as integers.
+  moert::Result<std::vector<std::vector<int64_t>>> layerCounters(const std::string &prefix);
 
 private:
   SessionOptions options;

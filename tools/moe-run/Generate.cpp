@@ -219,8 +219,11 @@ Status moerun::runGenerate(const GenerateCommand &command) {
     bool last = sequences[i].ended || static_cast<int64_t>(sequences[i].ids.size()) == options.maxNew;
     return streams.push(i, id, last);
   };
-  MOERT_ASSIGN(stats, generate(*session, sequences, options, onToken));
-  MOERT_ASSIGN(counts, session->expertCounts());
+  MOERT_ASSIGN(recorder, beginRecording(*session, command));
+  MOERT_ASSIGN(stats, generate(recorder ? *recorder : static_cast<Engine &>(*session), sequences, options, onToken));
+  MOERT_TRY(endRecording(recorder.get(), command));
+  MOERT_ASSIGN(counters, readRoutingCounters(*session));
+  const std::vector<std::vector<int64_t>> &counts = counters.counts;
   double prefillRate = rate(stats.prefillTokens, stats.prefillSeconds);
   double decodeRate = rate(stats.decodeTokens, stats.decodeSeconds);
   if (command.json) {
@@ -241,6 +244,10 @@ Status moerun::runGenerate(const GenerateCommand &command) {
     json["decode_tokens_per_second"] = decodeRate;
     json["first_token_seconds"] = stats.firstTokenSeconds;
     json["expert_counts"] = counts;
+    if (command.experts && !counts.empty()) {
+      MOERT_ASSIGN(statistics, makeStatistics(counters, command.package));
+      json["balance"] = describeBalance(statistics);
+    }
     return outputStatus(printJson(json));
   }
   if (command.experts) {

@@ -50,12 +50,15 @@ Status moerun::runLogits(const LogitsCommand &command) {
   Progress progress(command.quiet);
   int64_t done = 0;
   auto start = std::chrono::steady_clock::now();
-  MOERT_TRY(feedAll(*session, sequences, chunking, [&](size_t i, int64_t position, const float *logits) {
+  MOERT_ASSIGN(recorder, beginRecording(*session, command));
+  Engine &engine = recorder ? *recorder : static_cast<Engine &>(*session);
+  MOERT_TRY(feedAll(engine, sequences, chunking, [&](size_t i, int64_t position, const float *logits) {
     progress.update("logits", static_cast<uint64_t>(++done), static_cast<uint64_t>(total));
     return writer.put((firstRow[i] + position) * info.vocabulary, logits, info.vocabulary);
   }));
   progress.finish();
   MOERT_TRY(writer.finish());
+  MOERT_TRY(endRecording(recorder.get(), command));
   std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   if (command.json) {
     return outputStatus(printJson({{"output", command.output},

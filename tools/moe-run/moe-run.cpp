@@ -34,6 +34,14 @@ void addCommon(CLI::App *app, CommonOptions &options, bool hasWeights = true) {
   app->add_flag("--quiet", options.quiet, "no progress and no figures on stderr");
 }
 
+void addRecording(CLI::App *app, RecordingOptions &options) {
+  CLI::Option *file = app->add_option("--record-routing", options.file,
+                                      "file to write which experts were chosen to (docs/placement.md)");
+  app->add_option("--routing-window", options.window, "steps per window of the recording (default: at most 32 windows)")
+      ->needs(file)
+      ->check(CLI::Range(int64_t(1), int64_t(1) << 40));
+}
+
 /// "N" with a range that has no upper end worth naming.
 CLI::Range atLeast(int64_t least) { return CLI::Range(least, int64_t(1) << 40); }
 
@@ -71,6 +79,7 @@ void addGenerate(CLI::App &app, GenerateCommand &command) {
   sub->add_flag("--no-special", command.noSpecial, "add no special tokens (such as <s>) to prompts");
   sub->add_flag("--echo", command.echo, "print the prompt too");
   sub->add_flag("--experts", command.experts, "print how many tokens each expert got");
+  addRecording(sub, command.recording);
 }
 
 void addLogits(CLI::App &app, LogitsCommand &command) {
@@ -88,6 +97,7 @@ void addLogits(CLI::App &app, LogitsCommand &command) {
       ->check(CLI::Range(int64_t(1), int64_t(65536)));
   sub->add_option("--context", command.context, "tokens per sequence that the cache holds (default: the longest)")
       ->check(atLeast(1));
+  addRecording(sub, command.recording);
 }
 
 void addBench(CLI::App &app, BenchCommand &command) {
@@ -104,6 +114,7 @@ void addBench(CLI::App &app, BenchCommand &command) {
   sub->add_option("--repeat", command.repeat, "measurements, after one warm-up")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));
+  addRecording(sub, command.recording);
 }
 
 void addCheck(CLI::App &app, CheckCommand &command) {
@@ -143,6 +154,7 @@ void addCalibrate(CLI::App &app, CalibrateCommand &command) {
                   "keep every N-th sequence of a domain for judging what is built on the calibration (0: none)")
       ->capture_default_str()
       ->check(CLI::Range(int64_t(0), int64_t(1) << 40));
+  addRecording(sub, command.recording);
 }
 
 void addProfile(CLI::App &app, ProfileCommand &command) {

@@ -8,6 +8,7 @@
 #ifndef MOE_TOOLS_MOEC_COMMANDS_H
 #define MOE_TOOLS_MOEC_COMMANDS_H
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -37,8 +38,12 @@ struct CompileCommand : CommonOptions {
   /// A Hugging Face directory or a file of moe IR.
   std::string input, output;
   std::string target = "cpu", dtype, emit = "package";
-  /// What the package is to measure beside running: "calibration", or empty.
-  std::string instrument;
+  /// What the package is to measure beside running: "calibration", "routing".
+  std::vector<std::string> instrument;
+
+  bool instruments(const char *what) const {
+    return std::find(instrument.begin(), instrument.end(), what) != instrument.end();
+  }
   /// Where the weights are, when the input is IR; empty: the checkpoint that the IR records.
   std::string weights;
   /// Fusion plans, carried out in this order.

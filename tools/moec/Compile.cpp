@@ -58,6 +58,7 @@ static bool runPipeline(DiagnosticPrinter &diagnostics, llvm::StringRef stage, m
 static Expected<mlir::moe::SchedOptions> readTarget(const CompileCommand &command) {
   mlir::moe::SchedOptions options;
   options.maxTokens = command.maxTokens;
+  options.recordRouting = command.instruments("routing");
   llvm::StringRef target = command.target;
   if (target == "cpu") {
     for (const mlir::moe::cpu::CpuTarget &known : mlir::moe::cpu::allTargets()) {
@@ -225,9 +226,10 @@ static ExitCode emitPackage(const CompileCommand &command, Progress &progress, D
   return kSuccess;
 }
 
-/// Adds what --instrument asks for; a calibration compares values of the residual stream in f32.
+/// Adds what --instrument calibration asks for; it compares values of the residual stream in f32. (What --instrument
+/// routing asks for, the lowering to sched adds: readTarget.)
 static bool instrument(const CompileCommand &command, DiagnosticPrinter &diagnostics, Model &model) {
-  if (command.instrument.empty()) {
+  if (!command.instruments("calibration")) {
     return true;
   }
   if (model.dtype != "f32") {
@@ -243,7 +245,7 @@ static bool instrument(const CompileCommand &command, DiagnosticPrinter &diagnos
 
 ExitCode moec::runCompile(const CompileCommand &given) {
   CompileCommand command = given;
-  if (!command.instrument.empty() && command.dtype.empty() && llvm::sys::fs::is_directory(command.input)) {
+  if (command.instruments("calibration") && command.dtype.empty() && llvm::sys::fs::is_directory(command.input)) {
     command.dtype = "f32";
   }
   mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);

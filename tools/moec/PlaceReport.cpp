@@ -104,6 +104,29 @@ json::Object describeWindows(const PlaceInput &input, const Profile &profile) {
                       {"balancedness_after", std::move(after)}};
 }
 
+/// How even the routing of a profile is, layer by layer, whatever the map.
+json::Object describeBalance(const PlaceInput &input, const Profile &profile) {
+  json::Array layers;
+  for (size_t layer = 0; layer < profile.layers.size(); ++layer) {
+    const RoutingBalance balance = measureBalance(profile, layer, input.statistics.expertsPerToken);
+    json::Object row{{"layer", input.statistics.model.layerIds[layer]},
+                     {"cv", rounded(balance.variation)},
+                     {"mse_fraction", rounded(balance.errorOfFractions)},
+                     {"mse_count", rounded(balance.errorOfCounts)}};
+    if (balance.hasLosses) {
+      row["switch_loss"] = rounded(balance.switchLoss);
+      row["gshard_loss"] = rounded(balance.gshardLoss);
+      row["huggingface_loss"] = rounded(balance.huggingFaceLoss);
+    }
+    layers.push_back(std::move(row));
+  }
+  json::Object result{{"profile", profile.name}, {"layers", std::move(layers)}};
+  if (!profile.firstCounts.empty()) {
+    result["huggingface_loss"] = rounded(huggingFaceLossOfLayers(profile));
+  }
+  return result;
+}
+
 /// [i, j, n] of a layer, added up over the profiles that have pairs.
 json::Array addPairs(const PlaceInput &input, size_t layer) {
   std::map<std::pair<int, int>, double> sums;
@@ -235,15 +258,17 @@ json::Object moec::describePlan(const PlaceCommand &command, const PlaceInput &i
                       {"top_k", input.options.routing.expertsPerToken},
                       {"seed", command.seed},
                       {"ended_by_time", plan.endedByTime}};
-  json::Array names, windows;
+  json::Array names, windows, evenness;
   for (const Profile &profile : input.statistics.profiles) {
     names.push_back(profile.name);
+    evenness.push_back(describeBalance(input, profile));
     if (!profile.windows.empty()) {
       windows.push_back(describeWindows(input, profile));
     }
   }
   report["profiles"] = std::move(names);
   report["windows"] = std::move(windows);
+  report["routing_balance"] = std::move(evenness);
   const double after = meanOf(plan, &LayerReport::after), bound = meanOf(plan, &LayerReport::bound);
   report["balancedness"] = json::Object{{"before", rounded(meanOf(plan, &LayerReport::before))},
                                         {"eplb", rounded(meanOf(plan, &LayerReport::eplb))},

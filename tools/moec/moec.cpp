@@ -53,8 +53,11 @@ static void addCompile(CLI::App &app, CompileCommand &command) {
       ->capture_default_str()
       ->check(CLI::IsMember({"moe", "linalg", "sched", "package"}));
   sub->add_option("--instrument", command.instrument,
-                  "what the package is to measure: calibration (for moe-run calibrate; in f32)")
-      ->check(CLI::IsMember({"calibration"}));
+                  "what the package is to measure: calibration (for moe-run calibrate; in f32), routing (which experts "
+                  "tokens choose together, for --record-routing)")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(CLI::IsMember({"calibration", "routing"}));
   sub->add_option("--weights", command.weights,
                   "where the weights are, if MODEL is IR (default: where it was imported from)");
   sub->add_option("--plan", command.plans, "a fusion plan (docs/ffn-fusion.md), carried out first; may be repeated")

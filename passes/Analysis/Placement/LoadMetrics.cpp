@@ -43,6 +43,52 @@ double moe::placement::huggingFaceLoss(const Loads &counts, const Loads &probabi
   return static_cast<double>(counts.size()) * meanProduct(counts, probabilities, tokens);
 }
 
+RoutingBalance moe::placement::measureBalance(const Profile &profile, size_t layer, int expertsPerToken) {
+  const Loads &counts = profile.layers[layer];
+  RoutingBalance balance;
+  balance.variation = coefficientOfVariation(counts);
+  balance.errorOfFractions = squaredErrorOfFractions(counts);
+  balance.errorOfCounts = squaredErrorOfCounts(counts);
+  balance.hasLosses = !profile.firstCounts.empty();
+  if (balance.hasLosses) {
+    const Loads &first = profile.firstCounts[layer], &probabilities = profile.probabilities[layer];
+    balance.tokens = std::accumulate(first.begin(), first.end(), 0.0);
+    balance.switchLoss = switchLoss(first, probabilities, balance.tokens);
+    balance.gshardLoss = gshardLoss(first, probabilities, balance.tokens);
+    balance.huggingFaceLoss = huggingFaceLoss(counts, probabilities, balance.tokens);
+  } else if (expertsPerToken > 0) {
+    balance.tokens = std::accumulate(counts.begin(), counts.end(), 0.0) / expertsPerToken;
+  }
+  return balance;
+}
+
+double moe::placement::huggingFaceLossOfLayers(const Profile &profile) {
+  Loads counts(profile.layers.front().size(), 0.0), mass = counts;
+  double tokens = 0;
+  for (size_t layer = 0; layer < profile.layers.size(); ++layer) {
+    const Loads &first = profile.firstCounts[layer];
+    const double here = std::accumulate(first.begin(), first.end(), 0.0);
+    tokens += here;
+    for (size_t expert = 0; expert < counts.size(); ++expert) {
+      counts[expert] += profile.layers[layer][expert];
+      mass[expert] += profile.probabilities[layer][expert] * here;
+    }
+  }
+  for (double &value : mass) {
+    value = tokens > 0 ? value / tokens : 0;
+  }
+  return huggingFaceLoss(counts, mass, tokens);
+}
+
+double moe::placement::droppedFraction(const Loads &counts, int64_t capacity) {
+  double all = 0, dropped = 0;
+  for (double count : counts) {
+    all += count;
+    dropped += std::max(0.0, count - static_cast<double>(capacity));
+  }
+  return all > 0 ? dropped / all : 0;
+}
+
 int64_t moe::placement::megatronCapacity(int64_t tokens, int experts, int expertsPerToken, double factor) {
   return static_cast<int64_t>(
       std::ceil(static_cast<double>(expertsPerToken * tokens) / static_cast<double>(experts) * factor));

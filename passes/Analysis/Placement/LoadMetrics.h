@@ -32,6 +32,23 @@ double gshardLoss(const Loads &firstCounts, const Loads &meanGates, double token
 /// balance.
 double huggingFaceLoss(const Loads &counts, const Loads &probabilities, double tokens);
 
+/// What the counts of one layer say.
+struct RoutingBalance {
+  double tokens = 0, variation = 0, errorOfFractions = 0, errorOfCounts = 0;
+  /// Values of the losses, if the profile knows first choices and probabilities. GShard's mean gate is the mean
+  /// probability.
+  bool hasLosses = false;
+  double switchLoss = 0, gshardLoss = 0, huggingFaceLoss = 0;
+};
+/// `expertsPerToken` gives the tokens where first choices are not known; 0: unknown, then `tokens` is 0.
+RoutingBalance measureBalance(const Profile &profile, size_t layer, int expertsPerToken);
+/// Hugging Face's loss as the classes compute it: the tokens of all layers together. Needs first choices.
+double huggingFaceLossOfLayers(const Profile &profile);
+
+/// The part of all choices beyond `capacity` per expert, if the counts are of one batch. Who is dropped depends on the
+/// order (keepByPosition), how many does not.
+double droppedFraction(const Loads &counts, int64_t capacity);
+
 /// Slots per expert at a capacity factor: `ceil(K T / E * factor)` (Megatron).
 int64_t megatronCapacity(int64_t tokens, int experts, int expertsPerToken, double factor);
 /// max(4, min(T, floor(T * factor / E))) (Mesh TensorFlow; no factor for K).

@@ -43,6 +43,9 @@ struct Profile {
   std::vector<std::vector<Loads>> windows;
   /// [layer]: pairs of experts; may be empty.
   std::vector<std::vector<Pair>> pairs;
+  /// [layer][expert]: how many tokens chose the expert first, and the mean over tokens of its probability (softmax over
+  /// all experts, or normalised sigmoid); both or neither, may be empty.
+  std::vector<Loads> firstCounts, probabilities;
 };
 
 /// Which decoder layers are MoE layers, and how wide they are: what profiles and maps of one model share.

@@ -241,6 +241,10 @@ static Result<Statistics> readRecording(const std::string &path, const JsonView 
                               layers);
       }
     }
+    if (view.has("first_counts") || view.has("probabilities")) {
+      profile.firstCounts = table(view.at("first_counts"));
+      profile.probabilities = table(view.at("probabilities"));
+    }
     statistics.profiles.push_back(std::move(profile));
   }
   return statistics;
@@ -497,6 +501,10 @@ std::string moe::placement::writeRecording(const Statistics &statistics) {
         pairs.push_back(nlohmann::ordered_json{pair.first, pair.second, number(pair.count)});
       }
       out["pairs"].push_back(std::move(pairs));
+    }
+    if (!profile.firstCounts.empty()) {
+      out["first_counts"] = table(profile.firstCounts);
+      out["probabilities"] = table(profile.probabilities);
     }
     root["profiles"].push_back(std::move(out));
   }

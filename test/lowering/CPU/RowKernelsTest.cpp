@@ -251,6 +251,46 @@ TEST_P(RowKernelsTest, SortByExpert) {
   EXPECT_EQ(counts, (Guarded<int64_t>{12, 10, 12, 11}));
 }
 
+/// Against plain loops; 19 experts leave a partial vector, a row of -1 is nobody's, and NaN counts no probability.
+TEST_P(RowKernelsTest, RoutingStatistics) {
+  const int64_t e = 19, k = 3, rows = 4;
+  for (bool sigmoid : {false, true}) {
+    Guarded<float> logits(rows * e);
+    for (int64_t i = 0; i < rows * e; ++i) {
+      logits[i] = float(i * 7 % 23) / 5 - 2;
+    }
+    logits[3 * e + 4] = NAN;
+    Guarded<int32_t> ids{7, 3, 18, -1, -1, -1, 0, 18, 3, 3, 18, 0};
+    Guarded<int64_t> first(e, 100), probabilities(e, 0), pairs(e * e, 5);
+    run(RoutingStatisticsKernel{sigmoid}, 1,
+        {word(logits), word(ids), word(rows), word(e), word(k), word(first), word(probabilities), word(pairs)});
+    std::vector<int64_t> expectedFirst(e, 100), expectedPairs(e * e, 5);
+    for (int expert : {7, 0, 3}) {
+      ++expectedFirst[expert];
+    }
+    for (auto [i, j] : {std::pair(3, 7), {7, 18}, {3, 18}, {0, 18}, {0, 3}, {3, 18}, {3, 18}, {0, 3}, {0, 18}}) {
+      ++expectedPairs[i * e + j];
+    }
+    EXPECT_TRUE(std::equal(first.begin(), first.end(), expectedFirst.begin()));
+    EXPECT_TRUE(std::equal(pairs.begin(), pairs.end(), expectedPairs.begin()));
+    for (int64_t i = 0; i < e; ++i) {
+      double expected = 0;
+      for (int64_t row : {0, 2}) {
+        auto score = [&](int64_t at) {
+          const double logit = logits[row * e + at];
+          return sigmoid ? 1 / (1 + std::exp(-logit)) : std::exp(logit);
+        };
+        double sum = 0;
+        for (int64_t at = 0; at < e; ++at) {
+          sum += score(at);
+        }
+        expected += score(i) / sum;
+      }
+      EXPECT_NEAR(double(probabilities[i]) / RoutingStatisticsKernel::probabilityUnit, expected, 1e-6);
+    }
+  }
+}
+
 TEST_P(RowKernelsTest, EmbeddingGatherAddCombineCopy) {
   const int64_t h = 21, k = 3;
   Tensor table = random(bf16, 5 * h), rows(f32, 2 * h), gathered(f32, 2 * h), sum(f32, 2 * h), combined(f32, 2 * h);

@@ -1,6 +1,13 @@
 // The schedule of one layer with attention and experts, in both tables: what is fused, how grids and operands look.
 // RUN: moe-opt %s --moe-lower-to-sched="targets=avx512bf16 max-tokens=64 few-tokens=4" | FileCheck %s
 // RUN: moe-opt %s --moe-lower-to-sched="targets=avx512bf16 max-tokens=64 few-tokens=4" | moe-opt | FileCheck %s
+// RUN: moe-opt %s --moe-lower-to-sched="targets=avx512bf16 max-tokens=64 record-routing" | FileCheck %s --check-prefix=RECORD
+// RECORD: sched.buffer @expert_first.0 state size 32
+// RECORD: sched.buffer @expert_probabilities.0 state size 32
+// RECORD: sched.buffer @expert_pairs.0 state size 128
+// RECORD: sched.launch @route_softmax_sum
+// RECORD: sched.launch @routing_statistics grid(1)
+// RECORD-SAME: readwrite @expert_first.0[0, 32], readwrite @expert_probabilities.0[0, 32], readwrite @expert_pairs.0[0, 128]
 
 module attributes {moe.model = {dtype = "bf16", family = "mixtral", max_context = 1024 : i64}} {
   moe.weight @embed : tensor<64x32xbf16>
@@ -41,6 +48,7 @@ module attributes {moe.model = {dtype = "bf16", family = "mixtral", max_context 
   // The residual add is an operand of the projection.
   // CHECK: sched.launch @linear_few_bf16_bf16_f32_residual grid(1) ({{.*}}read @arena[[H]])
   // CHECK: sched.launch @route_softmax_sum
+  // CHECK-NOT: sched.launch @routing_statistics
   // CHECK: sched.launch @sort_by_expert grid(1)
   // CHECK-SAME: readwrite @expert_counts.0[0, 32]
   // CHECK: sched.launch @experts_up_few_bf16_bf16_bf16_silu grid(2*T cap 4 times 2)

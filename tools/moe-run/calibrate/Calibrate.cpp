@@ -161,6 +161,17 @@ Status moerun::runCalibrate(const CalibrateCommand &command) {
     MOERT_TRY(calibration.save(unfinished, key));
   }
   progress.finish();
+  // Calibration runs changed models too; what is recorded is the model as it is, each sequence once.
+  MOERT_ASSIGN(recorder, beginRecording(*session, command));
+  std::vector<float> logits;
+  for (size_t i = 0; recorder && i < measured.size(); ++i) {
+    progress.update("record routing", i, total);
+    model.setTokens(measured[i]->ids);
+    MOERT_TRY(model.whole(logits));
+    MOERT_TRY(recorder->afterStep());
+  }
+  progress.finish();
+  MOERT_TRY(endRecording(recorder.get(), command));
 
   Json modelFacts = Json::parse(info.modelJson, nullptr, false);
   MOERT_TRY(calibration.write(command.output, text,

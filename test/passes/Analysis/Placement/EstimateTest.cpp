@@ -113,6 +113,38 @@ TEST(LoadMetrics, LossesAtPerfectBalance) {
   EXPECT_DOUBLE_EQ(switchLoss(one, certain, tokens), experts);
 }
 
+/// The formulas by hand; Hugging Face's loss takes the tokens of all layers together.
+TEST(LoadMetrics, ProfileOfTwoLayers) {
+  // 4 tokens, 2 of 3 experts. Choices of layer 0: (0,1) (0,2) (1,0) (0,1); of layer 1: (2,0) (2,0) (2,1) (2,0).
+  Profile profile;
+  profile.layers = {{4, 3, 1}, {3, 1, 4}};
+  profile.firstCounts = {{3, 1, 0}, {0, 0, 4}};
+  profile.probabilities = {{0.5, 0.3, 0.2}, {0.25, 0.15, 0.6}};
+  const RoutingBalance balance = measureBalance(profile, 0, 2);
+  EXPECT_EQ(balance.tokens, 4);
+  EXPECT_DOUBLE_EQ(balance.switchLoss, 3 * (3 * 0.5 + 1 * 0.3) / 4);
+  EXPECT_DOUBLE_EQ(balance.gshardLoss, (3 * 0.5 + 1 * 0.3) / 4 / 3);
+  EXPECT_DOUBLE_EQ(balance.huggingFaceLoss, 3 * (4 * 0.5 + 3 * 0.3 + 1 * 0.2) / 4);
+  EXPECT_DOUBLE_EQ(balance.errorOfCounts, balance.errorOfFractions * 64);
+  EXPECT_NEAR(balance.variation * balance.variation / 9, balance.errorOfFractions, 1e-15);
+  // f = (7, 4, 5) / 8, P = the mean of both rows.
+  EXPECT_DOUBLE_EQ(huggingFaceLossOfLayers(profile), 3 * (7 * 0.375 + 4 * 0.225 + 5 * 0.4) / 8);
+  profile.firstCounts.clear();
+  profile.probabilities.clear();
+  EXPECT_FALSE(measureBalance(profile, 0, 2).hasLosses);
+  EXPECT_EQ(measureBalance(profile, 1, 2).tokens, 4);
+  EXPECT_EQ(measureBalance(profile, 1, 0).tokens, 0);
+}
+
+/// How many are dropped does not depend on the order of the tokens; who is, does.
+TEST(LoadMetrics, DroppedFraction) {
+  EXPECT_EQ(droppedFraction({4, 3, 1}, megatronCapacity(4, 3, 2, 1)), 1.0 / 8);
+  EXPECT_EQ(droppedFraction({4, 3, 1}, 4), 0);
+  EXPECT_EQ(droppedFraction({4, 3, 1}, 2), 3.0 / 8);
+  const std::vector<uint8_t> kept = keepByPosition({0, 1, 0, 2, 1, 0, 0, 1}, 2, 3, 2);
+  EXPECT_EQ(std::count(kept.begin(), kept.end(), 0), 3);
+}
+
 TEST(LoadMetrics, CapacityAndDrops) {
   EXPECT_EQ(megatronCapacity(100, 8, 2, 1.25), 32); // 31.25, rounded up.
   EXPECT_EQ(meshCapacity(100, 8, 1.25), 15);        // 15.6, rounded down, no factor for K.
