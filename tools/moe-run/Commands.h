@@ -47,9 +47,15 @@ struct CheckCommand : CommonOptions {
 };
 struct CalibrateCommand : CommonOptions {
   std::vector<std::string> texts, idsFiles; ///< [DOMAIN=]FILE
+  std::vector<std::string> heldOutTexts, heldOutIdsFiles;
   std::string output;
   int64_t sequenceLength = 512, tokens = 0; ///< Tokens per domain; 0: all.
   int64_t heldOut = 4;                      ///< Every so many sequences of a domain; 0: none.
+  int64_t measureTokens = 0;                ///< For the figures of layers; 0: all that are not held out.
+  int64_t windows = 4;                      ///< Most layers of a window; 0: no windows.
+  std::string forms = "R,D,P";
+  double ridge = 1e-3;
+  int64_t judgeTokens = 2048; ///< Held-out tokens for windows; 0: all.
 };
 struct ProfileCommand : CommonOptions {
   int64_t promptLength = 128, generate = 32, batch = 1;

@@ -145,6 +145,14 @@ void addCalibrate(CLI::App &app, CalibrateCommand &command) {
       ->type_name("[DOMAIN=]FILE")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  sub->add_option("--held-out-text", command.heldOutTexts, "text that is only held out; then all other text is not")
+      ->type_name("[DOMAIN=]FILE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  sub->add_option("--held-out-ids-file", command.heldOutIdsFiles, "the same as JSON")
+      ->type_name("[DOMAIN=]FILE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   sub->add_option("-o", command.output, "file to write (safetensors, see docs/calibration.md)")->required();
   sub->add_option("--sequence-length", command.sequenceLength, "tokens per sequence, at most those of a step")
       ->capture_default_str()
@@ -152,6 +160,19 @@ void addCalibrate(CLI::App &app, CalibrateCommand &command) {
   sub->add_option("--tokens", command.tokens, "most tokens of each domain (default: all)")->check(atLeast(2));
   sub->add_option("--held-out", command.heldOut,
                   "keep every N-th sequence of a domain for judging what is built on the calibration (0: none)")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t(0), int64_t(1) << 40));
+  sub->add_option("--measure-tokens", command.measureTokens,
+                  "tokens for the figures of single layers, which cost most and need fewest (default: all)")
+      ->check(atLeast(2));
+  sub->add_option("--windows", command.windows, "repair and judge fused windows of up to so many layers (0: none)")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t(0), int64_t(1) << 20));
+  sub->add_option("--forms", command.forms, "forms of windows: R removed, D deferred, P pair")->capture_default_str();
+  sub->add_option("--ridge", command.ridge, "pull of repair maps to the identity, in mean squares of their inputs")
+      ->capture_default_str()
+      ->check(CLI::Range(1e-12, 1e12));
+  sub->add_option("--judge-tokens", command.judgeTokens, "held-out tokens to judge windows on (0: all)")
       ->capture_default_str()
       ->check(CLI::Range(int64_t(0), int64_t(1) << 40));
   addRecording(sub, command.recording);

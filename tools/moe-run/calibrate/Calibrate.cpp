@@ -1,17 +1,21 @@
 //===- Calibrate.cpp - moe-run calibrate ----------------------------------===//
 //
-// Cuts text into sequences, measures them one by one (Calibration.h) and writes
-// the file. What is done so far is kept beside it, so that an interrupted run
-// goes on where it was; the finished file appears whole.
+// Cuts text into sequences, measures them one by one (Calibration.h), then the
+// windows that begin at each layer, and writes the file. What is done so far is
+// kept beside it, so that an interrupted run goes on where it was; the finished
+// file appears whole.
 //
 //===----------------------------------------------------------------------===//
 #include "runtime/readers/File.h"
 #include "runtime/readers/GenerationConfig.h"
 #include "tools/moe-run/Commands.h"
-#include "tools/moe-run/calibrate/Calibration.h"
+#include "tools/moe-run/calibrate/WindowBench.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <map>
+#include <tuple>
 #include <unistd.h>
 
 using namespace moert;
@@ -45,35 +49,49 @@ Result<std::vector<std::vector<int32_t>>> readIds(const CalibrateCommand &comman
   return std::vector<std::vector<int32_t>>{std::move(ids)};
 }
 
-/// All domains, cut into sequences of at most `length` tokens; every `command.heldOut`-th of a domain is held out.
+/// The sequences of one file, cut to at most `length` tokens, appended to `text`; every `every`-th is held out (0:
+/// none).
+Status addFile(const CalibrateCommand &command, const ProgramInfo &info, const std::string &argument, bool isText,
+               int64_t length, int64_t every, CalibrationText &text) {
+  auto [domain, path] = splitDomain(argument);
+  MOERT_ASSIGN(pieces, readIds(command, path, isText));
+  auto found = std::find(text.domains.begin(), text.domains.end(), domain);
+  const int64_t number = found - text.domains.begin();
+  if (found == text.domains.end()) {
+    text.domains.push_back(domain);
+  }
+  int64_t taken = 0, cut = 0;
+  for (const std::vector<int32_t> &piece : pieces) {
+    MOERT_TRY(checkIds(path, piece, info.vocabulary));
+    for (size_t begin = 0; begin < piece.size() && (!command.tokens || taken < command.tokens);
+         begin += size_t(length)) {
+      const size_t end = std::min(piece.size(), begin + size_t(length));
+      if (end - begin < 2) {
+        continue; // nothing to predict
+      }
+      CalibrationText::Sequence sequence;
+      sequence.ids.assign(piece.begin() + int64_t(begin), piece.begin() + int64_t(end));
+      sequence.domain = number;
+      sequence.heldOut = every && ++cut % every == 0;
+      taken += int64_t(sequence.ids.size());
+      text.sequences.push_back(std::move(sequence));
+    }
+  }
+  return taken ? Status() : error(Code::InvalidArgument, path, ": has no sequence of at least 2 tokens");
+}
+
+/// All files. Held out is what comes from files for that; without such files, every `command.heldOut`-th sequence.
 Result<CalibrationText> readText(const CalibrateCommand &command, const ProgramInfo &info, int64_t length) {
   CalibrationText text;
-  for (bool isText : {true, false}) {
-    for (const std::string &argument : isText ? command.texts : command.idsFiles) {
-      auto [domain, path] = splitDomain(argument);
-      MOERT_ASSIGN(pieces, readIds(command, path, isText));
-      const auto number = int64_t(text.domains.size());
-      text.domains.push_back(domain);
-      int64_t taken = 0, cut = 0;
-      for (const std::vector<int32_t> &piece : pieces) {
-        MOERT_TRY(checkIds(path, piece, info.vocabulary));
-        for (size_t begin = 0; begin < piece.size() && (!command.tokens || taken < command.tokens);
-             begin += size_t(length)) {
-          const size_t end = std::min(piece.size(), begin + size_t(length));
-          if (end - begin < 2) {
-            continue; // nothing to predict
-          }
-          CalibrationText::Sequence sequence;
-          sequence.ids.assign(piece.begin() + int64_t(begin), piece.begin() + int64_t(end));
-          sequence.domain = number;
-          sequence.heldOut = command.heldOut && ++cut % command.heldOut == 0;
-          taken += int64_t(sequence.ids.size());
-          text.sequences.push_back(std::move(sequence));
-        }
-      }
-      if (taken == 0) {
-        return error(Code::InvalidArgument, path, ": has no sequence of at least 2 tokens");
-      }
+  const bool hasHeldOut = !command.heldOutTexts.empty() || !command.heldOutIdsFiles.empty();
+  const std::tuple<const std::vector<std::string> *, bool, int64_t> kinds[] = {
+      {&command.texts, true, hasHeldOut ? 0 : command.heldOut},
+      {&command.idsFiles, false, hasHeldOut ? 0 : command.heldOut},
+      {&command.heldOutTexts, true, 1},
+      {&command.heldOutIdsFiles, false, 1}};
+  for (const auto &[arguments, isText, every] : kinds) {
+    for (const std::string &argument : *arguments) {
+      MOERT_TRY(addFile(command, info, argument, isText, length, every, text));
     }
   }
   return text;
@@ -119,6 +137,60 @@ std::string layerTable(const Json &summary) {
   return table(rows);
 }
 
+/// The best window of every form and length.
+std::string windowTable(const Json &windows) {
+  std::vector<std::vector<std::string>> rows{
+      {"best window", "KL", "repaired", "95 % bound", "error", "repaired", "same winner"}};
+  std::map<std::pair<std::string, int64_t>, const Json *> best;
+  for (const Json &window : windows) {
+    const Json *&found = best[{window["form"].get<std::string>(), window["length"].get<int64_t>()}];
+    if (!found || window["kl_repaired"] < (*found)["kl_repaired"]) {
+      found = &window;
+    }
+  }
+  for (const auto &[key, found] : best) {
+    const Json *window = found;
+    auto value = [&](const char *name) {
+      const Json &number = (*window)[name];
+      return number.is_null() ? std::string("-") : fixed(number.get<double>(), 4);
+    };
+    rows.push_back({concat(key.first, " ", (*window)["first"].get<int64_t>(), " x ", key.second), value("kl"),
+                    value("kl_repaired"), value("kl_bound"), value("error"), value("error_repaired"),
+                    value("same_winner")});
+  }
+  return best.empty() ? "" : table(rows);
+}
+
+/// Repairs and judges all windows that `calibration` does not have yet.
+Status measureWindows(const CalibrateCommand &command, const std::vector<Form> &forms, WindowBench &bench,
+                      int64_t layers, Calibration &calibration, const std::function<Status()> &save) {
+  Progress progress(command.quiet);
+  MOERT_TRY(bench.open());
+  for (int64_t first = calibration.layersWithWindows(); first < layers; ++first) {
+    std::vector<WindowResult> windows;
+    for (Form form : forms) {
+      for (int64_t length = 1; length <= std::min(command.windows, layers - first); ++length) {
+        if (bench.windows().isPossible({first, length, form})) {
+          windows.emplace_back().window = {first, length, form};
+        }
+      }
+    }
+    std::vector<WindowRow> rows;
+    if (!windows.empty()) {
+      MOERT_TRY(bench.fit(windows, [&](double share) {
+        progress.update(concat("windows (layer ", first + 1, " of ", layers, ")"),
+                        uint64_t(1000 * (double(first) + share)), uint64_t(1000 * layers));
+      }));
+    }
+    for (const WindowResult &result : windows) {
+      rows.push_back(summarize(result, bench.judgedText()));
+    }
+    calibration.addWindows(std::move(rows));
+    MOERT_TRY(save());
+  }
+  return {};
+}
+
 } // namespace
 
 Status moerun::runCalibrate(const CalibrateCommand &command) {
@@ -136,21 +208,20 @@ Status moerun::runCalibrate(const CalibrateCommand &command) {
   MOERT_ASSIGN(report, parseReport(*session));
   MOERT_ASSIGN(print, fingerprint(report["weights"].get<std::string>()));
 
-  Calibration calibration(model.layers());
+  MOERT_ASSIGN(forms, parseForms(command.forms));
+
+  Calibration calibration(model.layers(), int64_t(text.domains.size()));
   const std::string unfinished = command.output + ".unfinished";
-  const std::string key = concat(print, " ", text.digest(), " ", length, " ", report["variant"].get<std::string>());
+  const std::string key = concat(print, " ", text.digest(), " ", length, " ", report["variant"].get<std::string>(), " ",
+                                 command.measureTokens, " ", command.windows, " ", command.forms, " ", command.ridge,
+                                 " ", command.judgeTokens);
   MOERT_TRY(calibration.resume(unfinished, key));
   if (calibration.sequences() && !command.quiet) {
     printNote(concat("going on after ", calibration.sequences(), " sequences of an earlier run"));
   }
   MOERT_ASSIGN(difference, checkPieces(model, text.sequences.front().ids));
 
-  std::vector<const CalibrationText::Sequence *> measured;
-  for (const CalibrationText::Sequence &sequence : text.sequences) {
-    if (!sequence.heldOut) {
-      measured.push_back(&sequence);
-    }
-  }
+  const std::vector<const CalibrationText::Sequence *> measured = text.pick(false, command.measureTokens);
   Progress progress(command.quiet);
   const auto total = uint64_t(measured.size());
   for (size_t i = size_t(calibration.sequences()); i < measured.size(); ++i) {
@@ -174,14 +245,31 @@ Status moerun::runCalibrate(const CalibrateCommand &command) {
   MOERT_TRY(endRecording(recorder.get(), command));
 
   Json modelFacts = Json::parse(info.modelJson, nullptr, false);
-  MOERT_TRY(calibration.write(command.output, text,
-                              {{"model", modelFacts.is_discarded() ? Json::object() : modelFacts},
-                               {"fingerprint", print},
-                               {"layers", model.layers()},
-                               {"hidden", model.hidden()},
-                               {"vocabulary", info.vocabulary},
-                               {"sequence_length", length},
-                               {"variant", report["variant"]}}));
+  Json facts = {{"model", modelFacts.is_discarded() ? Json::object() : modelFacts},
+                {"fingerprint", print},
+                {"layers", model.layers()},
+                {"hidden", model.hidden()},
+                {"vocabulary", info.vocabulary},
+                {"sequence_length", length},
+                {"variant", report["variant"]}};
+  if (command.windows) {
+    WindowBench::Options options;
+    options.fit = {command.ridge, report["threads"].get<int>()};
+    options.judgeTokens = command.judgeTokens;
+    WindowBench bench(model, text, info.vocabulary, options);
+    MOERT_TRY(measureWindows(command, forms, bench, model.layers(), calibration,
+                             [&] { return calibration.save(unfinished, key); }));
+    facts["max_window"] = command.windows;
+    facts["forms"] = Json::array();
+    for (Form form : forms) {
+      facts["forms"].push_back(std::string(1, formLetter(form)));
+    }
+    facts["ridge"] = command.ridge;
+    facts["fitted_tokens"] = bench.fittedTokens();
+    facts["judged_tokens"] = bench.judgedText().tokenCount();
+    facts["judged_sequences"] = bench.judgedText().tokens.size();
+  }
+  MOERT_TRY(calibration.write(command.output, text, facts));
   unlink(unfinished.c_str());
   Json summary = calibration.summary();
   summary["output"] = command.output;
@@ -190,7 +278,8 @@ Status moerun::runCalibrate(const CalibrateCommand &command) {
   if (command.json) {
     return outputStatus(printJson(summary));
   }
-  return outputStatus(printOut(concat(layerTable(summary), command.output, ": ", calibration.tokens(), " tokens of ",
-                                      calibration.sequences(), " sequences, loss ", fixed(calibration.loss(), 4),
-                                      ", pieces and whole model differ by ", difference, "\n")));
+  return outputStatus(
+      printOut(concat(layerTable(summary), windowTable(summary["windows"]), command.output, ": ", calibration.tokens(),
+                      " tokens of ", calibration.sequences(), " sequences, loss ", fixed(calibration.loss(), 4),
+                      ", pieces and whole model differ by ", difference, "\n")));
 }

@@ -1,10 +1,39 @@
 //===- Calibration.cpp - Measuring, sequence by sequence ------------------===//
 #include "tools/moe-run/calibrate/Calibration.h"
 
+#include <algorithm>
+#include <cmath>
+
 using namespace moert;
 using namespace moerun;
 
-Calibration::Calibration(int64_t layers) : layers(layers) {
+std::vector<const CalibrationText::Sequence *> CalibrationText::pick(bool heldOut, int64_t tokens) const {
+  std::vector<std::vector<size_t>> ofDomain(domains.size());
+  for (size_t s = 0; s < sequences.size(); ++s) {
+    if (sequences[s].heldOut == heldOut) {
+      ofDomain[size_t(sequences[s].domain)].push_back(s);
+    }
+  }
+  std::vector<size_t> chosen;
+  int64_t taken = 0;
+  for (size_t turn = 0, before = SIZE_MAX; before != chosen.size(); ++turn) {
+    before = chosen.size();
+    for (const std::vector<size_t> &own : ofDomain) {
+      if (turn < own.size() && (tokens == 0 || taken < tokens)) {
+        chosen.push_back(own[turn]);
+        taken += int64_t(sequences[own[turn]].ids.size());
+      }
+    }
+  }
+  std::sort(chosen.begin(), chosen.end());
+  std::vector<const Sequence *> result;
+  for (size_t s : chosen) {
+    result.push_back(&sequences[s]);
+  }
+  return result;
+}
+
+Calibration::Calibration(int64_t layers, int64_t domains) : layers(layers), domainCount(domains) {
   for (const Figure &figure : figures()) {
     figure.sums->assign(figure.sums == &baseLoss ? 1 : size_t(figure.perPair ? layers * layers : layers), 0.0);
   }
@@ -97,6 +126,11 @@ Status Calibration::measure(Sublayers &model, const CalibrationText::Sequence &s
   return {};
 }
 
+void Calibration::addWindows(std::vector<WindowRow> rows) {
+  windows.insert(windows.end(), rows.begin(), rows.end());
+  ++windowLayers;
+}
+
 Json Calibration::summary() const {
   Json result = {{"sequences", sequenceCount}, {"tokens", tokenCount}, {"layers", layers}};
   for (const Figure &figure : figures()) {
@@ -111,6 +145,20 @@ Json Calibration::summary() const {
         rows.push_back(std::vector<double>(values.begin() + i * layers, values.begin() + (i + 1) * layers));
       }
     }
+  }
+  Json &rows = result["windows"] = Json::array();
+  auto number = [](double value) { return std::isfinite(value) ? Json(value) : Json(); };
+  for (const WindowRow &row : windows) {
+    rows.push_back({{"first", row.window.first},
+                    {"length", row.window.length},
+                    {"form", std::string(1, formLetter(row.window.form))},
+                    {"error", row.error},
+                    {"error_repaired", row.errorRepaired},
+                    {"kl", row.kl},
+                    {"kl_repaired", row.klRepaired},
+                    {"kl_bound", number(row.klBound)},
+                    {"same_winner", row.sameWinner},
+                    {"repair", row.stages}});
   }
   return result;
 }

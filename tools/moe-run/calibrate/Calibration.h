@@ -23,6 +23,8 @@
 #include "tools/moe-run/Console.h"
 #include "tools/moe-run/calibrate/Compare.h"
 #include "tools/moe-run/calibrate/Sublayers.h"
+#include "tools/moe-run/calibrate/TensorFile.h"
+#include "tools/moe-run/calibrate/WindowTable.h"
 
 #include <functional>
 
@@ -41,17 +43,25 @@ struct CalibrationText {
 
   /// SHA-256 of everything above.
   std::string digest() const;
+  /// Sequences that are held out, or those that are not: all of them, or of every domain by turns as many as it takes
+  /// to have `tokens`. In the order of the text.
+  std::vector<const Sequence *> pick(bool heldOut, int64_t tokens = 0) const;
 };
 
 class Calibration {
 public:
-  explicit Calibration(int64_t layers);
+  Calibration(int64_t layers, int64_t domains);
 
   /// Called with how many of the sequence's parts are done, and their number.
   using Step = std::function<void(int64_t done, int64_t total)>;
   /// Adds one sequence.
   moert::Status measure(Sublayers &model, const CalibrationText::Sequence &sequence, int64_t vocabulary,
                         const Step &step);
+
+  /// Adds what became of the windows that begin at the next layer.
+  void addWindows(std::vector<WindowRow> rows);
+  /// So many layers have their windows already.
+  int64_t layersWithWindows() const { return windowLayers; }
 
   int64_t sequences() const { return sequenceCount; }
   int64_t tokens() const { return tokenCount; }
@@ -78,8 +88,10 @@ private:
   std::vector<Figure> figures();
   std::vector<Figure> figures() const { return const_cast<Calibration *>(this)->figures(); }
   std::vector<double> means(const Figure &figure) const;
+  void addWindows(std::map<std::string, OutputTensor> &tensors) const;
 
-  int64_t layers;
+  int64_t layers, domainCount, windowLayers = 0;
+  std::vector<WindowRow> windows;
   int64_t sequenceCount = 0, tokenCount = 0, lossTokens = 0;
   std::vector<double> baseLoss, dependency, blockInfluence, attentionContribution, blockNorm, attentionNorm, ffnNorm;
   struct Removal {
@@ -87,6 +99,9 @@ private:
   };
   Removal attentionRemoved, layerRemoved;
 };
+
+/// The tokens of a calibration file, and the JSON text of its metadata.
+moert::Result<CalibrationText> readCalibrationText(const std::string &path, Json &facts);
 
 /// SHA-256 of what identifies a checkpoint without reading all of it: names, sizes and headers of its files, and the
 /// first and last 64 KiB of every one.

@@ -1,19 +1,16 @@
 //===- CalibrationFile.cpp - Calibrations on disk -------------------------===//
 //
-// One safetensors file, written under a temporary name: tensors in order of
-// name (the F64 ones come first, so that all are aligned), one JSON text under
-// the metadata key "calibration".
+// One safetensors file (TensorFile.h) with one JSON text under the metadata key
+// "calibration".
 //
 //===----------------------------------------------------------------------===//
 #include "tools/moe-run/calibrate/Calibration.h"
 
 #include "runtime/format/Checksum.h"
 #include "runtime/readers/File.h"
-#include "runtime/readers/OutputFile.h"
-#include "runtime/readers/Safetensors.h"
+#include "tools/moe-run/calibrate/TensorFile.h"
 
 #include <cstring>
-#include <map>
 
 using namespace moert;
 using namespace moert::readers;
@@ -21,44 +18,9 @@ using namespace moerun;
 
 namespace {
 
-/// The version of the file's contents; readers refuse others.
-constexpr int kVersion = 1;
+/// Versions of the file's contents: without windows, and with them. Readers refuse others.
+constexpr int kVersion = 1, kVersionWithWindows = 2;
 constexpr const char *kMetadata = "calibration", *kUnfinished = "unfinished calibration";
-
-/// A tensor to be written.
-struct Output {
-  const char *type;
-  std::vector<int64_t> shape;
-  std::string bytes;
-};
-
-template <typename T> Output output(const char *type, std::vector<int64_t> shape, const std::vector<T> &values) {
-  return {type, std::move(shape),
-          std::string(reinterpret_cast<const char *>(values.data()), values.size() * sizeof(T))};
-}
-
-/// `tensors` by name, and one text.
-Status writeSafetensors(const std::string &path, const std::map<std::string, Output> &tensors, const char *key,
-                        const std::string &text) {
-  Json header;
-  header["__metadata__"] = {{key, text}};
-  uint64_t offset = 0;
-  for (const auto &[name, tensor] : tensors) {
-    header[name] = {
-        {"dtype", tensor.type}, {"shape", tensor.shape}, {"data_offsets", {offset, offset + tensor.bytes.size()}}};
-    offset += tensor.bytes.size();
-  }
-  std::string json = header.dump();
-  json.resize((json.size() + 7) / 8 * 8, ' ');
-  const uint64_t length = json.size();
-  MOERT_ASSIGN(file, OutputFile::create(path));
-  MOERT_TRY(file.write(&length, sizeof(length)));
-  MOERT_TRY(file.write(json.data(), json.size()));
-  for (const auto &[name, tensor] : tensors) {
-    MOERT_TRY(file.write(tensor.bytes.data(), tensor.bytes.size()));
-  }
-  return file.commit();
-}
 
 } // namespace
 
@@ -72,11 +34,11 @@ std::string CalibrationText::digest() const {
 }
 
 Status Calibration::write(const std::string &path, const CalibrationText &text, const Json &facts) const {
-  std::map<std::string, Output> tensors;
+  std::map<std::string, OutputTensor> tensors;
   for (const Figure &figure : figures()) {
     std::vector<int64_t> shape{layers, layers};
     shape.resize(figure.sums == &baseLoss ? 0 : figure.perPair ? 2 : 1);
-    tensors[figure.name] = output("F64", shape, means(figure));
+    tensors[figure.name] = makeTensor("F64", shape, means(figure));
   }
   std::vector<int32_t> ids, lengths, domains, heldOut;
   for (const CalibrationText::Sequence &sequence : text.sequences) {
@@ -86,53 +48,131 @@ Status Calibration::write(const std::string &path, const CalibrationText &text, 
     heldOut.push_back(sequence.heldOut);
   }
   const auto count = int64_t(text.sequences.size());
-  tensors["text.ids"] = output("I32", {int64_t(ids.size())}, ids);
-  tensors["text.lengths"] = output("I32", {count}, lengths);
-  tensors["text.domain"] = output("I32", {count}, domains);
-  tensors["text.held_out"] = output("I32", {count}, heldOut);
-  Json json = {{"format", "moe-opt calibration"}, {"version", kVersion}};
+  tensors["text.ids"] = makeTensor("I32", {int64_t(ids.size())}, ids);
+  tensors["text.lengths"] = makeTensor("I32", {count}, lengths);
+  tensors["text.domain"] = makeTensor("I32", {count}, domains);
+  tensors["text.held_out"] = makeTensor("I32", {count}, heldOut);
+  const bool hasWindows = !windows.empty();
+  if (hasWindows) {
+    addWindows(tensors);
+  }
+  Json json = {{"format", "moe-opt calibration"}, {"version", hasWindows ? kVersionWithWindows : kVersion}};
   json.update(facts);
   json["domains"] = text.domains;
   json["sequences"] = sequenceCount;
   json["tokens"] = tokenCount;
-  return writeSafetensors(path, tensors, kMetadata, json.dump());
+  return writeTensors(path, tensors, kMetadata, json.dump());
+}
+
+void Calibration::addWindows(std::map<std::string, OutputTensor> &tensors) const {
+  const auto count = int64_t(windows.size());
+  std::vector<int32_t> names, stages;
+  std::vector<double> domains;
+  auto add = [&](const char *name, double WindowRow::*member) {
+    std::vector<double> values;
+    for (const WindowRow &row : windows) {
+      values.push_back(row.*member);
+    }
+    tensors[name] = makeTensor("F64", {count}, values);
+  };
+  add("window_error", &WindowRow::error);
+  add("window_error_repaired", &WindowRow::errorRepaired);
+  add("window_kl", &WindowRow::kl);
+  add("window_kl_repaired", &WindowRow::klRepaired);
+  add("window_kl_bound", &WindowRow::klBound);
+  add("window_same_winner", &WindowRow::sameWinner);
+  for (const WindowRow &row : windows) {
+    names.insert(names.end(), {int32_t(row.window.first), int32_t(row.window.length), int32_t(row.window.form)});
+    stages.push_back(row.stages);
+    domains.insert(domains.end(), row.klDomains.begin(), row.klDomains.end());
+  }
+  tensors["windows"] = makeTensor("I32", {count, 3}, names);
+  tensors["window_repair"] = makeTensor("I32", {count}, stages);
+  tensors["window_kl_domains"] = makeTensor("F64", {count, domainCount}, domains);
 }
 
 Status Calibration::save(const std::string &path, const std::string &key) const {
-  std::vector<double> sums{double(sequenceCount), double(tokenCount), double(lossTokens)};
+  std::vector<double> sums{double(sequenceCount), double(tokenCount), double(lossTokens), double(windowLayers)};
   for (const Figure &figure : figures()) {
     sums.insert(sums.end(), figure.sums->begin(), figure.sums->end());
   }
-  return writeSafetensors(path, {{"sums", output("F64", {int64_t(sums.size())}, sums)}}, kUnfinished, key);
+  const std::vector<double> rows = pack(windows);
+  return writeTensors(path,
+                      {{"sums", makeTensor("F64", {int64_t(sums.size())}, sums)},
+                       {"windows", makeTensor("F64", {int64_t(rows.size())}, rows)}},
+                      kUnfinished, key);
 }
 
 Status Calibration::resume(const std::string &path, const std::string &key) {
   if (!exists(path)) {
     return {};
   }
-  CheckpointFile facts;
-  MOERT_ASSIGN(header, readSafetensorsHeader(path, facts));
-  size_t count = 3;
+  MOERT_ASSIGN(file, TensorFile::open(path));
+  const std::string *found = file.text(kUnfinished);
+  if (!found || *found != key) {
+    return {}; // of another text, model or version
+  }
+  MOERT_ASSIGN(sums, file.read<double>("sums", ElementType::F64));
+  MOERT_ASSIGN(rows, file.read<double>("windows", ElementType::F64));
+  size_t count = 4;
   for (const Figure &figure : figures()) {
     count += figure.sums->size();
   }
-  auto found = header.metadata.find(kUnfinished);
-  if (found == header.metadata.end() || found->second != key || header.tensors.size() != 1 ||
-      header.tensors[0].type != ElementType::F64 || header.tensors[0].bytes != count * sizeof(double)) {
-    return {}; // of another text, model or version
+  if (sums.size() != count) {
+    return error(Code::InvalidArgument, path, ": holds ", sums.size(), " sums, expected ", count, "; remove the file");
   }
-  std::vector<double> sums(count);
-  MOERT_ASSIGN(file, InputFile::open(path));
-  MOERT_TRY(file.read(header.tensors[0].offset, sums.data(), header.tensors[0].bytes));
   sequenceCount = int64_t(sums[0]);
   tokenCount = int64_t(sums[1]);
   lossTokens = int64_t(sums[2]);
-  const double *next = sums.data() + 3;
+  windowLayers = int64_t(sums[3]);
+  const double *next = sums.data() + 4;
   for (const Figure &figure : figures()) {
     std::copy(next, next + figure.sums->size(), figure.sums->begin());
     next += figure.sums->size();
   }
+  windows = unpackRows(rows.data(), rows.size(), domainCount);
   return {};
+}
+
+Result<CalibrationText> moerun::readCalibrationText(const std::string &path, Json &facts) {
+  MOERT_ASSIGN(file, TensorFile::open(path));
+  const std::string *text = file.text(kMetadata);
+  facts = text ? Json::parse(*text, nullptr, false) : Json();
+  if (!facts.is_object()) {
+    return error(Code::InvalidArgument, path, ": is no finished calibration: its metadata has no text '", kMetadata,
+                 "'; make one with moe-run calibrate");
+  }
+  const int version = facts.value("version", 0);
+  if (version != kVersion && version != kVersionWithWindows) {
+    return error(Code::InvalidArgument, path, ": has version ", version, ", this moe-run reads ", kVersion, " and ",
+                 kVersionWithWindows);
+  }
+  MOERT_ASSIGN(ids, file.read<int32_t>("text.ids", ElementType::I32));
+  MOERT_ASSIGN(lengths, file.read<int32_t>("text.lengths", ElementType::I32));
+  MOERT_ASSIGN(domains, file.read<int32_t>("text.domain", ElementType::I32));
+  MOERT_ASSIGN(heldOut, file.read<int32_t>("text.held_out", ElementType::I32));
+  CalibrationText result;
+  if (facts.contains("domains") && facts["domains"].is_array()) {
+    for (const Json &name : facts["domains"]) {
+      result.domains.push_back(name.is_string() ? name.get<std::string>() : name.dump());
+    }
+  }
+  size_t next = 0;
+  for (size_t s = 0; s < lengths.size(); ++s) {
+    const bool fits = domains.size() == lengths.size() && heldOut.size() == lengths.size() && lengths[s] >= 2 &&
+                      size_t(lengths[s]) <= ids.size() - next && domains[s] >= 0 &&
+                      size_t(domains[s]) < result.domains.size();
+    if (!fits) {
+      return error(Code::InvalidArgument, path, ": sequence ", s, " of ", lengths.size(),
+                   " does not fit its ids, domains or the split; the file is damaged");
+    }
+    CalibrationText::Sequence &sequence = result.sequences.emplace_back();
+    sequence.ids.assign(ids.begin() + int64_t(next), ids.begin() + int64_t(next) + lengths[s]);
+    sequence.domain = domains[s];
+    sequence.heldOut = heldOut[s] != 0;
+    next += size_t(lengths[s]);
+  }
+  return result;
 }
 
 Result<std::string> moerun::fingerprint(const std::string &path) {

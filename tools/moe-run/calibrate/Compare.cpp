@@ -7,6 +7,8 @@
 //===----------------------------------------------------------------------===//
 #include "tools/moe-run/calibrate/Compare.h"
 
+#include "tools/moe-run/calibrate/Moments.h"
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -106,33 +108,42 @@ std::vector<float> moerun::difference(const std::vector<float> &a, const std::ve
   return result;
 }
 
-Prediction::Prediction(std::vector<float> values, std::vector<int32_t> ids, int64_t vocabulary)
-    : logits(std::move(values)), tokens(std::move(ids)), vocabulary(vocabulary) {
-  for (size_t t = 0; t < tokens.size(); ++t) {
-    const float *row = logits.data() + t * size_t(vocabulary);
-    winners.push_back(winnerOf(row, vocabulary));
-    logSums.push_back(logSumExp(row, vocabulary, row[winners.back()]));
-    if (t + 1 < tokens.size()) {
-      ownLoss += logSums.back() - double(row[tokens[t + 1]]);
+Prediction::Prediction(std::vector<float> values, std::vector<int32_t> ids, int64_t vocabulary, int threads)
+    : logits(std::move(values)), tokens(std::move(ids)), vocabulary(vocabulary), threads(threads),
+      logSums(tokens.size()), winners(tokens.size()) {
+  inParts(int64_t(tokens.size()), threads, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const float *row = logits.data() + t * vocabulary;
+      winners[size_t(t)] = winnerOf(row, vocabulary);
+      logSums[size_t(t)] = logSumExp(row, vocabulary, row[winners[size_t(t)]]);
     }
+  });
+  for (size_t t = 0; t + 1 < tokens.size(); ++t) {
+    ownLoss += logSums[t] - double(logits[t * size_t(vocabulary) + size_t(tokens[t + 1])]);
   }
 }
 
 Prediction::Effect Prediction::compare(const std::vector<float> &other) const {
-  Effect effect;
-  for (size_t t = 0; t < tokens.size(); ++t) {
-    const float *mine = logits.data() + t * size_t(vocabulary), *theirs = other.data() + t * size_t(vocabulary);
-    const int64_t winner = winnerOf(theirs, vocabulary);
-    const double logSum = logSumExp(theirs, vocabulary, theirs[winner]);
-    // KL = sum p (mine - theirs) - (logSum(mine) - logSum(theirs)).
-    const auto shift = float(logSums[t]);
-    const double mean =
-        blockSum(vocabulary, [=](int64_t i) { return fastExp(mine[i] - shift) * (mine[i] - theirs[i]); });
-    effect.kl += mean - (logSums[t] - logSum);
-    effect.sameWinner += winner == winners[t];
-    if (t + 1 < tokens.size()) {
-      effect.loss += logSum - double(theirs[tokens[t + 1]]);
+  std::vector<Effect> effects(tokens.size());
+  inParts(int64_t(tokens.size()), threads, [&](int64_t begin, int64_t end) {
+    for (auto t = size_t(begin); t < size_t(end); ++t) {
+      const float *mine = logits.data() + t * size_t(vocabulary), *theirs = other.data() + t * size_t(vocabulary);
+      const int64_t winner = winnerOf(theirs, vocabulary);
+      const double logSum = logSumExp(theirs, vocabulary, theirs[winner]);
+      // KL = sum p (mine - theirs) - (logSum(mine) - logSum(theirs)).
+      const auto shift = float(logSums[t]);
+      const double mean =
+          blockSum(vocabulary, [=](int64_t i) { return fastExp(mine[i] - shift) * (mine[i] - theirs[i]); });
+      effects[t].kl = mean - (logSums[t] - logSum);
+      effects[t].sameWinner = winner == winners[t];
+      effects[t].loss = t + 1 < tokens.size() ? logSum - double(theirs[tokens[t + 1]]) : 0;
     }
+  });
+  Effect total; // in the order of the tokens
+  for (const Effect &effect : effects) {
+    total.kl += effect.kl;
+    total.sameWinner += effect.sameWinner;
+    total.loss += effect.loss;
   }
-  return effect;
+  return total;
 }

@@ -24,8 +24,8 @@ std::vector<float> difference(const std::vector<float> &a, const std::vector<flo
 /// What a model predicts for a sequence, made once and compared with many.
 class Prediction {
 public:
-  /// `logits` [T, V] of the sequence `tokens`.
-  Prediction(std::vector<float> logits, std::vector<int32_t> tokens, int64_t vocabulary);
+  /// `logits` [T, V] of the sequence `tokens`; `threads` share the tokens of a comparison.
+  Prediction(std::vector<float> logits, std::vector<int32_t> tokens, int64_t vocabulary, int threads = 1);
 
   /// Sums over the sequence: KL(this || other) in nats and equal winners over T tokens, loss over T - 1.
   struct Effect {
@@ -38,6 +38,7 @@ private:
   std::vector<float> logits;
   std::vector<int32_t> tokens;
   int64_t vocabulary;
+  int threads;
   /// Per token.
   std::vector<double> logSums;
   std::vector<int64_t> winners;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <numeric>
 
 using namespace moert;
@@ -94,6 +95,82 @@ Status Sublayers::run(Branch branch, int64_t layer, const Stream &x, Stream &y) 
   }
   MOERT_TRY(run(piece(branch, layer).norm, x.data(), normed.data(), false));
   return run(piece(branch, layer).branch, normed.data(), y.data(), false);
+}
+
+Status Sublayers::runBranch(Branch branch, int64_t layer, const Stream &normed, Stream &y) {
+  y.resize(normed.size());
+  return run(piece(branch, layer).branch, normed.data(), y.data(), false);
+}
+
+void moerun::normalize(const Stream &x, int64_t width, double eps, Stream &y) {
+  y.resize(x.size());
+  for (size_t row = 0; row < x.size(); row += size_t(width)) {
+    double squares = 0;
+    for (size_t i = row; i < row + size_t(width); ++i) {
+      squares += double(x[i]) * x[i];
+    }
+    const auto factor = float(1 / std::sqrt(squares / double(width) + eps));
+    for (size_t i = row; i < row + size_t(width); ++i) {
+      y[i] = x[i] * factor;
+    }
+  }
+}
+
+Status Sublayers::findNorm(Piece &piece) {
+  // A row of a large constant gives the scale; one of a small constant then shows eps. Powers of two: their squares add
+  // up without rounding.
+  constexpr float kLarge = 0x1p13f, kSmall = 0x1p-8f;
+  Stream row(size_t(hiddenSize), kLarge), small(row.size());
+  piece.found.scale.resize(row.size());
+  MOERT_TRY(run(piece.norm, row.data(), piece.found.scale.data(), false));
+  std::fill(row.begin(), row.end(), kSmall);
+  MOERT_TRY(run(piece.norm, row.data(), small.data(), false));
+  double both = 0, squares = 0;
+  for (size_t i = 0; i < row.size(); ++i) {
+    both += double(small[i]) * piece.found.scale[i];
+    squares += double(piece.found.scale[i]) * piece.found.scale[i];
+  }
+  if (squares > 0 && both > 0) {
+    const double normed = both / squares; // kSmall / sqrt(kSmall^2 + eps)
+    piece.found.eps = std::max(0.0, double(kSmall) * kSmall * (1 / (normed * normed) - 1));
+  }
+  return {};
+}
+
+Status Sublayers::findNorms(const std::vector<int32_t> &tokens) {
+  setTokens({tokens.front()});
+  for (Layer &both : pieces) {
+    for (Piece *piece : {&both.attention, &both.ffn}) {
+      if (piece->branch) {
+        MOERT_TRY(findNorm(*piece));
+      }
+    }
+  }
+  setTokens(tokens);
+  Stream x, y, own;
+  MOERT_TRY(embed(x));
+  for (int64_t l = 0; l < layers(); ++l) {
+    for (Branch branch : {Branch::Attention, Branch::FFN}) {
+      if (!has(branch, l)) {
+        continue;
+      }
+      MOERT_TRY(run(branch, l, x, y)); // leaves what the norm gave in `normed`
+      const Norm &found = norm(branch, l);
+      normalize(x, hiddenSize, found.eps, own);
+      double largest = 0, most = 0;
+      for (size_t i = 0; i < own.size(); ++i) {
+        largest = std::max(largest, double(std::abs(own[i] * found.scale[i % found.scale.size()] - normed[i])));
+        most = std::max(most, double(std::abs(normed[i])));
+        x[i] += y[i];
+      }
+      if (!(largest <= 1e-5 * most)) { // f32: some ulps of the largest
+        return error(Code::InvalidArgument, "the norm of the ", branch == Branch::Attention ? "attention" : "FFN",
+                     " of layer ", l, " is not scale * x / rms(x) with one scale per channel: it differs by ", largest,
+                     " of ", most, "; windows cannot be measured, give --windows 0");
+      }
+    }
+  }
+  return {};
 }
 
 Status Sublayers::head(const Stream &x, std::vector<float> &logits) {

@@ -5,6 +5,10 @@
 // every attention and FFN, head. Values of the residual stream are f32 [T, H] in
 // the caller's memory; adding a branch to the stream is the caller's.
 //
+// A branch can also be run by itself, on what the caller puts between it and its
+// norm. The norm is then the caller's to compute: scale and eps are found out by
+// running the norm's entry on constant rows.
+//
 //===----------------------------------------------------------------------===//
 #ifndef MOE_TOOLS_MOERUN_CALIBRATE_SUBLAYERS_H
 #define MOE_TOOLS_MOERUN_CALIBRATE_SUBLAYERS_H
@@ -19,6 +23,15 @@ namespace moerun {
 using Stream = std::vector<float>;
 
 enum class Branch { Attention, FFN };
+
+/// A norm of the stream: scale * x / sqrt(mean(x^2) + eps).
+struct Norm {
+  std::vector<float> scale;
+  double eps = 0;
+};
+
+/// x / sqrt(mean(x^2) + eps), row by row.
+void normalize(const Stream &x, int64_t width, double eps, Stream &y);
 
 class Sublayers {
 public:
@@ -37,6 +50,12 @@ public:
   moert::Status embed(Stream &x);
   /// What the sub-layer adds to the stream when it reads `x`: all zeros where the layer has none.
   moert::Status run(Branch branch, int64_t layer, const Stream &x, Stream &y);
+  /// What the branch by itself gives when its norm gave it `normed`; the layer has one.
+  moert::Status runBranch(Branch branch, int64_t layer, const Stream &normed, Stream &y);
+  /// The norm in front of a branch that is there; after findNorms().
+  const Norm &norm(Branch branch, int64_t layer) const { return piece(branch, layer).found; }
+  /// Finds out scale and eps of all norms, and checks on rows of the stream that this is what they are. Sets tokens.
+  moert::Status findNorms(const std::vector<int32_t> &tokens);
   /// Logits of every token, [T, V].
   moert::Status head(const Stream &x, std::vector<float> &logits);
   /// The whole model as one step, [T, V].
@@ -46,6 +65,7 @@ private:
   /// Entries; 0 (the step) where there is none.
   struct Piece {
     size_t norm = 0, branch = 0;
+    Norm found;
   };
   struct Layer {
     Piece attention, ffn;
@@ -55,6 +75,7 @@ private:
     return branch == Branch::Attention ? both.attention : both.ffn;
   }
   moert::Status run(size_t entry, const float *in, float *out, bool withRows);
+  moert::Status findNorm(Piece &piece);
 
   Session *session = nullptr;
   size_t embedEntry = 0, headEntry = 0;

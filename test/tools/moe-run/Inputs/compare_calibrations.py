@@ -20,11 +20,12 @@ def read(path):
                    for name, t in header.items()}
 
 
-ours, theirs = read(sys.argv[1]), read(sys.argv[2])
-assert ours[0]["version"] == theirs[0]["version"] == 1
-assert ours[0]["fingerprint"] == theirs[0]["fingerprint"], "another checkpoint"
-assert sorted(ours[1]) == sorted(theirs[1]), (sorted(ours[1]), sorted(theirs[1]))
-for name, value in ours[1].items():
-    relative = 1e-5 if name.endswith(("kl", "loss")) else 0
-    np.testing.assert_allclose(value, theirs[1][name], rtol=relative, atol=1e-5, err_msg=name)
-print(f"{len(ours[1])} tensors agree")
+if __name__ == "__main__":
+    ours, theirs = read(sys.argv[1]), read(sys.argv[2])
+    assert ours[0]["version"] == theirs[0]["version"]
+    assert ours[0]["fingerprint"] == theirs[0]["fingerprint"], "another checkpoint"
+    assert sorted(ours[1]) == sorted(theirs[1]), (sorted(ours[1]), sorted(theirs[1]))
+    for name, value in ours[1].items():
+        relative = 1e-5 if name.endswith(("kl", "loss")) else 0
+        np.testing.assert_allclose(value, theirs[1][name], rtol=relative, atol=1e-5, err_msg=name)
+    print(f"{len(ours[1])} tensors agree")
