@@ -190,7 +190,9 @@ FailureOr<Attribute> ProgramReader::readOperand(const format::Operand &operand, 
   auto emitError = [&] { return mlir::emitError(location, "no valid program: "); };
   std::optional<Access> access = symbolizeAccess(static_cast<uint32_t>(operand.access()));
   FailureOr<ExtentAttr> size = extent(operand.extent());
-  if (failed(size) || operand.offset() > INT64_MAX) {
+  const bool hasPerRank =
+      operand.kind() == format::OperandKind::WeightSpan || operand.kind() == format::OperandKind::WeightTable;
+  if (failed(size) || operand.offset() > INT64_MAX || (hasPerRank && operand.value() > INT64_MAX)) {
     return failure();
   }
   Attribute attr;
@@ -203,12 +205,13 @@ FailureOr<Attribute> ProgramReader::readOperand(const format::Operand &operand, 
   case format::OperandKind::WeightSpan:
     if (FlatSymbolRefAttr tensor = symbol(tensors, operand.index(), "tensor"); tensor && access) {
       bool toEnd = *size == ExtentAttr::get(context, 0);
-      attr = WeightAttr::getChecked(emitError, tensor, operand.offset(), toEnd ? ExtentAttr() : *size, *access);
+      attr = WeightAttr::getChecked(emitError, tensor, operand.offset(), toEnd ? ExtentAttr() : *size, *access,
+                                    operand.value());
     }
     break;
   case format::OperandKind::WeightTable:
     if (FlatSymbolRefAttr table = symbol(tables, operand.index(), "table")) {
-      attr = TableRefAttr::get(table);
+      attr = TableRefAttr::get(table, operand.value());
     }
     break;
   case format::OperandKind::TensorMap:
@@ -287,7 +290,18 @@ LogicalResult ProgramReader::readCommand(const format::Variant &variant, const f
     if (!kind) {
       return fail("collective " + Twine(target) + " does not exist");
     }
-    CollectiveOp::create(builder, location, *kind, array, label, stream);
+    const bool isSum = *kind == CollectiveKind::AllReduceSum || *kind == CollectiveKind::ReduceScatterSum;
+    const bool isExchange = *kind == CollectiveKind::Exchange;
+    Type element =
+        isSum && command.value() < 256 ? fromDType(static_cast<format::DType>(command.value()), context) : Type();
+    if (isSum && !(element && (element.isF32() || element.isBF16()))) {
+      return fail("collective " + Twine(target) + " sums elements of type " + Twine(command.value()) +
+                  ", but those are f32 or bf16");
+    }
+    if (isExchange && (command.value() == 0 || command.value() > INT64_MAX)) {
+      return fail("an exchange has rows of " + Twine(command.value()) + " bytes");
+    }
+    CollectiveOp::create(builder, location, *kind, element, isExchange ? command.value() : 0, args, label, stream);
     return success();
   }
   case format::CommandKind::GroupBegin:
@@ -357,6 +371,7 @@ LogicalResult ProgramReader::readVariant(const format::Variant &variant) {
   op.setBlob(variant.blob()->str());
   op.setSha256(hex(variant.blob_sha256()));
   op.setRanks(variant.ranks());
+  op.setDistributed(variant.rank_inputs() == format::RankInputs::Distributed);
   OpBuilder::InsertionGuard guard(builder);
   builder.setInsertionPointToStart(&op.getBody().front());
   kernels.clear();

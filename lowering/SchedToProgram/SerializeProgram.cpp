@@ -134,11 +134,11 @@ format::Operand ProgramWriter::writeOperand(Attribute operand, const Positions &
       .Case([&](WeightAttr weight) {
         return format::Operand(format::OperandKind::WeightSpan, static_cast<format::Access>(weight.getAccess()),
                                tensorPositions.lookup(weight.getTensor().getAttr()), weight.getOffset(),
-                               weight.getExtent() ? toExtent(weight.getExtent()) : none, 0);
+                               weight.getExtent() ? toExtent(weight.getExtent()) : none, weight.getPerRank());
       })
       .Case([&](TableRefAttr table) {
         return format::Operand(format::OperandKind::WeightTable, format::Access::Read,
-                               tablePositions.lookup(table.getTable().getAttr()), 0, none, 0);
+                               tablePositions.lookup(table.getTable().getAttr()), 0, none, table.getPerRank());
       })
       .Case([&](TensorMapAttr map) {
         return format::Operand(format::OperandKind::TensorMap, format::Access::Read, map.getIndex(), 0, none, 0);
@@ -172,6 +172,11 @@ format::Command ProgramWriter::writeCommand(CommandOpInterface command, const Po
       .Case([&](CollectiveOp collective) {
         kind = CommandKind::Collective;
         target = static_cast<uint32_t>(collective.getKind());
+        if (std::optional<Type> element = collective.getElement()) {
+          value = static_cast<uint64_t>(*toDType(*element));
+        } else {
+          value = collective.getRowBytes().value_or(0);
+        }
       })
       .Case([&](GroupBeginOp) { kind = CommandKind::GroupBegin; })
       .Case([&](GroupEndOp) { kind = CommandKind::GroupEnd; })
@@ -296,9 +301,10 @@ FailureOr<flatbuffers::Offset<format::Variant>> ProgramWriter::writeVariant(Vari
   auto initializerVector = builder.CreateVector(initializers);
   auto entryVector = builder.CreateVector(entries);
   auto schedMlir = text(printed);
-  return format::CreateVariant(builder, target, features, blob, sha256, kernelVector, bufferVector, operandVector,
-                               commandVector, stepVector, initializerVector, variant.getEvents(), variant.getStreams(),
-                               schedMlir, variant.getRanks(), entryVector);
+  return format::CreateVariant(
+      builder, target, features, blob, sha256, kernelVector, bufferVector, operandVector, commandVector, stepVector,
+      initializerVector, variant.getEvents(), variant.getStreams(), schedMlir, variant.getRanks(), entryVector,
+      variant.getDistributed() ? format::RankInputs::Distributed : format::RankInputs::Replicated);
 }
 
 FailureOr<std::string> ProgramWriter::write() {

@@ -113,6 +113,8 @@ static std::string writeManifest(ProgramOp program, const FileList &files) {
         json.object([&] {
           json.attribute("target", variant.getTarget());
           json.attribute("kernels", *variant.getBlob());
+          json.attribute("ranks", static_cast<int64_t>(variant.getRanks()));
+          json.attribute("rank_inputs", variant.getDistributed() ? "distributed" : "replicated");
           json.attributeArray("features", [&] {
             for (StringRef feature : variant.getFeatures().getAsValueRange<StringAttr>()) {
               json.value(feature);

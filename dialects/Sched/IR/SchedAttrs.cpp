@@ -162,12 +162,23 @@ LogicalResult SliceAttr::verify(function_ref<InFlightDiagnostic()> emitError, Ac
 }
 
 LogicalResult WeightAttr::verify(function_ref<InFlightDiagnostic()> emitError, Access access, FlatSymbolRefAttr tensor,
-                                 int64_t offset, ExtentAttr extent) {
+                                 int64_t offset, ExtentAttr extent, int64_t perRank) {
   if (offset < 0) { // span_c1
     return emitError() << "offset " << offset << " into " << tensor << " must not be negative";
   }
   if (extent && extent == ExtentAttr::get(extent.getContext(), 0)) { // span_c2
     return emitError() << "extent 0 of " << tensor << " must be positive: leave it out for the rest of the tensor";
+  }
+  if (perRank < 0) { // span_c7
+    return emitError() << "per_rank " << perRank << " of " << tensor << " must not be negative";
+  }
+  return success();
+}
+
+LogicalResult TableRefAttr::verify(function_ref<InFlightDiagnostic()> emitError, FlatSymbolRefAttr table,
+                                   int64_t perRank) {
+  if (perRank < 0) { // table_c5
+    return emitError() << "per_rank " << perRank << " of " << table << " must not be negative";
   }
   return success();
 }
@@ -198,25 +209,32 @@ static ParseResult parseSlice(AsmParser &parser, Access access, Attribute &opera
   return success(static_cast<bool>(operand));
 }
 
+/// `per_rank N`, or nothing.
+static ParseResult parsePerRank(AsmParser &parser, int64_t &perRank) {
+  return failure(succeeded(parser.parseOptionalKeyword("per_rank")) && parser.parseInteger(perRank));
+}
+
 static ParseResult parseWeight(AsmParser &parser, Access access, Attribute &operand) {
   SMLoc location = parser.getCurrentLocation();
   FlatSymbolRefAttr symbol;
-  int64_t offset = 0;
+  int64_t offset = 0, perRank = 0;
   ExtentAttr extent;
-  if (parseSpan(parser, symbol, offset, extent, /*optionalExtent=*/true)) {
+  if (parseSpan(parser, symbol, offset, extent, /*optionalExtent=*/true) || parsePerRank(parser, perRank)) {
     return failure();
   }
-  operand = WeightAttr::getChecked([&] { return parser.emitError(location); }, symbol, offset, extent, access);
+  operand = WeightAttr::getChecked([&] { return parser.emitError(location); }, symbol, offset, extent, access, perRank);
   return success(static_cast<bool>(operand));
 }
 
 static ParseResult parseTable(AsmParser &parser, Attribute &operand) {
+  SMLoc location = parser.getCurrentLocation();
   StringAttr name;
-  if (parser.parseSymbolName(name)) {
+  int64_t perRank = 0;
+  if (parser.parseSymbolName(name) || parsePerRank(parser, perRank)) {
     return failure();
   }
-  operand = TableRefAttr::get(FlatSymbolRefAttr::get(name));
-  return success();
+  operand = TableRefAttr::getChecked([&] { return parser.emitError(location); }, FlatSymbolRefAttr::get(name), perRank);
+  return success(static_cast<bool>(operand));
 }
 
 static ParseResult parseSize(AsmParser &parser, Attribute &operand) {
@@ -275,6 +293,12 @@ static void printSpan(AsmPrinter &printer, FlatSymbolRefAttr symbol, int64_t off
   printer << "]";
 }
 
+static void printPerRank(AsmPrinter &printer, int64_t perRank) {
+  if (perRank) {
+    printer << " per_rank " << perRank;
+  }
+}
+
 static void printArg(AsmPrinter &printer, Attribute operand) {
   if (auto slice = dyn_cast<SliceAttr>(operand)) {
     printer << stringifyAccess(slice.getAccess()) << " ";
@@ -285,8 +309,10 @@ static void printArg(AsmPrinter &printer, Attribute operand) {
     }
     printer << "weight ";
     printSpan(printer, weight.getTensor(), weight.getOffset(), weight.getExtent());
+    printPerRank(printer, weight.getPerRank());
   } else if (auto table = dyn_cast<TableRefAttr>(operand)) {
     printer << "table " << table.getTable();
+    printPerRank(printer, table.getPerRank());
   } else if (auto size = dyn_cast<SizeAttr>(operand)) {
     printer << "size " << stringifyDim(size.getDim());
   } else if (auto scalar = dyn_cast<ScalarAttr>(operand)) {

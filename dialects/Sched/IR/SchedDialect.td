@@ -114,26 +114,33 @@ def Sched_SliceAttr : Sched_Attr<"Slice", "slice", "operand: bytes of a buffer">
 
 def Sched_WeightAttr : Sched_Attr<"Weight", "weight", "operand: bytes of a tensor"> {
   let description = [{
-    `weight @t[0]`: a tensor from a byte offset on, to its end or for as many bytes as a second number says.
+    `weight @t[0]`: a tensor from a byte offset on, to its end or for as many bytes as a second number says. With
+    `per_rank 4096`, rank r begins r * 4096 bytes behind the offset: every rank reads its own rows, where they lie.
     The commands of an initializer write their result as `write weight @t[0, 4096]`.
   }];
   let parameters = (ins "Access":$access, "::mlir::FlatSymbolRefAttr":$tensor, "int64_t":$offset,
-                        OptionalParameter<"ExtentAttr">:$extent);
+                        OptionalParameter<"ExtentAttr">:$extent, "int64_t":$perRank);
   let builders = [AttrBuilderWithInferredContext<(ins "::mlir::FlatSymbolRefAttr":$tensor,
                                                       CArg<"int64_t", "0">:$offset, CArg<"ExtentAttr", "{}">:$extent,
-                                                      CArg<"Access", "Access::Read">:$access), [{
-    return $_get(tensor.getContext(), access, tensor, offset, extent);
+                                                      CArg<"Access", "Access::Read">:$access,
+                                                      CArg<"int64_t", "0">:$perRank), [{
+    return $_get(tensor.getContext(), access, tensor, offset, extent, perRank);
   }]>];
   let skipDefaultBuilders = 1;
   let genVerifyDecl = 1;
 }
 
 def Sched_TableRefAttr : Sched_Attr<"TableRef", "table", "operand: an array of pointers to tensors"> {
-  let parameters = (ins "::mlir::FlatSymbolRefAttr":$table);
-  let builders = [AttrBuilderWithInferredContext<(ins "::mlir::FlatSymbolRefAttr":$table), [{
-    return $_get(table.getContext(), table);
+  let description = [{
+    `table @x`. With `per_rank 5`, rank r begins at entry r * 5: the table holds the entries of all ranks.
+  }];
+  let parameters = (ins "::mlir::FlatSymbolRefAttr":$table, "int64_t":$perRank);
+  let builders = [AttrBuilderWithInferredContext<(ins "::mlir::FlatSymbolRefAttr":$table,
+                                                      CArg<"int64_t", "0">:$perRank), [{
+    return $_get(table.getContext(), table, perRank);
   }]>];
   let skipDefaultBuilders = 1;
+  let genVerifyDecl = 1;
 }
 
 def Sched_TensorMapAttr : Sched_Attr<"TensorMap", "tensor_map", "operand: a TMA recipe, by index (GPU only)"> {

@@ -136,7 +136,9 @@ def Sched_VariantOp : Sched_Scope<"variant", [SymbolTable, HasParent<"ProgramOp"
   let description = [{
     Runs where the CPU has all `features`. `blob` names the shared object with the kernels, `sha256` its hash (the
     writer of the package fills both in). Steps cover every T from 1 to the program's `max_tokens` once. Entries
-    are further tables on the same weights and states. A table is made for a number of `ranks`. Best variant first: a loader takes the first that runs.
+    are further tables on the same weights and states. A table is made for a number of `ranks`, which all run it at the
+    same time; `distributed` says that every rank has its own tokens, states and logits (else all have the same). Best
+    variant first: a loader takes the first that runs.
 
     Example:
     ```mlir
@@ -150,11 +152,12 @@ def Sched_VariantOp : Sched_Scope<"variant", [SymbolTable, HasParent<"ProgramOp"
                        OptionalAttr<StrAttr>:$sha256,
                        DefaultValuedAttr<ConfinedAttr<I64Attr, [IntMinValue<1>, IntMaxValue<255>]>, "1">:$streams,
                        DefaultValuedAttr<ConfinedAttr<I64Attr, [IntNonNegative, IntMaxValue<1048576>]>, "0">:$events,
-                       DefaultValuedAttr<ConfinedAttr<I64Attr, [IntMinValue<1>, IntMaxValue<65535>]>, "1">:$ranks);
+                       DefaultValuedAttr<ConfinedAttr<I64Attr, [IntMinValue<1>, IntMaxValue<65535>]>, "1">:$ranks,
+                       UnitAttr:$distributed);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{
     $target (`features` $features^)? (`blob` $blob^ `sha256` $sha256)? (`streams` $streams^)? (`events` $events^)?
-    (`ranks` $ranks^)? $body attr-dict
+    (`ranks` $ranks^)? (`distributed` $distributed^)? $body attr-dict
   }];
   let builders = [OpBuilder<(ins "::llvm::StringRef":$target, "::llvm::ArrayRef<::llvm::StringRef>":$features,
                                  CArg<"int64_t", "1">:$streams, CArg<"int64_t", "0">:$events)>];
@@ -366,15 +369,40 @@ def Sched_FillOp : Sched_CommandWithArgs<"fill"> {
 def Sched_CollectiveOp : Sched_CommandWithArgs<"collective"> {
   let summary = "an operation of all ranks together";
   let description = [{
-    Operand 0 is written and operand 1 is read, or one operand is both.
+    Operand 0 is written and operand 1 is read, or one operand is both. With R ranks and the parts that a rank's bytes
+    have in rank order:
+
+    | kind | what rank r gets |
+    |---|---|
+    | `all_reduce_sum` | the sum over all ranks, in rank order, in f32; the same bytes everywhere |
+    | `all_gather` | what rank 0, 1, ... had, behind each other |
+    | `reduce_scatter_sum` | part r of the sum over all ranks, in rank order, in f32 |
+    | `all_to_all` | part r of what rank 0, 1, ... had, behind each other |
+    | `exchange` | from every rank as many rows of `row_bytes` as that rank's counts say for r; operands are received rows, rows to send, i32 [R] counts received, i32 [R] counts to send |
+
+    `of` is the element type of a sum.
 
     Example:
     ```mlir
-    sched.collective all_reduce_sum (readwrite @arena[0, 512*T])
+    sched.collective all_reduce_sum of f32 (readwrite @arena[0, 512*T])
     ```
   }];
-  let arguments = (ins Sched_CollectiveKind:$kind, ArrayAttr:$args, Sched_Label:$label, Sched_Stream:$stream);
-  let assemblyFormat = "$kind custom<Args>($args) (`label` $label^)? (`stream` $stream^)? attr-dict";
+  let arguments = (ins Sched_CollectiveKind:$kind, OptionalAttr<Sched_DType>:$element,
+                       OptionalAttr<Sched_Positive>:$row_bytes, ArrayAttr:$args, Sched_Label:$label,
+                       Sched_Stream:$stream);
+  let assemblyFormat = [{
+    $kind (`of` $element^)? (`row_bytes` $row_bytes^)? custom<Args>($args) (`label` $label^)? (`stream` $stream^)?
+    attr-dict
+  }];
+  let builders = [OpBuilder<(ins "CollectiveKind":$kind, "::mlir::Type":$element, "int64_t":$rowBytes,
+                                 "::llvm::ArrayRef<::mlir::Attribute>":$args, CArg<"::llvm::StringRef", "{}">:$label,
+                                 CArg<"int64_t", "0">:$stream)>];
+  let skipDefaultBuilders = 1;
+  let extraClassDeclaration = [{
+    ::llvm::ArrayRef<::mlir::Attribute> getOperandAttrs() { return getArgs().getValue(); }
+    /// Checks what depends on the number of ranks; the verifier of the program calls it.
+    ::llvm::LogicalResult verifyRanks(int64_t ranks);
+  }];
   let hasVerifier = 1;
 }
 

@@ -339,6 +339,10 @@ LogicalResult ProgramVerifier::verifyCommands(Block &block, SymbolTable &names, 
         return error;
       }
       group = begin;
+    } else if (auto collective = dyn_cast<CollectiveOp>(op)) {
+      if (failed(collective.verifyRanks(scope.variant.getRanks()))) { // collective_c7
+        return failure();
+      }
     } else if (isa<GroupEndOp>(op)) {
       if (!group) { // group_end_c1
         return op.emitOpError("must close a group, but none is open");
@@ -355,6 +359,12 @@ LogicalResult ProgramVerifier::verifyCommands(Block &block, SymbolTable &names, 
                 if (!table) { // command_c2
                   return op.emitOpError("table ") << ref.getTable() << " must be a sched.table of the program";
                 }
+                const int64_t ranks = scope.variant.getRanks(), entries = table.getEntries().size();
+                if (ref.getPerRank() && (entries % ranks != 0 || entries / ranks != ref.getPerRank())) { // table_c5
+                  return op.emitOpError("table ")
+                         << ref.getTable() << " with " << ref.getPerRank() << " entries per rank must hold those of "
+                         << ranks << " ranks, but holds " << entries;
+                }
                 for (auto entry : table.getEntries().getAsRange<WeightAttr>()) {
                   if (failed(verifyInitialized(&op, entry.getTensor(), scope))) {
                     return failure();
@@ -363,7 +373,7 @@ LogicalResult ProgramVerifier::verifyCommands(Block &block, SymbolTable &names, 
                 return success();
               })
               .Case([&](SizeAttr size) -> LogicalResult {
-                if (scope.initializer) { // initializer_c8
+                if (scope.initializer && size.getDim() != Dim::Ranks && size.getDim() != Dim::Rank) { // initializer_c8
                   return op.emitOpError("operand ")
                          << size << " must not stand in an initializer, which runs outside of steps";
                 }
@@ -444,6 +454,20 @@ LogicalResult ProgramVerifier::verifyWeight(Operation *op, WeightAttr weight, Sc
   }
   auto size = ExtentAttr::get(op->getContext(), tensor.getByteSize());
   auto extent = weight.getExtent() ? weight.getExtent() : ExtentAttr::get(op->getContext(), 0);
+  if (weight.getPerRank()) {
+    if (writes(weight.getAccess()) || !weight.getExtent()) { // span_c8
+      return op->emitOpError() << weight
+                               << " must be read, with an extent: a rank's part ends where the next one begins";
+    }
+    // That of the last rank ends last.
+    const int64_t last = scope.variant.getRanks() - 1;
+    __int128 end =
+        weight.getOffset() + static_cast<__int128>(weight.getPerRank()) * last + weight.getExtent().getFixed();
+    if (end > tensor.getByteSize()) { // span_c5
+      return op->emitOpError() << weight << " must end inside its tensor: for rank " << last << " it ends at byte "
+                               << toText(end) << " of " << tensor.getByteSize();
+    }
+  }
   return verifyInside(op, weight, weight.getOffset(), extent, size, scope); // span_c5
 }
 

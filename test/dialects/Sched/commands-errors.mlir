@@ -186,7 +186,7 @@ sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
     sched.buffer @arena arena size 4096
     sched.step tokens 1 to 4 {
       // expected-error @below {{'sched.collective' op operand 0 must readwrite a range of bytes with an extent, got #sched.slice<write @arena[0, 4]>}}
-      sched.collective all_reduce_sum (write @arena[0, 4])
+      sched.collective all_reduce_sum of f32 (write @arena[0, 4])
     }
   }
 }
@@ -198,7 +198,7 @@ sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
   sched.variant "cpu" {
     sched.step tokens 1 to 4 {
       // expected-error @below {{'sched.collective' op must have 2 operands, destination and source, or 1 in place, got 0}}
-      sched.collective all_reduce_sum ()
+      sched.collective all_reduce_sum of f32 ()
     }
   }
 }
@@ -212,6 +212,162 @@ sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
     sched.step tokens 1 to 4 {
       // expected-error @below {{'sched.collective' op operand 1 must read a range of bytes with an extent, got #sched.slice<write @arena[4, 4]>}}
       sched.collective all_gather (write @arena[0, 4], write @arena[4, 4])
+    }
+  }
+}
+
+// -----
+
+// collective_c2: an exchange
+sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
+  sched.variant "cpu" {
+    sched.buffer @arena arena size 4096
+    sched.step tokens 1 to 4 {
+      // expected-error @below {{'sched.collective' op must have 4 operands, received rows, rows to send and their counts, got 2}}
+      sched.collective exchange row_bytes 4 (write @arena[0, 4], read @arena[4, 4])
+    }
+  }
+}
+
+// -----
+
+// collective_c3: the counts of an exchange
+sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
+  sched.variant "cpu" {
+    sched.buffer @arena arena size 4096
+    sched.step tokens 1 to 4 {
+      // expected-error @below {{'sched.collective' op operand 2 must write a range of bytes with an extent, got #sched.slice<read @arena[8, 4]>}}
+      sched.collective exchange row_bytes 4 (write @arena[0, 4], read @arena[4, 4], read @arena[8, 4], read @arena[12, 4])
+    }
+  }
+}
+
+// -----
+
+// collective_c4
+sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
+  sched.variant "cpu" {
+    sched.buffer @arena arena size 4096
+    sched.step tokens 1 to 4 {
+      // expected-error @below {{'sched.collective' op all_gather must have a destination and a source: only all_reduce_sum works in place}}
+      sched.collective all_gather (readwrite @arena[0, 4])
+    }
+  }
+}
+
+// -----
+
+// collective_c5
+sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
+  sched.variant "cpu" {
+    sched.buffer @arena arena size 4096
+    sched.step tokens 1 to 4 {
+      // expected-error @below {{'sched.collective' op all_reduce_sum must say the element type that it sums, such as 'of f32'}}
+      sched.collective all_reduce_sum (readwrite @arena[0, 4])
+    }
+  }
+}
+
+// -----
+
+// collective_c5: a copy
+sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
+  sched.variant "cpu" {
+    sched.buffer @arena arena size 4096
+    sched.step tokens 1 to 4 {
+      // expected-error @below {{'sched.collective' op all_gather must have no element type: it copies bytes}}
+      sched.collective all_gather of f32 (write @arena[0, 4], read @arena[4, 4])
+    }
+  }
+}
+
+// -----
+
+// collective_c6
+sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
+  sched.variant "cpu" {
+    sched.buffer @arena arena size 4096
+    sched.step tokens 1 to 4 {
+      // expected-error @below {{'sched.collective' op exchange must say the bytes of a row: 'row_bytes 512'}}
+      sched.collective exchange (write @arena[0, 4], read @arena[4, 4], write @arena[8, 4], read @arena[12, 4])
+    }
+  }
+}
+
+// -----
+
+// collective_c6: no exchange
+sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
+  sched.variant "cpu" {
+    sched.buffer @arena arena size 4096
+    sched.step tokens 1 to 4 {
+      // expected-error @below {{'sched.collective' op all_gather must have no row_bytes: only an exchange counts rows}}
+      sched.collective all_gather row_bytes 4 (write @arena[0, 4], read @arena[4, 4])
+    }
+  }
+}
+
+// -----
+
+// collective_c7: a gather
+sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
+  sched.variant "cpu" ranks 2 {
+    sched.buffer @arena arena size 4096
+    sched.step tokens 1 to 4 {
+      // expected-error @below {{'sched.collective' op all_gather among 2 ranks must have an extent of operand 0 (#sched.extent<4*T>) that is 2 times that of operand 1 (#sched.extent<4*T>)}}
+      sched.collective all_gather (write @arena[0, 4*T], read @arena[64, 4*T])
+    }
+  }
+}
+
+// -----
+
+// collective_c7: a scatter
+sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
+  sched.variant "cpu" ranks 2 {
+    sched.buffer @arena arena size 4096
+    sched.step tokens 1 to 4 {
+      // expected-error @below {{'sched.collective' op reduce_scatter_sum among 2 ranks must have an extent of operand 1 (#sched.extent<12*T>) that is 2 times that of operand 0 (#sched.extent<4*T>)}}
+      sched.collective reduce_scatter_sum of f32 (write @arena[0, 4*T], read @arena[64, 12*T])
+    }
+  }
+}
+
+// -----
+
+// collective_c7: a sum
+sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
+  sched.variant "cpu" ranks 2 {
+    sched.buffer @arena arena size 4096
+    sched.step tokens 1 to 4 {
+      // expected-error @below {{'sched.collective' op all_reduce_sum among 2 ranks must have an extent of operand 0 (#sched.extent<8*T>) that is 1 times that of operand 1 (#sched.extent<4*T>)}}
+      sched.collective all_reduce_sum of f32 (write @arena[0, 8*T], read @arena[64, 4*T])
+    }
+  }
+}
+
+// -----
+
+// collective_c7: parts
+sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
+  sched.variant "cpu" ranks 2 {
+    sched.buffer @arena arena size 4096
+    sched.step tokens 1 to 4 {
+      // expected-error @below {{'sched.collective' op all_to_all among 2 ranks must have an extent of operand 0 (#sched.extent<8>) that is 1 times that of operand 1 (#sched.extent<4>)}}
+      sched.collective all_to_all (write @arena[0, 8], read @arena[64, 4])
+    }
+  }
+}
+
+// -----
+
+// collective_c7: counts
+sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
+  sched.variant "cpu" ranks 2 {
+    sched.buffer @arena arena size 4096
+    sched.step tokens 1 to 4 {
+      // expected-error @below {{'sched.collective' op operand 3 of an exchange among 2 ranks must hold 2 counts of 4 bytes, but has #sched.extent<4> bytes}}
+      sched.collective exchange row_bytes 4 (write @arena[0, 8], read @arena[64, 4], write @arena[128, 8], read @arena[192, 4])
     }
   }
 }

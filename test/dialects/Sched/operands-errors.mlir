@@ -301,3 +301,94 @@ sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
     }
   }
 }
+
+// -----
+
+// span_c7
+sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
+  sched.tensor @w : tensor<16x16xf32>
+  sched.table @t [@w, @w[64], @w[128]]
+  sched.variant "cpu" ranks 2 {
+    sched.kernel @k
+    sched.step tokens 1 to 4 {
+      // expected-error @below {{per_rank -64 of @w must not be negative}}
+      sched.launch @k grid(1) (weight @w[0, 64] per_rank -64)
+    }
+  }
+}
+
+// -----
+
+// span_c8: without an extent
+sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
+  sched.tensor @w : tensor<16x16xf32>
+  sched.table @t [@w, @w[64], @w[128]]
+  sched.variant "cpu" ranks 2 {
+    sched.kernel @k
+    sched.step tokens 1 to 4 {
+      // expected-error @below {{'sched.launch' op #sched.weight<weight @w[0] per_rank 512> must be read, with an extent: a rank's part ends where the next one begins}}
+      sched.launch @k grid(1) (weight @w[0] per_rank 512)
+    }
+  }
+}
+
+// -----
+
+// span_c5: of the last rank
+sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
+  sched.tensor @w : tensor<16x16xf32>
+  sched.table @t [@w, @w[64], @w[128]]
+  sched.variant "cpu" ranks 4 {
+    sched.kernel @k
+    sched.step tokens 1 to 4 {
+      // expected-error @below {{'sched.launch' op #sched.weight<weight @w[0, 512] per_rank 256> must end inside its tensor: for rank 3 it ends at byte 1280 of 1024}}
+      sched.launch @k grid(1) (weight @w[0, 512] per_rank 256)
+    }
+  }
+}
+
+// -----
+
+// table_c5
+sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
+  sched.tensor @w : tensor<16x16xf32>
+  sched.table @t [@w, @w[64], @w[128]]
+  sched.variant "cpu" ranks 2 {
+    sched.kernel @k
+    sched.step tokens 1 to 4 {
+      // expected-error @below {{'sched.launch' op table @t with 2 entries per rank must hold those of 2 ranks, but holds 3}}
+      sched.launch @k grid(1) (table @t per_rank 2)
+    }
+  }
+}
+
+// -----
+
+// table_c5: negative
+sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
+  sched.tensor @w : tensor<16x16xf32>
+  sched.table @t [@w, @w[64], @w[128]]
+  sched.variant "cpu" ranks 2 {
+    sched.kernel @k
+    sched.step tokens 1 to 4 {
+      // expected-error @below {{per_rank -1 of @t must not be negative}}
+      sched.launch @k grid(1) (table @t per_rank -1)
+    }
+  }
+}
+
+// -----
+
+// span_c8: a result
+sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
+  sched.tensor @r computed : tensor<16xf32>
+  sched.variant "cpu" ranks 2 {
+    sched.kernel @k
+    sched.initializer @r {
+      // expected-error @below {{'sched.launch' op #sched.weight<write weight @r[0, 32] per_rank 32> must be read, with an extent: a rank's part ends where the next one begins}}
+      sched.launch @k grid(1) (write weight @r[0, 32] per_rank 32)
+    }
+    sched.step tokens 1 to 4 {
+    }
+  }
+}

@@ -24,8 +24,8 @@ sched.program vocab 8192 max_tokens 512 max_context 4096 dtype bf16 compiler "0.
   sched.tensor @qkv computed : tensor<256x128xbf16>
   // CHECK-NEXT: sched.table @w1 [@w, @experts, @experts[8192], @qkv]
   sched.table @w1 [@w, @experts[0], @experts[8192], @qkv]
-  // CHECK-NEXT: sched.variant "avx512bf16" features ["avx512f", "avx512bf16"] blob "kernels-avx512bf16.so" sha256 "9f{{[0-9a-f]+}}" streams 2 events 1 ranks 2 {
-  sched.variant "avx512bf16" features ["avx512f", "avx512bf16"] blob "kernels-avx512bf16.so" sha256 "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" streams 2 events 1 ranks 2 {
+  // CHECK-NEXT: sched.variant "avx512bf16" features ["avx512f", "avx512bf16"] blob "kernels-avx512bf16.so" sha256 "9f{{[0-9a-f]+}}" streams 2 events 1 ranks 2 distributed {
+  sched.variant "avx512bf16" features ["avx512f", "avx512bf16"] blob "kernels-avx512bf16.so" sha256 "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" streams 2 events 1 ranks 2 distributed {
     // CHECK-NEXT: sched.kernel @gemv "linear, one token"
     sched.kernel @gemv "linear, one token"
     // CHECK-NEXT: sched.kernel @plain
@@ -50,8 +50,8 @@ sched.program vocab 8192 max_tokens 512 max_context 4096 dtype bf16 compiler "0.
       sched.copy (write @scratch[0, 32768], weight @w[0, 32768])
       // CHECK-NEXT: sched.copy (write weight @qkv[0, 32768], read @scratch[0, 32768])
       sched.copy (write weight @qkv[0, 32768], read @scratch[0, 32768])
-      // CHECK-NEXT: sched.launch @plain grid(8) (write weight @qkv[32768, 32768], weight @w[0])
-      sched.launch @plain grid(8) (write weight @qkv[32768, 32768], weight @w[0])
+      // CHECK-NEXT: sched.launch @plain grid(8) (write weight @qkv[32768, 32768], weight @w[0, 16384] per_rank 16384, size ranks, size rank)
+      sched.launch @plain grid(8) (write weight @qkv[32768, 32768], weight @w[0, 16384] per_rank 16384, size ranks, size rank)
     }
     // CHECK: sched.buffer @ffn.0.in0 input size 512*T
     sched.buffer @ffn.0.in0 input size 512*T
@@ -73,6 +73,8 @@ sched.program vocab 8192 max_tokens 512 max_context 4096 dtype bf16 compiler "0.
       sched.fill (write @arena[0, 64*T]) value 255 label "zero"
       // CHECK-NEXT: sched.launch @gemv grid(T ceildiv 4 cap 16 times 3) (read @arena[0, 64*T], readwrite @kv[0, 128*B*C], write @logits[0, 32768*M], read @frequencies[4, 4], weight @w[256], table @w1, size T, size ranks, constant -42, tensor_map 3) label "layers.0.q_proj" stream 1
       sched.launch @gemv grid(T ceildiv 4 cap 16 times 3) (read @arena[0, 64*T], readwrite @kv[0, 128*B*C], write @logits[0, 32768*M], read @frequencies[4, 4], weight @w[256], table @w1, size T, size ranks, constant -42, tensor_map 3) label "layers.0.q_proj" stream 1
+      // CHECK-NEXT: sched.launch @plain grid(1) (weight @w[256, 128] per_rank 4096, table @w1 per_rank 2)
+      sched.launch @plain grid(1) (weight @w[256, 128] per_rank 4096, table @w1 per_rank 2)
       // CHECK-NEXT: sched.launch @plain grid(1) ()
       sched.launch @plain grid(1 ceildiv 1 cap 0 times 1) ()
     }
@@ -80,8 +82,16 @@ sched.program vocab 8192 max_tokens 512 max_context 4096 dtype bf16 compiler "0.
     sched.step tokens 9 to 512 {
       // CHECK-NEXT: sched.group_begin
       sched.group_begin
-      // CHECK-NEXT: sched.collective all_reduce_sum (readwrite @arena[0, 512*T]) stream 1
-      sched.collective all_reduce_sum (readwrite @arena[0, 512*T]) stream 1
+      // CHECK-NEXT: sched.collective all_reduce_sum of f32 (readwrite @arena[0, 512*T]) stream 1
+      sched.collective all_reduce_sum of f32 (readwrite @arena[0, 512*T]) stream 1
+      // CHECK-NEXT: sched.collective all_gather (write @arena[0, 512*T], read @arena[524288, 256*T]) stream 1
+      sched.collective all_gather (write @arena[0, 512*T], read @arena[524288, 256*T]) stream 1
+      // CHECK-NEXT: sched.collective reduce_scatter_sum of bf16 (write @arena[524288, 256*T], read @arena[0, 512*T]) stream 1
+      sched.collective reduce_scatter_sum of bf16 (write @arena[524288, 256*T], read @arena[0, 512*T]) stream 1
+      // CHECK-NEXT: sched.collective all_to_all (write @arena[524288, 512*T], read @arena[0, 512*T]) stream 1
+      sched.collective all_to_all (write @arena[524288, 512*T], read @arena[0, 512*T]) stream 1
+      // CHECK-NEXT: sched.collective exchange row_bytes 256 (write @arena[0, 512*T], read @arena[524288, 256*T], write @arena[1048512, 8], read @arena[1048520, 8]) stream 1
+      sched.collective exchange row_bytes 256 (write @arena[0, 512*T], read @arena[524288, 256*T], write @arena[1048512, 8], read @arena[1048520, 8]) stream 1
       // CHECK-NEXT: sched.group_end
       sched.group_end
       // CHECK-NEXT: sched.record 0 stream 1
