@@ -201,7 +201,7 @@ Value GraphBuilder::moe(Value n, const std::string &prefix, const ExpertNames &n
   Value down = expertWeights(names.down, hiddenDim(), ffnDim());
   Value y = ExpertsOp::create(b, loc, tokensBy({chosen, config.hidden}, f32), n, route.getExperts(), gate, up, down,
                               Value(), Value(), Value(), ActivationAttr::get(b.getContext(), config.activation),
-                              /*alpha=*/FloatAttr(), /*limit=*/FloatAttr());
+                              /*alpha=*/FloatAttr(), /*limit=*/FloatAttr(), PlacementAttr());
   return CombineOp::create(b, loc, tokensBy(config.hidden, f32), y, route.getWeights());
 }
 

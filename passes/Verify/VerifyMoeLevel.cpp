@@ -8,10 +8,12 @@
 //===----------------------------------------------------------------------===//
 
 #include "dialects/Moe/IR/MoeOps.h"
+#include "dialects/Moe/IR/MoeRanks.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/DialectResourceBlobManager.h"
 #include "passes/Passes.h"
+#include "llvm/ADT/TypeSwitch.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_VERIFYMOELEVEL
@@ -201,6 +203,35 @@ static LogicalResult checkEntry(func::FuncOp func) {
   return success();
 }
 
+/// moe_level_c8: all ops speak of the ranks of the module.
+static LogicalResult checkRanks(ModuleOp module) {
+  Attribute attr = module->getAttr(kRanksAttr);
+  auto number = dyn_cast_or_null<IntegerAttr>(attr);
+  if (attr && (!number || number.getInt() < 1 || number.getInt() > 65535)) {
+    return module.emitError() << kRanksAttr << " is " << attr << ", but must be a number of ranks from 1 to 65535";
+  }
+  const int64_t ranks = getRanks(module);
+  const bool distributed = module->hasAttr(kDistributedAttr);
+  WalkResult result = module.walk([&](Operation *op) {
+    if (isa<MaskPaddingOp>(op) && !distributed) {
+      op->emitOpError() << "looks for tokens that fill up a step, which only a module with " << kDistributedAttr
+                        << " has";
+      return WalkResult::interrupt();
+    }
+    const int64_t own =
+        llvm::TypeSwitch<Operation *, int64_t>(op)
+            .Case<AllReduceOp, AllGatherOp, ReduceScatterOp, ShardOp>([](auto o) { return o.getRanks(); })
+            .Case<LocalizeOp, PlaceOp>([](auto o) { return o.getPlacement().getRanks(); })
+            .Default([&](Operation *) { return ranks; });
+    if (own != ranks) {
+      op->emitOpError() << "is for " << own << " ranks, but the module is for " << ranks << " (" << kRanksAttr << ")";
+      return WalkResult::interrupt();
+    }
+    return WalkResult::advance();
+  });
+  return failure(result.wasInterrupted());
+}
+
 LogicalResult moe::verifyMoeLevel(ModuleOp module) {
   WalkResult result = module->walk([](Operation *op) {
     bool bad =
@@ -210,7 +241,7 @@ LogicalResult moe::verifyMoeLevel(ModuleOp module) {
     }
     return bad ? WalkResult::interrupt() : WalkResult::advance();
   });
-  if (result.wasInterrupted() || failed(checkStep(module))) {
+  if (result.wasInterrupted() || failed(checkStep(module)) || failed(checkRanks(module))) {
     return failure();
   }
   return success(

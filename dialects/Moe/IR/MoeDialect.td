@@ -4,7 +4,7 @@
 // weights by name and nothing about any target. Letters are fixed everywhere:
 // T tokens, M logit rows, B sequences, C context, H hidden, I FFN width,
 // E experts, K experts per token, V vocabulary, Q query heads, G kv heads,
-// D head dim.
+// D head dim, S expert slots of all ranks together, R ranks.
 //
 //===----------------------------------------------------------------------===//
 
@@ -50,6 +50,8 @@ def Moe_Activation2D : Moe_RowsOf<2DTensorOf<[Moe_Float]>, "[T, N] tensor of f32
 def Moe_Activation3D : Moe_RowsOf<3DTensorOf<[Moe_Float]>, "[T, K, H] tensor of f32, bf16 or f64 with static K and H">;
 def Moe_ExpertIds : Moe_RowsOf<2DTensorOf<[I32]>, "[T, K] tensor of i32 with a static K">;
 def Moe_Scores2D : Moe_RowsOf<2DTensorOf<[F32, F64]>, "[T, N] tensor of f32 or f64 with a static N">;
+def Moe_Rows : Moe_RowsOf<RankedTensorOf<[Moe_Float, I32]>,
+                          "tensor of f32, bf16, f64 or i32 with static dims after the first">;
 def Moe_Weight : Moe_WeightOf<RankedTensorOf<[Moe_Storage]>, "static tensor of f32, bf16, f16 or f64">;
 def Moe_Weight1D : Moe_WeightOf<1DTensorOf<[Moe_Storage]>, "static 1D tensor of f32, bf16, f16 or f64">;
 def Moe_Weight2D : Moe_WeightOf<2DTensorOf<[Moe_Storage]>, "static 2D tensor of f32, bf16, f16 or f64">;
@@ -138,6 +140,38 @@ def Moe_RopeAttr : Moe_Attr<"Rope", "rope"> {
     OptionalParameter<"::mlir::DenseF64ArrayAttr">:$dim_factors);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
+}
+
+def Moe_PlacementAttr : Moe_Attr<"Placement", "placement"> {
+  let summary = "which expert lies in which slot of which rank";
+  let description = [{
+    Slot p holds a copy of expert `slots[p]` and lies on rank p / s, with s = S / R slots per rank. An expert in several
+    slots has replicas; `shares[p]` says how much of the expert's work the replica in slot p should take, relative to
+    the other replicas of that expert (left out: all alike). The numbers come from `moec place`.
+
+    Constraints:
+    * (placement_c1) `ranks` (R) is positive and divides the number of `slots` (S), which is positive.
+    * (placement_c2) `slots` holds every expert number from 0 to the largest, and no negative one.
+    * (placement_c3) No rank holds an expert twice.
+    * (placement_c4) `shares`, if present, has one number per slot, from 0 to 65536; those of an expert are not all 0.
+
+    Example:
+    ```mlir
+    #moe.placement<ranks = 2, slots = [0, 1, 2, 3, 0, 4], shares = [3, 1, 1, 1, 1, 1]>
+    ```
+  }];
+  let parameters = (ins "int64_t":$ranks, "::mlir::DenseI64ArrayAttr":$slots,
+                        OptionalParameter<"::mlir::DenseI64ArrayAttr">:$shares);
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+  let extraClassDeclaration = [{
+    /// S, s = S / R, and E: one more than the largest expert number.
+    int64_t getNumSlots() const { return getSlots().size(); }
+    int64_t getSlotsPerRank() const { return getNumSlots() / getRanks(); }
+    int64_t getNumExperts() const;
+    /// Every expert once, in order: R divides E.
+    static PlacementAttr getLinear(::mlir::MLIRContext *context, int64_t experts, int64_t ranks);
+  }];
 }
 
 def Moe_KVCacheType : Moe_Type<"KVCache", "kv_cache"> {

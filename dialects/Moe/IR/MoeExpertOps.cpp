@@ -33,6 +33,12 @@ LogicalResult ExpertsOp::verify() {
       failed(checkShape(*this, "down_bias", getDownBias(), "[E, N]", {experts, out}))) {
     return failure();
   }
+  // experts_c7
+  if (PlacementAttr placement = getPlacementAttr();
+      placement &&
+      failed(checkEqual(*this, "E of placement", placement.getNumExperts(), "the experts E of up", experts))) {
+    return failure();
+  }
   // experts_c5, experts_c6
   return checkGateAndLimit(*this, getGate(), getGateBias(), getActivation(), getAlphaAttr(), getLimitAttr());
 }

@@ -10,7 +10,7 @@ def Moe_ExpertsOp : Moe_Op<"experts", [Pure, AttrSizedOperandSegments]> {
   let description = [{
     `result[t, k] = ffn_e(x[t])` with `e = experts[t, k]`; the FFN is that of `moe.ffn` with row e of each stacked
     weight. `e = -1` means nobody: the row is 0 and no work is done. An expert that no token chose costs nothing, and
-    no weight is gathered.
+    no weight is gathered. `placement` says on which rank which expert is to lie; the result does not depend on it.
 
     Constraints:
     * (experts_c1) `x` is [T, H], `up` is [E, I, H], `down` is [E, N, I].
@@ -19,6 +19,7 @@ def Moe_ExpertsOp : Moe_Op<"experts", [Pure, AttrSizedOperandSegments]> {
     * (experts_c4) `gate_bias` and `up_bias`, if present, are [E, I]; `down_bias`, if present, is [E, N].
     * (experts_c5) `gate_bias` and `oss_swiglu` need a `gate`.
     * (experts_c6) `alpha` is finite; `limit` is positive and finite.
+    * (experts_c7) `placement`, if present, is one of E experts.
 
     Example:
     ```mlir
@@ -32,11 +33,13 @@ def Moe_ExpertsOp : Moe_Op<"experts", [Pure, AttrSizedOperandSegments]> {
                        Optional<Moe_Weight2D>:$gate_bias, Optional<Moe_Weight2D>:$up_bias,
                        Optional<Moe_Weight2D>:$down_bias,
                        Moe_Activation:$activation,
-                       DefaultValuedAttr<F64Attr, "1.702">:$alpha, DefaultValuedAttr<F64Attr, "7.0">:$limit);
+                       DefaultValuedAttr<F64Attr, "1.702">:$alpha, DefaultValuedAttr<F64Attr, "7.0">:$limit,
+                       OptionalAttr<Moe_PlacementAttr>:$placement);
   let results = (outs Moe_Activation3D:$result);
   let assemblyFormat = [{
     $x `,` $experts (`gate` $gate^)? `up` $up `down` $down
-    (`gate_bias` $gate_bias^)? (`up_bias` $up_bias^)? (`down_bias` $down_bias^)? `activation` $activation attr-dict
+    (`gate_bias` $gate_bias^)? (`up_bias` $up_bias^)? (`down_bias` $down_bias^)? `activation` $activation
+    (`placement` $placement^)? attr-dict
     `:` type($x) `,` type($experts) `,` (`gate` type($gate)^ `,`)? `up` type($up) `,` `down` type($down)
     `` custom<BiasTypes>(type($gate_bias), type($up_bias), type($down_bias)) `->` type($result)
   }];

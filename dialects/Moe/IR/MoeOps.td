@@ -10,5 +10,6 @@ include "dialects/Moe/IR/MoeAttentionOps.td"
 include "dialects/Moe/IR/MoeFFNOps.td"
 include "dialects/Moe/IR/MoeRoutingOps.td"
 include "dialects/Moe/IR/MoeExpertOps.td"
+include "dialects/Moe/IR/MoeCollectiveOps.td"
 
 #endif // MOE_OPS_TD

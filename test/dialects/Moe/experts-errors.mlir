@@ -142,3 +142,12 @@ func.func @combine_c1_result(%y: tensor<?x2x64xf32>, %w: tensor<?x2xf32>) {
   moe.combine %y, %w : tensor<?x2x64xf32>, tensor<?x2xf32> -> tensor<?x32xf32>
   return
 }
+
+// -----
+
+func.func @experts_c7(%x: tensor<?x64xf32>, %ids: tensor<?x2xi32>, %up: tensor<8x96x64xf32>, %down: tensor<8x64x96xf32>) {
+  // expected-error @below {{'moe.experts' op E of placement (2) must equal the experts E of up (8)}}
+  moe.experts %x, %ids up %up down %down activation relu placement <ranks = 2, slots = [0, 1]>
+      : tensor<?x64xf32>, tensor<?x2xi32>, up tensor<8x96x64xf32>, down tensor<8x64x96xf32> -> tensor<?x2x64xf32>
+  return
+}

@@ -88,3 +88,43 @@ func.func private @rope_attr_c1_zero() attributes {rope = #moe.rope<kind = defau
 
 // expected-error @below {{rope theta (0x7FF0000000000000 : f64) must be positive and finite}}
 func.func private @rope_attr_c2_inf() attributes {rope = #moe.rope<kind = default, theta = 0x7FF0000000000000 : f64, dim = 8>}
+
+// -----
+
+// expected-error @below {{ranks (2) must be positive and divide the number of slots (3), which must be positive}}
+func.func private @placement_c1() attributes {placement = #moe.placement<ranks = 2, slots = [0, 1, 2]>}
+
+// -----
+
+// expected-error @below {{ranks (0) must be positive and divide the number of slots (2), which must be positive}}
+func.func private @placement_c1_ranks() attributes {placement = #moe.placement<ranks = 0, slots = [0, 1]>}
+
+// -----
+
+// expected-error @below {{slots holds the expert number -1, but 2 slots hold every expert from 0 to the largest: at most 1}}
+func.func private @placement_c2() attributes {placement = #moe.placement<ranks = 2, slots = [0, -1]>}
+
+// -----
+
+// expected-error @below {{no slot holds expert 1, but all from 0 to 2 must have one}}
+func.func private @placement_c2_missing() attributes {placement = #moe.placement<ranks = 2, slots = [0, 2, 2, 0]>}
+
+// -----
+
+// expected-error @below {{rank 1 holds expert 2 twice (slot 3 again), but one copy serves a rank}}
+func.func private @placement_c3() attributes {placement = #moe.placement<ranks = 2, slots = [0, 1, 2, 2]>}
+
+// -----
+
+// expected-error @below {{shares has 1 numbers, but there are 2 slots}}
+func.func private @placement_c4() attributes {placement = #moe.placement<ranks = 2, slots = [0, 1], shares = [1]>}
+
+// -----
+
+// expected-error @below {{the share of slot 1 is 65537, but must be from 0 to 65536}}
+func.func private @placement_c4_large() attributes {placement = #moe.placement<ranks = 2, slots = [0, 1], shares = [1, 65537]>}
+
+// -----
+
+// expected-error @below {{all replicas of expert 0 have the share 0, so that none takes its tokens}}
+func.func private @placement_c4_zero() attributes {placement = #moe.placement<ranks = 2, slots = [0, 1, 2, 0], shares = [0, 1, 1, 0]>}

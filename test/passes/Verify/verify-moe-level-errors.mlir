@@ -195,3 +195,48 @@ func.func @head(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>
   %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<8x4xf32> -> tensor<?x4xf32>
   return %h : tensor<?x4xf32>
 }
+
+// -----
+
+// moe_level_c8
+module attributes {moe.ranks = 2 : i64} {
+  moe.weight @w : tensor<8x4xf32>
+  func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x8xf32> {
+    %w = moe.get_weight @w : tensor<8x4xf32>
+    %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<8x4xf32> -> tensor<?x4xf32>
+    // expected-error @below {{'moe.all_reduce' op is for 4 ranks, but the module is for 2 (moe.ranks)}}
+    %s = moe.all_reduce %h ranks 4 : tensor<?x4xf32>
+    %l = moe.linear %s, %w : tensor<?x4xf32>, tensor<8x4xf32> -> tensor<?x8xf32>
+    return %l : tensor<?x8xf32>
+  }
+}
+
+// -----
+
+// moe_level_c8: tokens that fill up
+module attributes {moe.ranks = 2 : i64} {
+  moe.weight @w : tensor<8x4xf32>
+  func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x8xf32> {
+    %w = moe.get_weight @w : tensor<8x4xf32>
+    %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<8x4xf32> -> tensor<?x4xf32>
+    %l = moe.linear %h, %w : tensor<?x4xf32>, tensor<8x4xf32> -> tensor<?x8xf32>
+    %ids, %scores = moe.route %l top 2 score softmax renormalize sum : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+    // expected-error @below {{'moe.mask_padding' op looks for tokens that fill up a step, which only a module with moe.distributed has}}
+    %m = moe.mask_padding %ids at %seq : tensor<?x2xi32>, tensor<?xi32>
+    return %l : tensor<?x8xf32>
+  }
+}
+
+// -----
+
+// moe_level_c8: a number
+// expected-error @below {{moe.ranks is 0 : i64, but must be a number of ranks from 1 to 65535}}
+module attributes {moe.ranks = 0 : i64} {
+  moe.weight @w : tensor<8x4xf32>
+  func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x8xf32> {
+    %w = moe.get_weight @w : tensor<8x4xf32>
+    %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<8x4xf32> -> tensor<?x4xf32>
+    %l = moe.linear %h, %w : tensor<?x4xf32>, tensor<8x4xf32> -> tensor<?x8xf32>
+    return %l : tensor<?x8xf32>
+  }
+}
