@@ -109,6 +109,66 @@ def FuseFFN : Pass<"moe-fuse-ffn", "::mlir::ModuleOp"> {
 }
 
 //===----------------------------------------------------------------------===//
+// Several ranks (passes/Transforms; docs/ranks.md)
+//===----------------------------------------------------------------------===//
+
+def PlaceExperts : Pass<"moe-place-experts", "::mlir::ModuleOp"> {
+  let summary = "attach a map, which expert lies on which rank, to moe.experts";
+  let description = [{
+    Gives every `moe.experts` of @step the placement that a map of `moec place --format json` has for its layer; without
+    a map experts lie in order, E/R on a rank. What the model computes does not change: `moe-expert-parallel` carries the
+    placement out. A map of another model (layers, experts, ranks) is an error.
+
+    Example: test/passes/Transforms/place-experts.mlir
+  }];
+  let options = [
+    Option<"map", "map", "std::string", "", "file that moec place --format json wrote; without one experts lie in order">,
+    Option<"ranks", "ranks", "int64_t", "0", "number of ranks; with a map it may be left out">];
+  let statistics = [Statistic<"numPlaced", "num-layers-placed", "layers whose experts have a place">,
+                    Statistic<"numReplicas", "num-redundant-replicas", "slots beyond one per expert, over all layers">];
+}
+
+def ExpertParallel : Pass<"moe-expert-parallel", "::mlir::ModuleOp"> {
+  let summary = "divide the experts of @step among ranks that have their own tokens";
+  let description = [{
+    @step becomes the program of every rank (SPMD), and the module one with `moe.ranks` and `moe.distributed`: each rank
+    has its own sequences, states and logits, and a part of the experts, as the placement on `moe.experts` says (in
+    order, where there is none). Weights of a rank are the stacked weights restricted to its slots, read where they lie.
+
+    Around the experts of a layer, tokens with their choices and weights are gathered from all ranks, each rank computes
+    the choices that fall on its slots and sums them per token, and the sums are added up and go back (exchange
+    `gather`). Buffers hold the tokens of all ranks: no routing overflows them. A remark per layer names the bytes.
+
+    Example: test/passes/Transforms/expert-parallel.mlir
+  }];
+  let options = [Option<"ranks", "ranks", "int64_t", "1", "number of ranks; 1 changes nothing">];
+  let statistics = [Statistic<"numLayers", "num-layers-divided", "layers whose experts are divided among ranks">,
+                    Statistic<"numExchanges", "num-exchanges", "collectives in a step">];
+}
+
+def TensorParallel : Pass<"moe-tensor-parallel", "::mlir::ModuleOp"> {
+  let summary = "divide attention heads, FFN width and experts of @step among ranks that have the same tokens";
+  let description = [{
+    @step becomes the program of every rank (SPMD), and the module one with `moe.ranks`. Every rank computes R-th parts:
+    of the query and key/value heads (rows of q, k and v, which are read where they lie, and columns of o), of the width
+    of FFNs (rows of gate and up, columns of down), and of the experts (as their placement says). One `moe.all_reduce`
+    behind each branch adds the parts up. States hold the heads of the rank. Embedding, norms, router and the last
+    linear are computed by all ranks alike. Where R is a multiple of the key/value heads, ranks share heads.
+
+    A number of heads or a width that R does not divide is an error; `attention=whole` leaves attentions as they are.
+
+    Example: test/passes/Transforms/tensor-parallel.mlir
+  }];
+  let options = [
+    Option<"ranks", "ranks", "int64_t", "1", "number of ranks; 1 changes nothing">,
+    Option<"attention", "attention", "std::string", "\"split\"", "split: heads are divided; whole: every rank computes all">];
+  let statistics = [Statistic<"numAttentions", "num-attentions-divided", "attentions whose heads are divided">,
+                    Statistic<"numFFNs", "num-ffns-divided", "FFNs whose width is divided">,
+                    Statistic<"numExperts", "num-expert-layers-divided", "layers whose experts are divided">,
+                    Statistic<"numExchanges", "num-exchanges", "collectives in a step">];
+}
+
+//===----------------------------------------------------------------------===//
 // Instrumentation (passes/Transforms)
 //===----------------------------------------------------------------------===//
 

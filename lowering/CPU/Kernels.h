@@ -162,6 +162,21 @@ struct RoutingStatisticsKernel {
   void emit(KernelBuilder &b) const;
 };
 
+/// -1 for every choice of a token in the last sequence slot (moe.mask_padding): experts, seq, out, K, B. One workgroup
+/// per token.
+struct MaskPaddingKernel {
+  std::string name() const { return "mask_padding"; }
+  void emit(KernelBuilder &b) const;
+};
+
+/// Expert ids to slots of the rank (moe.localize): experts, rows, K, out, begins (i32 [E + 1]: where the replicas of an
+/// expert begin), slots, shares (i32 [S]: of every replica), totals (i32 [E]: the sum of an expert's shares), taken
+/// (scratch, i64 [E + S]), counts (i64 [E], grow by this step's choices), E, S, slots per rank, rank. One workgroup.
+struct LocalizeKernel {
+  std::string name() const { return "localize"; }
+  void emit(KernelBuilder &b) const;
+};
+
 /// out[t] = [residual[t] +] sum_k weights[t, k] y[t, k]: y, weights, out, H, K,
 /// [residual]. One workgroup per token.
 struct CombineKernel {
@@ -175,6 +190,13 @@ struct CombineKernel {
 /// bytes of a row of in, of a row of out. One workgroup per row.
 struct CopyRowsKernel {
   std::string name() const { return "copy_rows"; }
+  void emit(KernelBuilder &b) const;
+};
+
+/// Copies a rank's part of every row of a weight (moe.shard): in, out, bytes of a row of out, between rows of in, of
+/// out, copies, rank. Row i of out is part rank / copies of row i of in. One workgroup per row.
+struct CopyPartKernel {
+  std::string name() const { return "copy_part"; }
   void emit(KernelBuilder &b) const;
 };
 

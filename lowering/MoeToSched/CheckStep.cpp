@@ -33,6 +33,8 @@ static SmallVector<Value> activationsOf(Operation *op) {
       .Case([](RouteOp o) { return SmallVector<Value>{o.getLogits()}; })
       .Case([](ExpertsOp o) { return SmallVector<Value>{o.getX(), o.getExperts()}; })
       .Case([](CombineOp o) { return SmallVector<Value>{o.getY(), o.getWeights()}; })
+      .Case<MaskPaddingOp, LocalizeOp>([](auto o) { return SmallVector<Value>{o.getExperts()}; })
+      .Case<AllReduceOp, AllGatherOp, ReduceScatterOp>([](auto o) { return SmallVector<Value>{o.getX()}; })
       .Case<GatherRowsOp, RMSNormOp, LinearOp, FFNOp, RopeOp>([](auto o) { return SmallVector<Value>{o.getX()}; })
       .Default([](Operation *) { return SmallVector<Value>(); });
 }
@@ -45,6 +47,7 @@ static SmallVector<std::pair<Value, unsigned>> inputsOf(Operation *op) {
       .Case([](RopeOp o) { return Roles{{o.getPos(), 2}}; })
       .Case([](AttentionOp o) { return Roles{{o.getSeq(), 1}, {o.getPos(), 2}, {o.getRuns(), 3}}; })
       .Case([](GatherRowsOp o) { return Roles{{o.getRows(), 4}}; })
+      .Case([](MaskPaddingOp o) { return Roles{{o.getSeq(), 1}}; })
       .Default([](Operation *) { return Roles(); });
 }
 
@@ -60,9 +63,14 @@ static LogicalResult checkRoles(Operation *op) {
   return success();
 }
 
-/// Rows of logits start at gather_rows and stay rows of logits.
+/// Rows of logits start at gather_rows and stay rows of logits; those of all ranks last from all_gather to
+/// reduce_scatter.
 LogicalResult StepLowering::checkRows(Operation *op) {
-  auto nameOf = [](Rows rows) { return rows == Rows::Tokens ? "a row per token" : "a row per wanted logit"; };
+  auto nameOf = [](Rows rows) {
+    return rows == Rows::Tokens   ? "a row per token"
+           : rows == Rows::Logits ? "a row per wanted logit"
+                                  : "a row per token of all ranks";
+  };
   std::optional<Rows> rows;
   for (Value value : activationsOf(op)) {
     if (!cast<RankedTensorType>(value.getType()).isDynamicDim(0)) {
@@ -75,7 +83,22 @@ LogicalResult StepLowering::checkRows(Operation *op) {
     }
     rows = rowsOf(value);
   }
-  if (auto gather = dyn_cast<GatherRowsOp>(op)) {
+  if (isa<AllReduceOp, AllGatherOp, ReduceScatterOp>(op)) {
+    const Rows expected = isa<ReduceScatterOp>(op) ? Rows::AllRanks : Rows::Tokens;
+    if (rows != expected) {
+      return op->emitOpError("takes ") << nameOf(*rows) << ", but exchanges " << nameOf(expected)
+                                       << (rows == Rows::Logits ? ": ranks may want different numbers of logits" : "");
+    }
+    if (isa<AllGatherOp>(op)) {
+      gatheredRows.insert(op->getResult(0));
+    }
+  } else if (rows == Rows::AllRanks) {
+    if (!isa<ExpertsOp, CombineOp, LocalizeOp>(op)) {
+      return op->emitOpError("takes a row per token of all ranks, which on CPUs only moe.localize, moe.experts, "
+                             "moe.combine and moe.reduce_scatter do");
+    }
+    gatheredRows.insert(op->result_begin(), op->result_end());
+  } else if (auto gather = dyn_cast<GatherRowsOp>(op)) {
     if (rows == Rows::Logits) {
       return op->emitOpError("takes a row per wanted logit, but 'rows' of @step numbers tokens: gather once");
     }
@@ -149,17 +172,30 @@ static LogicalResult checkTypes(Operation *op) {
   return success();
 }
 
-/// An id is below the number of experts of the route that chose it; a caller's may be anything.
-static LogicalResult checkExperts(ExpertsOp op) {
-  if (isa<BlockArgument>(op.getExperts())) {
-    return op.emitOpError("takes expert ids from the caller, which nothing checks: take them from a moe.route");
+/// An id is below the number of experts of the route that chose it, or of the slots of a rank; a caller's may be
+/// anything. `experts`: the number of experts of `op`.
+static LogicalResult checkExperts(Operation *op, Value ids, int64_t experts) {
+  if (auto localize = ids.getDefiningOp<LocalizeOp>()) {
+    const int64_t slots = localize.getPlacement().getSlotsPerRank();
+    if (slots == experts && isa<ExpertsOp>(op)) {
+      return success();
+    }
+    InFlightDiagnostic diag = op->emitOpError() << "has weights of " << experts << " experts, but its ids are " << slots
+                                                << " slots of a rank";
+    diag.attachNote(localize.getLoc()) << "which this gives";
+    return diag;
   }
-  auto route = op.getExperts().getDefiningOp<RouteOp>();
-  const int64_t experts = op.getUp().getType().getDimSize(0);
+  while (isa_and_nonnull<MaskPaddingOp, AllGatherOp>(ids.getDefiningOp())) {
+    ids = ids.getDefiningOp()->getOperand(0);
+  }
+  if (isa<BlockArgument>(ids)) {
+    return op->emitOpError("takes expert ids from the caller, which nothing checks: take them from a moe.route");
+  }
+  auto route = ids.getDefiningOp<RouteOp>();
   if (!route || route.getLogits().getType().getDimSize(1) == experts) {
     return success();
   }
-  InFlightDiagnostic diag = op.emitOpError()
+  InFlightDiagnostic diag = op->emitOpError()
                             << "has weights of E = " << experts << " experts, but its ids are chosen of "
                             << route.getLogits().getType().getDimSize(1);
   diag.attachNote(route.getLoc()) << "the route is here";
@@ -180,7 +216,12 @@ LogicalResult StepLowering::check() {
     if (failed(checkTypes(&op)) || failed(checkRoles(&op)) || failed(checkRows(&op)) || failed(checkSizes(&op))) {
       return failure();
     }
-    if (auto experts = dyn_cast<ExpertsOp>(op); experts && failed(checkExperts(experts))) {
+    if (auto experts = dyn_cast<ExpertsOp>(op);
+        experts && failed(checkExperts(experts, experts.getExperts(), experts.getUp().getType().getDimSize(0)))) {
+      return failure();
+    }
+    if (auto localize = dyn_cast<LocalizeOp>(op);
+        localize && failed(checkExperts(localize, localize.getExperts(), localize.getPlacement().getNumExperts()))) {
       return failure();
     }
   }

@@ -241,7 +241,7 @@ LogicalResult StepLowering::lowerRope(RopeOp op) {
     }
     table = newBuffer(perRow(Rows::Tokens, 2 * half * 4));
     launch(op, "angles", context.kernels.use(cpu::RopeAnglesKernel{}), gridPerRow(Rows::Tokens),
-           {read(op.getPos()), read(constantBuffer(frequencies)), write(table), constant(half),
+           {read(op.getPos()), read(constantBuffer<float>(frequencies)), write(table), constant(half),
             constant(static_cast<float>(rope.getAttentionFactor().getValueAsDouble()))});
   }
   if (elementOf(op.getX()) != elementOf(op.getResult())) {
@@ -345,18 +345,17 @@ StepLowering::Sorted StepLowering::sortByExpert(ExpertsOp op) {
     return entry->second;
   }
   const int64_t e = dim(op.getUp(), 0), k = dim(ids, 1);
+  const Rows rows = rowsOf(ids);
   Sorted result{newBuffer(fixedExtent((e + 1) * 4)), newBuffer(fixedExtent((e + 1) * 4)),
-                newBuffer(perRow(rowsOf(ids), k * 4))};
-  const int layer = expertLayers++;
-  std::string symbol = "expert_counts." + std::to_string(layer);
-  if (step.getSymName() != "step") {
-    symbol = (step.getSymName() + "." + symbol).str();
-  }
-  context.counters[symbol] = e * 8;
-  int counts = newBuffer(fixedExtent(e * 8), symbol);
+                newBuffer(perRow(rows, k * 4))};
+  // Choices are counted by expert; of those that became slots of a rank, the slots are counted beside the experts.
+  auto local = localized.find(ids);
+  const int layer = local == localized.end() ? expertLayers++ : local->second;
+  int counts =
+      counterBuffer((local == localized.end() ? "expert_counts." : "slot_counts.") + std::to_string(layer), e);
   launch(op, "sort", context.kernels.use(cpu::SortByExpertKernel{}), sched::GridAttr::get(fixedExtent(1)),
-         {read(ids), rowCount(rowsOf(ids)), constant(e), constant(k), write(result.active), write(result.offsets),
-          write(result.slots), update(counts)});
+         {read(ids), rowCount(rows), constant(e), constant(k * rowFactor(rows)), write(result.active),
+          write(result.offsets), write(result.slots), update(counts)});
   if (context.recordRouting && step.getSymName() == "step") {
     recordRouting(op, layer);
   }
@@ -428,5 +427,55 @@ LogicalResult StepLowering::lowerCombine(CombineOp op) {
     operands.push_back(read(fused.residual));
   }
   launch(op, "", context.kernels.use(kernel), gridPerRow(rowsOf(op.getResult())), operands);
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Several ranks
+//===----------------------------------------------------------------------===//
+
+LogicalResult StepLowering::lowerMaskPadding(MaskPaddingOp op) {
+  launch(op, "padding", context.kernels.use(cpu::MaskPaddingKernel{}), gridPerRow(rowsOf(op.getExperts())),
+         {read(op.getExperts()), read(op.getSeq()), write(tensorBuffer(op.getResult())),
+          constant(dim(op.getExperts(), 1)), size(sched::Dim::B)});
+  return success();
+}
+
+LogicalResult StepLowering::lowerLocalize(LocalizeOp op) {
+  PlacementAttr placement = op.getPlacement();
+  ArrayRef<int64_t> experts = placement.getSlots().asArrayRef();
+  const int64_t e = placement.getNumExperts(), s = placement.getNumSlots(), k = dim(op.getExperts(), 1);
+  const Rows rows = rowsOf(op.getExperts());
+  // Replicas by expert, each as slot and share, and where those of an expert begin.
+  SmallVector<int32_t> begins{0}, slots, shares, totals;
+  for (int64_t expert = 0; expert < e; ++expert) {
+    int32_t total = 0;
+    for (int64_t slot = 0; slot < s; ++slot) {
+      if (experts[slot] == expert) {
+        slots.push_back(static_cast<int32_t>(slot));
+        shares.push_back(placement.getShares() ? static_cast<int32_t>(placement.getShares().asArrayRef()[slot]) : 1);
+        total += shares.back();
+      }
+    }
+    begins.push_back(static_cast<int32_t>(slots.size()));
+    totals.push_back(total);
+  }
+  const int layer = expertLayers++;
+  localized[op.getResult()] = layer;
+  int taken = newBuffer(fixedExtent((e + s) * 8)), counts = counterBuffer("expert_counts." + std::to_string(layer), e);
+  launch(op, "replicas", context.kernels.use(cpu::LocalizeKernel{}), sched::GridAttr::get(fixedExtent(1)),
+         {read(op.getExperts()), rowCount(rows), constant(k * rowFactor(rows)), write(tensorBuffer(op.getResult())),
+          read(constantBuffer<int32_t>(begins)), read(constantBuffer<int32_t>(slots)),
+          read(constantBuffer<int32_t>(shares)), read(constantBuffer<int32_t>(totals)), write(taken), update(counts),
+          constant(e), constant(s), constant(placement.getSlotsPerRank()), size(sched::Dim::Rank)});
+  return success();
+}
+
+LogicalResult StepLowering::lowerExchange(Operation *op, StringRef part, sched::CollectiveKind kind) {
+  Value x = op->getOperand(0), result = op->getResult(0);
+  int from = bufferOf(x);
+  const bool isSum = kind != sched::CollectiveKind::AllGather;
+  commands.push_back(
+      {"", {}, {write(tensorBuffer(result)), read(from)}, labelOf(op, part), kind, isSum ? elementOf(result) : Type()});
   return success();
 }

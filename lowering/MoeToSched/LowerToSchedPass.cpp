@@ -1,5 +1,6 @@
 //===- LowerToSchedPass.cpp - The kernel lowering as a pass -----------------===//
 
+#include "dialects/Moe/IR/MoeRanks.h"
 #include "dialects/Sched/IR/SchedOps.h"
 #include "lowering/CPU/KernelLibrary.h"
 #include "lowering/MoeToSched/MoeToSched.h"
@@ -55,7 +56,9 @@ struct LowerToSchedPass : mlir::moe::impl::MoeLowerToSchedBase<LowerToSchedPass>
       return signalPassFailure();
     }
     module.getBody()->clear();
-    module->removeDiscardableAttr("moe.model"); // now in the program
+    for (StringRef fact : {StringRef("moe.model"), StringRef(kRanksAttr), StringRef(kDistributedAttr)}) {
+      module->removeDiscardableAttr(fact); // now in the program
+    }
     module.getBody()->getOperations().splice(module.getBody()->end(), lowered->module->getBody()->getOperations());
   }
 };

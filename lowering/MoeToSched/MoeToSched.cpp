@@ -1,6 +1,7 @@
 //===- MoeToSched.cpp - From moe IR to a schedule and its kernels -----------===//
 
 #include "lowering/MoeToSched/MoeToSched.h"
+#include "dialects/Moe/IR/MoeRanks.h"
 #include "lowering/MoeToSched/StepLowering.h"
 #include "passes/Passes.h"
 #include "llvm/Support/JSON.h"
@@ -86,6 +87,8 @@ static LogicalResult lowerVariant(ModuleOp module, ArrayRef<func::FuncOp> functi
   }
   OpBuilder builder = OpBuilder::atBlockEnd(&program.getBody().front());
   auto variant = sched::VariantOp::create(builder, module.getLoc(), target.name, target.cpuid);
+  variant.setRanks(getRanks(module));
+  variant.setDistributed(module->hasAttr(kDistributedAttr));
   weights.emitInitializers(variant, kernels);
   builder.setInsertionPointToStart(&variant.getBody().front());
   for (const std::string &symbol : kernels.getSymbols()) {

@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "lowering/MoeToSched/StepLowering.h"
+#include "dialects/Moe/IR/MoeRanks.h"
 #include "mlir/IR/BuiltinAttributes.h"
 #include "llvm/ADT/TypeSwitch.h"
 #include "llvm/Support/FormatVariadic.h"
@@ -14,7 +15,8 @@ using namespace mlir::moe;
 
 StepLowering::StepLowering(func::FuncOp step, VariantContext &context, Type logitsType, bool many, int64_t maxTokens)
     : step(step), context(context), mlir(step.getContext()), logitsType(logitsType), many(many), maxTokens(maxTokens),
-      matmulTile(cpu::MatmulKernel::tile(context.kernels.getTarget(), many)) {}
+      matmulTile(cpu::MatmulKernel::tile(context.kernels.getTarget(), many)),
+      ranks(getRanks(step->getParentOfType<ModuleOp>())) {}
 
 //===----------------------------------------------------------------------===//
 // Buffers
@@ -26,7 +28,8 @@ int StepLowering::newBuffer(sched::ExtentAttr extent, StringRef symbol) {
 }
 
 sched::ExtentAttr StepLowering::perRow(Rows rows, int64_t amount) {
-  return rows == Rows::Tokens ? sched::ExtentAttr::perTokens(mlir, amount) : sched::ExtentAttr::perRows(mlir, amount);
+  return rows == Rows::Logits ? sched::ExtentAttr::perRows(mlir, amount)
+                              : sched::ExtentAttr::perTokens(mlir, amount * rowFactor(rows));
 }
 
 sched::GridAttr StepLowering::gridPerRow(Rows rows, int64_t divisor, int64_t factor) {
@@ -50,13 +53,23 @@ int StepLowering::tensorBuffer(Value value) {
   return buffer;
 }
 
-int StepLowering::constantBuffer(ArrayRef<float> data) {
-  std::string bytes(reinterpret_cast<const char *>(data.data()), data.size() * sizeof(float));
+template <typename T> int StepLowering::constantBuffer(ArrayRef<T> data) {
+  std::string bytes(reinterpret_cast<const char *>(data.data()), data.size() * sizeof(T));
   auto [entry, isNew] = context.constants.insert({bytes, ""});
   if (isNew) {
     entry->second = "constant." + std::to_string(context.constants.size() - 1);
   }
   return newBuffer(fixedExtent(static_cast<int64_t>(bytes.size())), entry->second);
+}
+template int StepLowering::constantBuffer(ArrayRef<float>);
+template int StepLowering::constantBuffer(ArrayRef<int32_t>);
+
+int StepLowering::counterBuffer(std::string name, int64_t count) {
+  if (step.getSymName() != "step") {
+    name = (step.getSymName() + "." + name).str();
+  }
+  context.counters[name] = count * 8;
+  return newBuffer(fixedExtent(count * 8), name);
 }
 
 //===----------------------------------------------------------------------===//
@@ -89,13 +102,12 @@ StepLowering::Fused StepLowering::fuseResidual(Value value) {
 // Commands
 //===----------------------------------------------------------------------===//
 
-/// What people call an op: the name its importer gave it, else the op's own.
-static std::string labelOf(Operation *op, StringRef part) {
+std::string StepLowering::labelOf(Operation *op, StringRef part) {
   std::string label = op->getName().stripDialect().str();
   if (auto name = op->getLoc()->findInstanceOf<NameLoc>()) {
     label = name.getName().str();
   }
-  return part.empty() ? label : label + "." + part.str();
+  return part.empty() || part == label ? label : label + "." + part.str();
 }
 
 void StepLowering::launch(Operation *op, StringRef part, std::string kernel, sched::GridAttr grid,
@@ -108,7 +120,7 @@ LogicalResult StepLowering::lower(Operation &op) {
     return success();
   }
   return llvm::TypeSwitch<Operation *, LogicalResult>(&op)
-      .Case<GetWeightOp, PartOp, ConcatOp, FloorMagnitudeOp, PadOp, ProductOp, ScaleOp, SumOp>(
+      .Case<GetWeightOp, PartOp, ConcatOp, FloorMagnitudeOp, PadOp, PlaceOp, ProductOp, ScaleOp, ShardOp, SumOp>(
           [](auto) { return success(); }) // operands of the ops that use them
       .Case([&](EmbeddingOp o) { return lowerEmbedding(o); })
       .Case([&](GatherRowsOp o) { return lowerGatherRows(o); })
@@ -121,6 +133,13 @@ LogicalResult StepLowering::lower(Operation &op) {
       .Case([&](RouteOp o) { return lowerRoute(o); })
       .Case([&](ExpertsOp o) { return lowerExperts(o); })
       .Case([&](CombineOp o) { return lowerCombine(o); })
+      .Case([&](MaskPaddingOp o) { return lowerMaskPadding(o); })
+      .Case([&](LocalizeOp o) { return lowerLocalize(o); })
+      .Case([&](AllReduceOp o) { return lowerExchange(o, "all_reduce", sched::CollectiveKind::AllReduceSum); })
+      .Case([&](AllGatherOp o) { return lowerExchange(o, "all_gather", sched::CollectiveKind::AllGather); })
+      .Case([&](ReduceScatterOp o) {
+        return lowerExchange(o, "reduce_scatter", sched::CollectiveKind::ReduceScatterSum);
+      })
       .Case([&](func::ReturnOp o) { return checkReturn(o); })
       .Default([](Operation *o) {
         return o->emitOpError("has no CPU kernel; lower it to moe ops first, or use the linalg path (--emit linalg)");
@@ -211,7 +230,10 @@ void StepLowering::emit(OpBuilder &builder) {
       operands.push_back(sched::SliceAttr::get(operand.access, inArena ? StringRef("arena") : StringRef(buffer.symbol),
                                                inArena ? plan.offsets[operand.buffer] : 0, buffer.extent));
     }
-    if (command.kernel.empty()) {
+    if (command.collective) {
+      sched::CollectiveOp::create(builder, step.getLoc(), *command.collective, command.element, /*rowBytes=*/0,
+                                  operands, command.label);
+    } else if (command.kernel.empty()) {
       sched::FillOp::create(builder, step.getLoc(), operands.front(), 0, command.label);
     } else {
       sched::LaunchOp::create(builder, step.getLoc(), command.kernel, command.grid, operands, command.label);

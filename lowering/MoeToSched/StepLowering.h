@@ -9,6 +9,10 @@
 //   experts(x, ids) twice            one sort by expert
 //   rope at the same positions       one table of angles for all layers
 //
+// Of several ranks each runs this list. A value with a row per token of every
+// rank has R rows per token of one: its extents are R times as large, and there
+// is no size for their number.
+//
 //===----------------------------------------------------------------------===//
 
 #ifndef MOE_LOWERING_MOETOSCHED_STEPLOWERING_H
@@ -60,8 +64,8 @@ public:
   void emit(OpBuilder &builder);
 
 private:
-  /// Whether a value has a row per token or per wanted logit.
-  enum class Rows { Tokens, Logits };
+  /// Whether a value has a row per token, per wanted logit, or per token of every rank.
+  enum class Rows { Tokens, Logits, AllRanks };
   struct Operand {
     Attribute fixed; ///< or, if null:
     int buffer = -1; ///< a number in `buffers`
@@ -72,10 +76,12 @@ private:
     sched::ExtentAttr extent;
   };
   struct Command {
-    std::string kernel; ///< empty: fill with zeros
+    std::string kernel; ///< empty: fill with zeros, or a collective
     sched::GridAttr grid;
     SmallVector<Operand> operands;
     std::string label;
+    std::optional<sched::CollectiveKind> collective = {};
+    Type element = {}; ///< of a collective that sums
   };
 
   // Values and buffers.
@@ -94,9 +100,14 @@ private:
   Operand constant(int64_t value) { return {sched::ScalarAttr::get(mlir, value)}; }
   Operand constant(float value) { return {sched::ScalarAttr::get(mlir, value)}; }
   Operand size(sched::Dim dim) { return {sched::SizeAttr::get(mlir, dim)}; }
-  Operand rowCount(Rows rows) { return size(rows == Rows::Tokens ? sched::Dim::T : sched::Dim::M); }
-  int constantBuffer(ArrayRef<float> values);
-  Rows rowsOf(Value value) { return logitRows.contains(value) ? Rows::Logits : Rows::Tokens; }
+  /// The number of rows, of rows that are no gathered ones: no size is R*T.
+  Operand rowCount(Rows rows) { return size(rows == Rows::Logits ? sched::Dim::M : sched::Dim::T); }
+  /// Rows of a value per T (or M): for kernels that take the rows of all ranks as longer rows of one.
+  int64_t rowFactor(Rows rows) const { return rows == Rows::AllRanks ? ranks : 1; }
+  template <typename T> int constantBuffer(ArrayRef<T> values);
+  Rows rowsOf(Value value) const {
+    return logitRows.contains(value) ? Rows::Logits : gatheredRows.contains(value) ? Rows::AllRanks : Rows::Tokens;
+  }
   sched::ExtentAttr perRow(Rows rows, int64_t amount);
   sched::ExtentAttr fixedExtent(int64_t amount) { return sched::ExtentAttr::get(mlir, amount); }
   sched::GridAttr gridPerRow(Rows rows, int64_t divisor = 1, int64_t factor = 1);
@@ -125,6 +136,9 @@ private:
   LogicalResult lowerRoute(RouteOp op);
   LogicalResult lowerExperts(ExpertsOp op);
   LogicalResult lowerCombine(CombineOp op);
+  LogicalResult lowerMaskPadding(MaskPaddingOp op);
+  LogicalResult lowerLocalize(LocalizeOp op);
+  LogicalResult lowerExchange(Operation *op, StringRef part, sched::CollectiveKind kind);
 
   struct Sorted {
     int active, offsets, slots;
@@ -133,6 +147,8 @@ private:
   Sorted sortByExpert(ExpertsOp op);
   /// Statistics of the route that chose for `op`, as MoE layer `layer`.
   void recordRouting(ExpertsOp op, int layer);
+  /// A state that counts something per expert of this entry: `name`, i64 [count].
+  int counterBuffer(std::string name, int64_t count);
   /// A product kernel for x of type `x` and a weight [.., N, K], or for gate and up in one if there is `up`; with types
   /// and divisibility filled in.
   cpu::MatmulKernel matmul(Type x, Value weight, Value up, Type out);
@@ -150,6 +166,8 @@ private:
   FailureOr<cpu::MatmulKernel> appendDown(SmallVectorImpl<Operand> &operands, Op op, WeightOperand operandOf, int64_t h,
                                           int result);
   int64_t tilesOf(int64_t n) { return (n + matmulTile - 1) / matmulTile; }
+  /// What people call an op, or a part of it: the name its importer gave it, else the op's own.
+  static std::string labelOf(Operation *op, StringRef part);
   void launch(Operation *op, StringRef part, std::string kernel, sched::GridAttr grid, ArrayRef<Operand> operands);
 
   func::FuncOp step;
@@ -157,12 +175,12 @@ private:
   MLIRContext *mlir;
   const Type logitsType; ///< of @step's result
   const bool many;
-  const int64_t maxTokens, matmulTile;
+  const int64_t maxTokens, matmulTile, ranks;
   SmallVector<Buffer> buffers;
   SmallVector<Command> commands;
   BufferPlan plan;
   llvm::DenseMap<Value, int> values;
-  llvm::DenseSet<Value> logitRows;
+  llvm::DenseSet<Value> logitRows, gatheredRows;
   llvm::DenseSet<Operation *> done; ///< ops that an earlier launch took along
   llvm::MapVector<std::pair<Attribute, Value>, int> angles;
   llvm::DenseMap<Value, Sorted> sorted;
@@ -170,6 +188,8 @@ private:
   llvm::DenseMap<Value, std::string> results;
   SmallVector<Argument> arguments;
   int expertLayers = 0;
+  /// The number of the expert layer that a localize belongs to.
+  llvm::DenseMap<Value, int> localized;
 };
 
 } // namespace mlir::moe

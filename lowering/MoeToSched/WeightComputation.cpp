@@ -48,6 +48,11 @@ Attribute WeightComputation::read(Value value) {
   if (FlatSymbolRefAttr tensor = tensorOf(value)) {
     return sched::WeightAttr::get(tensor);
   }
+  if (auto shard = value.getDefiningOp<ShardOp>(); shard && isRowsOfRank(shard)) {
+    if (FlatSymbolRefAttr whole = tensorOf(shard.getWeight())) {
+      return rowsOfRank(shard, whole);
+    }
+  }
   std::string name = "scratch." + std::to_string(scratchCount++);
   const int64_t bytes = bytesOf(typeOf(value));
   sched::BufferOp::create(builder, initializer.getLoc(), name, sched::BufferKind::Arena, extent(bytes), int64_t(64));
@@ -145,15 +150,30 @@ void WeightComputation::write(Value value, const Place &place) {
     write(pad.getWeight(), place);
     return;
   }
-  // Kernels write rows. Those of a scale end where its factor changes.
+  // Kernels write rows. Those of a scale end where its factor changes; those of a part begin where it begins.
   auto scale = dyn_cast<ScaleOp>(op);
+  auto shard = dyn_cast<ShardOp>(op);
   const int64_t last = type.getRank() - 1;
-  const int64_t outer = scale && static_cast<int64_t>(scale.getDim()) < last ? scale.getDim() + 1 : last;
+  const int64_t outer = shard                                                  ? shard.getDim()
+                        : scale && static_cast<int64_t>(scale.getDim()) < last ? scale.getDim() + 1
+                                                                               : last;
   std::optional<Rows> rows = rowsOf(type, place, outer);
   assert(rows && "Weights refuses what has no rows");
   Attribute to = writeOperand(place, ((rows->count - 1) * rows->stride + rows->length) * widthOf(type));
   Type out = type.getElementType();
   auto element = [](Value operand) { return typeOf(operand).getElementType(); };
+  if (shard) {
+    RankedTensorType whole = typeOf(shard.getWeight());
+    int64_t wholeRow = widthOf(whole);
+    for (int64_t d = outer; d <= last; ++d) {
+      wholeRow *= whole.getDimSize(d);
+    }
+    launch(op, kernels.use(cpu::CopyPartKernel{}), rows->count,
+           {read(shard.getWeight()), to, number(rows->length * widthOf(type)), number(wholeRow),
+            number(rows->stride * widthOf(type)), number(shard.getCopies()),
+            sched::SizeAttr::get(builder.getContext(), sched::Dim::Rank)});
+    return;
+  }
   if (scale) {
     cpu::ScaleRowsKernel kernel{element(scale.getWeight()), element(scale.getBy()),
                                 scale.getOver() ? element(scale.getOver()) : Type(), out,

@@ -11,6 +11,14 @@ int64_t mlir::moe::byteWidth(Type element) { return element.getIntOrFloatBitWidt
 
 static int64_t bytesOf(RankedTensorType type) { return type.getNumElements() * byteWidth(type.getElementType()); }
 
+bool mlir::moe::isRowsOfRank(ShardOp shard) { return shard.getDim() == 0 && shard.getCopies() == 1; }
+
+sched::WeightAttr mlir::moe::rowsOfRank(ShardOp shard, FlatSymbolRefAttr whole) {
+  const int64_t bytes = bytesOf(cast<RankedTensorType>(shard.getType()));
+  return sched::WeightAttr::get(whole, 0, sched::ExtentAttr::get(shard.getContext(), bytes), sched::Access::Read,
+                                bytes);
+}
+
 Weights::Weights(ModuleOp module, sched::ProgramOp program)
     : module(module), program(program), builder(OpBuilder::atBlockEnd(&program.getBody().front())) {}
 
@@ -56,7 +64,7 @@ LogicalResult Weights::declareSources(Operation *user, Value weight) {
   if (isa_and_nonnull<PartOp>(op)) {
     return user->emitOpError("takes a part of a weight, which on CPUs only moe.experts does");
   }
-  if (!isa_and_nonnull<ConcatOp, PadOp, ScaleOp, SumOp, FloorMagnitudeOp, ProductOp>(op)) {
+  if (!isa_and_nonnull<ConcatOp, PadOp, ScaleOp, ShardOp, SumOp, FloorMagnitudeOp, ProductOp>(op)) {
     return user->emitOpError("needs weights that moe.get_weight or a computation on weights give; this one comes from ")
            << (op ? op->getName().getStringRef() : "an argument");
   }
@@ -95,6 +103,13 @@ FailureOr<FlatSymbolRefAttr> Weights::resolve(Operation *user, Value weight) {
 }
 
 FailureOr<Attribute> Weights::getTensor(Operation *user, Value weight) {
+  if (auto shard = weight.getDefiningOp<ShardOp>(); shard && isRowsOfRank(shard)) {
+    FailureOr<FlatSymbolRefAttr> whole = resolve(user, shard.getWeight());
+    if (failed(whole)) {
+      return failure();
+    }
+    return Attribute(rowsOfRank(shard, *whole));
+  }
   FailureOr<FlatSymbolRefAttr> symbol = resolve(user, weight);
   if (failed(symbol)) {
     return failure();
@@ -103,6 +118,12 @@ FailureOr<Attribute> Weights::getTensor(Operation *user, Value weight) {
 }
 
 FailureOr<Attribute> Weights::getTable(Operation *user, Value weight) {
+  // Of placed experts, the table has one entry per slot of every rank.
+  PlacementAttr placement;
+  if (auto place = weight.getDefiningOp<PlaceOp>()) {
+    placement = place.getPlacement();
+    weight = place.getWeight();
+  }
   // Of a part along the rows of every expert, only the beginnings differ from those of the whole.
   int64_t begin = 0;
   while (auto part = weight.getDefiningOp<PartOp>()) {
@@ -147,11 +168,18 @@ FailureOr<Attribute> Weights::getTable(Operation *user, Value weight) {
   if (begin != 0) {
     name += ".from." + std::to_string(begin);
   }
-  Attribute &table = tables[{source, stacked, begin}];
+  std::vector<int64_t> slots;
+  if (placement) {
+    slots = placement.getSlots().asArrayRef().vec();
+    SmallVector<Attribute> ofExperts = std::move(entries);
+    entries = llvm::map_to_vector(slots, [&](int64_t expert) { return ofExperts[expert]; });
+    name += ".placed";
+  }
+  Attribute &table = tables[{source, stacked, begin, slots}];
   if (!table) {
     auto symbol = builder.getStringAttr(freshName("table." + name));
     sched::TableOp::create(builder, module.getLoc(), symbol, builder.getArrayAttr(entries));
-    table = sched::TableRefAttr::get(FlatSymbolRefAttr::get(symbol));
+    table = sched::TableRefAttr::get(FlatSymbolRefAttr::get(symbol), placement ? placement.getSlotsPerRank() : 0);
   }
   return table;
 }

@@ -3,6 +3,7 @@
 // A schedule names checkpoint tensors. This gives every weight value of the moe
 // level its operand: a tensor, a table with one pointer per expert, or, for a
 // computation on weights (moe.concat and its like), the result of an initializer.
+// A rank's own rows, or its own experts, are the same operand at a step per rank.
 //
 //===----------------------------------------------------------------------===//
 
@@ -47,11 +48,17 @@ private:
   OpBuilder builder;
   llvm::StringMap<RankedTensorType> tensors; ///< of the checkpoint
   llvm::StringSet<> ownNames;                ///< of tables and computed tensors
-  /// By the tensor's name, or the pattern of the names; whether it is a pattern; and the first byte of every expert.
-  std::map<std::tuple<std::string, bool, int64_t>, Attribute> tables;
+  /// By the tensor's name, or the pattern of the names; whether it is a pattern; the first byte of every expert; and
+  /// the expert of every slot, if experts are placed on ranks.
+  std::map<std::tuple<std::string, bool, int64_t, std::vector<int64_t>>, Attribute> tables;
   /// Weights to be computed once, in the order in which they were asked for, and the tensor of each.
   llvm::MapVector<Value, FlatSymbolRefAttr> computed;
 };
+
+/// Whether the ranks' parts of a weight are its rows in order, so that each is read where it lies.
+bool isRowsOfRank(ShardOp shard);
+/// The operand that reads them in the tensor `whole`.
+sched::WeightAttr rowsOfRank(ShardOp shard, FlatSymbolRefAttr whole);
 
 /// Bytes of an element as a checkpoint stores it.
 int64_t byteWidth(Type element);

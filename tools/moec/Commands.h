@@ -46,8 +46,12 @@ struct CompileCommand : CommonOptions {
   }
   /// Where the weights are, when the input is IR; empty: the checkpoint that the IR records.
   std::string weights;
-  /// Fusion plans, carried out in this order.
+  /// Fusion plans, carried out in this order, and at most one map of experts to ranks.
   std::vector<std::string> plans;
+  /// Ranks that run the package together; 0: those of the map, else 1.
+  int64_t ranks = 0;
+  /// "expert" or "tensor", or empty: what suits the model. And what becomes of attentions under "tensor".
+  std::string parallel, attention = "split";
   int64_t maxTokens = 512;
   bool allowUnusedTensors = false;
 };

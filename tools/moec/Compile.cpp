@@ -1,10 +1,12 @@
 //===- Compile.cpp - moec compile: a model to IR or a package ---------------===//
 
+#include "dialects/Moe/IR/MoeRanks.h"
 #include "lowering/HFToMoe/JsonFile.h"
 #include "lowering/MoeToLinalg/MoeToLinalg.h"
 #include "lowering/MoeToSched/MoeToSched.h"
 #include "lowering/SchedToProgram/SchedToProgram.h"
 #include "mlir/Pass/PassManager.h"
+#include "passes/Analysis/PlacementFile.h"
 #include "passes/Passes.h"
 #include "tools/moec/Model.h"
 #include "tools/moec/OutputFile.h"
@@ -218,10 +220,15 @@ static ExitCode emitPackage(const CompileCommand &command, Progress &progress, D
     llvm::json::Object result = describeModel(model);
     result["output"] = command.output;
     result["max_tokens"] = command.maxTokens;
+    result["ranks"] = mlir::moe::getRanks(*model.module);
     result["targets"] = std::move(targets);
     printJson(std::move(result));
   } else {
-    llvm::outs() << command.output << ": " << summarize(model) << ", for " << names << '\n';
+    llvm::outs() << command.output << ": " << summarize(model) << ", for " << names;
+    if (int64_t ranks = mlir::moe::getRanks(*model.module); ranks > 1) {
+      llvm::outs() << ", " << ranks << " ranks";
+    }
+    llvm::outs() << '\n';
   }
   return kSuccess;
 }
@@ -256,17 +263,29 @@ ExitCode moec::runCompile(const CompileCommand &given) {
   if (!model) {
     return fail(model.takeError());
   }
+  RankOptions ranks{command.ranks, command.parallel, command.attention, ""};
   for (const std::string &plan : command.plans) {
     diagnostics.setStage("the plan");
-    if (llvm::Error error = applyPlan(*model, plan)) {
+    if (mlir::moe::isPlacementFile(plan)) {
+      if (!ranks.map.empty()) {
+        return fail(makeError(plan + ": is a second map of experts, beside " + ranks.map + "; a model has one"));
+      }
+      ranks.map = plan;
+    } else if (llvm::Error error = applyPlan(*model, plan)) {
+      return fail(std::move(error));
+    }
+  }
+  if (!instrument(command, diagnostics, *model)) {
+    return kUserError;
+  }
+  if (ranks.ranks > 1 || !ranks.map.empty()) {
+    diagnostics.setStage("the division among ranks");
+    if (llvm::Error error = divideAmongRanks(*model, ranks)) {
       return fail(std::move(error));
     }
   }
   for (const std::string &note : model->notes) {
     printNote(command, note);
-  }
-  if (!instrument(command, diagnostics, *model)) {
-    return kUserError;
   }
   if (command.emit == "moe") {
     return emitText(command, progress, *model->module);

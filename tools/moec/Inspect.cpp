@@ -148,7 +148,12 @@ static ExitCode inspectPackage(const InspectCommand &command) {
       text(model, "family") + ", " + text(model, "parameters") + " parameters, activations " + text(model, "dtype"));
   if (const llvm::json::Array *variants = object.getArray("variants")) {
     for (const llvm::json::Value &variant : *variants) {
-      row("variant", text(variant.getAsObject(), "target") + ", " + text(variant.getAsObject(), "kernels"));
+      const llvm::json::Object *facts = variant.getAsObject();
+      const int64_t ranks = facts ? facts->getInteger("ranks").value_or(1) : 1;
+      row("variant",
+          text(facts, "target") + ", " + text(facts, "kernels") +
+              (ranks > 1 ? ", " + std::to_string(ranks) + " ranks with " + text(facts, "rank_inputs") + " inputs"
+                         : ""));
     }
   }
   for (const llvm::json::Value &file : *object.getArray("files")) {

@@ -5,9 +5,11 @@
 #include "lowering/HFToMoe/JsonFile.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Pass/PassManager.h"
+#include "passes/Analysis/PlacementFile.h"
 #include "passes/Passes.h"
 #include "tools/common/GuardedParse.h"
 #include "tools/common/RegisterAll.h"
+#include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FileSystem.h"
 
@@ -79,6 +81,51 @@ llvm::Error moec::applyPlan(Model &model, StringRef plan) {
     return makeError("the plan " + plan + " was not carried out");
   }
   readModelAttr(model);
+  return llvm::Error::success();
+}
+
+llvm::Error moec::divideAmongRanks(Model &model, RankOptions &options) {
+  mlir::MLIRContext *context = model.module->getContext();
+  const bool routes =
+      model.module->walk([](mlir::moe::ExpertsOp) { return mlir::WalkResult::interrupt(); }).wasInterrupted();
+  if (!options.map.empty()) {
+    Expected<mlir::moe::PlacementFile> map = mlir::moe::readPlacementFile(options.map);
+    if (!map) {
+      return map.takeError();
+    }
+    if (options.ranks == 0) {
+      options.ranks = map->ranks;
+    }
+  }
+  options.ranks = std::max<int64_t>(options.ranks, 1);
+  if (options.parallel.empty()) {
+    options.parallel = routes ? "expert" : "tensor";
+  }
+  // The same is said of many layers: once, with their number.
+  llvm::MapVector<std::string, int64_t, std::map<std::string, unsigned>> said;
+  mlir::ScopedDiagnosticHandler remarks(context, [&](mlir::Diagnostic &diagnostic) {
+    if (diagnostic.getSeverity() != mlir::DiagnosticSeverity::Remark) {
+      return mlir::failure();
+    }
+    ++said[diagnostic.str()];
+    return mlir::success();
+  });
+  mlir::PassManager manager(context);
+  if (!options.map.empty()) {
+    manager.addPass(mlir::moe::createPlaceExperts({options.map, options.ranks}));
+  }
+  if (options.parallel == "expert") {
+    manager.addPass(mlir::moe::createExpertParallel({options.ranks}));
+  } else {
+    manager.addPass(mlir::moe::createTensorParallel({options.ranks, options.attention}));
+  }
+  manager.addPass(mlir::moe::createVerifyMoeLevel());
+  if (mlir::failed(manager.run(*model.module))) {
+    return makeError("the model was not divided among " + llvm::Twine(options.ranks) + " ranks");
+  }
+  for (const auto &[text, count] : said) {
+    model.notes.push_back(count == 1 ? text : std::to_string(count) + " layers: " + text);
+  }
   return llvm::Error::success();
 }
 

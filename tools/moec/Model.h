@@ -44,6 +44,19 @@ llvm::Error applyPlan(Model &model, llvm::StringRef plan);
 /// Opens the files that hold weights of the model beside its checkpoint, as its IR names them.
 llvm::Expected<std::vector<moert::readers::Checkpoint>> openWeightFiles(const Model &model);
 
+/// How a model is divided among ranks.
+struct RankOptions {
+  /// 0: of the map, else 1.
+  int64_t ranks = 0;
+  /// "expert", "tensor" or empty: what suits the model; "split" or "whole".
+  std::string parallel, attention;
+  /// A map of experts; may be empty.
+  std::string map;
+};
+
+/// Makes the model one for several ranks; `options` then says what was chosen. What was done is appended to `notes`.
+llvm::Error divideAmongRanks(Model &model, RankOptions &options);
+
 /// The module as text.
 std::string printModule(mlir::ModuleOp module, bool locations);
 

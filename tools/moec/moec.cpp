@@ -60,8 +60,19 @@ static void addCompile(CLI::App &app, CompileCommand &command) {
       ->check(CLI::IsMember({"calibration", "routing"}));
   sub->add_option("--weights", command.weights,
                   "where the weights are, if MODEL is IR (default: where it was imported from)");
-  sub->add_option("--plan", command.plans, "a fusion plan (docs/ffn-fusion.md), carried out first; may be repeated")
+  sub->add_option("--plan", command.plans,
+                  "a fusion plan (docs/ffn-fusion.md) or a map of moec place --format json (docs/ranks.md); may be "
+                  "repeated")
       ->allow_extra_args(false);
+  sub->add_option("--ranks", command.ranks, "ranks that run the package together (default: of the map, else 1)")
+      ->check(CLI::Range(1, 65535));
+  sub->add_option("--parallel", command.parallel,
+                  "how ranks share the work: expert (own tokens, shared experts) or tensor (same tokens, shared heads "
+                  "and widths) (default: expert if the model routes)")
+      ->check(CLI::IsMember({"expert", "tensor"}));
+  sub->add_option("--attention", command.attention, "with --parallel tensor: split heads, or whole on every rank")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"split", "whole"}));
   sub->add_flag("--allow-unused-tensors", command.allowUnusedTensors, kUnusedHelp);
   addCommon(sub, command);
 }

@@ -1,0 +1,60 @@
+// Tokens of all ranks to the slots of each, and partial sums back; 1 rank changes nothing; what cannot be divided is refused.
+// RUN: moe-opt %s --moe-place-experts=map=%S/Inputs/place-one-layer.json --moe-expert-parallel=ranks=2 --moe-verify-moe-level -o %t 2> %t.remarks && FileCheck %s < %t && FileCheck %s --check-prefix=SAYS < %t.remarks
+// RUN: moe-opt %s --moe-expert-parallel=ranks=4 2> /dev/null | FileCheck %s --check-prefix=LINEAR
+// RUN: moe-opt %s --moe-expert-parallel=ranks=1 -o %t.one && moe-opt %s | diff - %t.one
+// RUN: not moe-opt %s --moe-expert-parallel=ranks=3 2>&1 | FileCheck %s --check-prefix=DIVIDE
+// RUN: not moe-opt %s --moe-place-experts=ranks=2 --moe-expert-parallel=ranks=4 2>&1 | FileCheck %s --check-prefix=PLACED
+// RUN: not moe-opt %t --moe-expert-parallel=ranks=2 2>&1 | FileCheck %s --check-prefix=AGAIN
+// RUN: not moe-opt %s --moe-expert-parallel=ranks=-2 2>&1 | FileCheck %s --check-prefix=NEGATIVE
+// RUN: not moe-opt %S/tensor-parallel.mlir --moe-expert-parallel=ranks=2 2>&1 | FileCheck %s --check-prefix=DENSE
+// RUN: not moe-opt %t --moe-lower-to-linalg 2>&1 | FileCheck %s --check-prefix=LINALG
+
+// SAYS: remark: experts on 2 ranks, 3 slots each: exchange 'gather', 48 bytes in and 32 bytes of partial sums out per token of a rank
+// DIVIDE: error: 'moe.experts' op has E = 4 experts, which 3 ranks do not divide: give a map with a multiple of 3 slots (moec place --slots, moe-place-experts)
+// PLACED: error: 'moe.experts' op has a placement on 2 ranks, but the module is to be for 4: give the map of 4 ranks
+// AGAIN: error: is divided among 2 ranks already; moe-expert-parallel takes a module of one rank
+// NEGATIVE: error: ranks of moe-expert-parallel is -2, but must be from 1 to 65535
+// DENSE: error: has no moe.experts, so that there is nothing to divide among 2 ranks; moe-tensor-parallel divides dense layers
+// LINALG: error: 'moe.mask_padding' op cannot be lowered to linalg: it is of a module for several ranks, of which linalg knows nothing; lower the module before it is divided among ranks
+// LINEAR: moe.place {{.*}} placement <ranks = 4, slots = [0, 1, 2, 3]> : tensor<4x6x8xf32> -> tensor<1x6x8xf32>
+
+// CHECK: module attributes {moe.distributed, moe.ranks = 2 : i64}
+// CHECK: func.func @step(%{{[a-z0-9]+}}: tensor<?xi32>, %[[SEQ:[a-z0-9]*]]: tensor<?xi32>,
+// CHECK: %[[H:.*]] = moe.embedding
+// CHECK: %[[N:.*]] = moe.rms_norm
+// CHECK: %[[IDS:.*]], %[[WEIGHTS:.*]] = moe.route
+// CHECK: %[[UP:.*]] = moe.get_weight @up
+// CHECK: %[[DOWN:.*]] = moe.get_weight @down
+// CHECK-NEXT: %[[OWN:.*]] = moe.mask_padding %[[IDS]] at %[[SEQ]]
+// CHECK-DAG: %[[X:.*]] = moe.all_gather %[[N]] ranks 2 : tensor<?x8xf32> -> tensor<?x8xf32>
+// CHECK-DAG: %[[ALL:.*]] = moe.all_gather %[[OWN]] ranks 2 : tensor<?x2xi32> -> tensor<?x2xi32>
+// CHECK-DAG: %[[W:.*]] = moe.all_gather %[[WEIGHTS]] ranks 2 : tensor<?x2xf32> -> tensor<?x2xf32>
+// CHECK: %[[SLOTS:.*]] = moe.localize %[[ALL]] placement <ranks = 2, slots = [0, 1, 2, 3, 0, 1], shares = [3, 1, 1, 1, 1, 0]>
+// CHECK-DAG: %[[MYUP:.*]] = moe.place %[[UP]] {{.*}} : tensor<4x6x8xf32> -> tensor<3x6x8xf32>
+// CHECK-DAG: %[[MYDOWN:.*]] = moe.place %[[DOWN]] {{.*}} : tensor<4x8x6xf32> -> tensor<3x8x6xf32>
+// CHECK: %[[Y:.*]] = moe.experts %[[X]], %[[SLOTS]] up %[[MYUP]] down %[[MYDOWN]] activation relu : {{.*}} -> tensor<?x2x8xf32>
+// CHECK-NEXT: %[[P:.*]] = moe.combine %[[Y]], %[[W]]
+// CHECK-NEXT: %[[O:.*]] = moe.reduce_scatter %[[P]] ranks 2 : tensor<?x8xf32> -> tensor<?x8xf32>
+// CHECK-NEXT: moe.add %[[H]], %[[O]]
+moe.weight @embed : tensor<16x8xf32>
+moe.weight @norm : tensor<8xf32>
+moe.weight @router : tensor<4x8xf32>
+moe.weight @up source "experts.{}.up" stacked : tensor<4x6x8xf32>
+moe.weight @down source "experts.{}.down" stacked : tensor<4x8x6xf32>
+func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x16xf32> {
+  %embed = moe.get_weight @embed : tensor<16x8xf32>
+  %h = moe.embedding %tokens, %embed : tensor<?xi32>, tensor<16x8xf32> -> tensor<?x8xf32>
+  %norm = moe.get_weight @norm : tensor<8xf32>
+  %n = moe.rms_norm %h, %norm eps 1.0e-05 : tensor<?x8xf32>, tensor<8xf32> -> tensor<?x8xf32>
+  %router = moe.get_weight @router : tensor<4x8xf32>
+  %scores = moe.linear %n, %router : tensor<?x8xf32>, tensor<4x8xf32> -> tensor<?x4xf32>
+  %ids, %weights = moe.route %scores top 2 score softmax renormalize sum : tensor<?x4xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  %up = moe.get_weight @up : tensor<4x6x8xf32>
+  %down = moe.get_weight @down : tensor<4x8x6xf32>
+  %y = moe.experts %n, %ids up %up down %down activation relu : tensor<?x8xf32>, tensor<?x2xi32>, up tensor<4x6x8xf32>, down tensor<4x8x6xf32> -> tensor<?x2x8xf32>
+  %o = moe.combine %y, %weights : tensor<?x2x8xf32>, tensor<?x2xf32> -> tensor<?x8xf32>
+  %x = moe.add %h, %o {moe.layers = array<i64: 0, 0>} : tensor<?x8xf32>, tensor<?x8xf32> -> tensor<?x8xf32>
+  %l = moe.gather_rows %x, %rows : tensor<?x8xf32>, tensor<?xi32> -> tensor<?x8xf32>
+  %logits = moe.linear %l, %embed : tensor<?x8xf32>, tensor<16x8xf32> -> tensor<?x16xf32>
+  return %logits : tensor<?x16xf32>
+}
