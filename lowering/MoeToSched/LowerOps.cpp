@@ -351,8 +351,7 @@ StepLowering::Sorted StepLowering::sortByExpert(ExpertsOp op) {
   // Choices are counted by expert; of those that became slots of a rank, the slots are counted beside the experts.
   auto local = localized.find(ids);
   const int layer = local == localized.end() ? expertLayers++ : local->second;
-  int counts =
-      counterBuffer((local == localized.end() ? "expert_counts." : "slot_counts.") + std::to_string(layer), e);
+  int counts = counterBuffer((local == localized.end() ? "expert_counts." : "slot_counts.") + std::to_string(layer), e);
   launch(op, "sort", context.kernels.use(cpu::SortByExpertKernel{}), sched::GridAttr::get(fixedExtent(1)),
          {read(ids), rowCount(rows), constant(e), constant(k * rowFactor(rows)), write(result.active),
           write(result.offsets), write(result.slots), update(counts)});

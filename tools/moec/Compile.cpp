@@ -279,6 +279,9 @@ ExitCode moec::runCompile(const CompileCommand &given) {
     return kUserError;
   }
   if (ranks.ranks > 1 || !ranks.map.empty()) {
+    if (command.instruments("routing")) {
+      return fail(makeError("--instrument routing records on one rank: leave --ranks and the map out"));
+    }
     diagnostics.setStage("the division among ranks");
     if (llvm::Error error = divideAmongRanks(*model, ranks)) {
       return fail(std::move(error));
