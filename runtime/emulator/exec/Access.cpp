@@ -145,8 +145,18 @@ static Step loadMemory(Warp &w, const Op &op, uint32_t m) {
     }
     if (mode.kind == Strong) {
       for (unsigned l = 0; l < 32; ++l) {
-        if ((m >> l & 1) && t.where[l] != Target::Local) {
-          readFlag(w, t, l, mode);
+        if (!(m >> l & 1) || t.where[l] == Target::Local) {
+          continue;
+        }
+        const uint8_t *old = readFlag(w, op, t, l, bytes, mode, false);
+        for (unsigned e = 0; old && e < op.count; ++e) {
+          const Ref &d = op.count == 1 ? op.d : list[e];
+          if (d.bits == 128) {
+            w.at<uint64_t>(d)[l] = readBytes(old, 8);
+            w.at<uint64_t>(d)[32 + l] = readBytes(old + 8, 8);
+          } else if (d.bits) {
+            w.setLane(d, l, extended(readBytes(old + size_t(e) * op.size, op.size), op.size, op.extra & 1, d.width));
+          }
         }
       }
       w.refreshReach();
@@ -222,7 +232,7 @@ static Step storeMemory(Warp &w, const Op &op, uint32_t m) {
     if (mode.kind == Strong) {
       for (unsigned l = 0; l < 32; ++l) {
         if ((m >> l & 1) && t.where[l] != Target::Local) {
-          writeFlag(w, t, l, mode, false);
+          writeFlag(w, op, t, l, bytes, mode, false);
         }
       }
     }
@@ -343,7 +353,7 @@ bool selectAccess(Builder &b, const ptx::Instruction &inst, Op &op) {
   op.size = uint8_t(ptx::bytesOf(type));
   op.count = inst.mods.vector;
   bool strong = inst.mods.sem != ptx::Sem::None && inst.mods.sem != ptx::Sem::Weak;
-  op.flags = strong ? 0 : OpMemory;
+  op.flags = strong ? OpStrong : OpMemory;
   unsigned bits = op.size <= 4 ? 32 : 64;
   if (op.count > 1 || value.kind == ptx::OperandKind::Vector) {
     b.list(value, bits, op.list, op.listCount);

@@ -43,6 +43,9 @@ Step resolve(Warp &w, const Op &op, uint32_t mask, const Ref &base, int64_t imm,
 Step resolveOne(Warp &w, const Op &op, unsigned lane, uint64_t address, ptx::Space space, uint64_t bytes, bool write,
                 unsigned align, uint8_t *&pointer, Shadow *&shadow, uint64_t &offset, Block *&block);
 
+/// Remembers that a lane accesses shared memory of `owner`, if that is another block: it must not exit meanwhile.
+void noteVisit(Warp &w, const Op &op, unsigned lane, Block *owner);
+
 /// Judges accesses of a warp (or of asynchronous work that a lane of it has issued, when `agent` is set).
 class WarpJudge : public Judge {
 public:
@@ -59,9 +62,10 @@ public:
   bool shared = false;
   Clock *extra = nullptr; ///< what asynchronous work knows besides its issuer
 
-private:
-  bool knows(const Access &earlier, bool proxiedView);
+  /// Is `earlier` ordered before lane `lane`, as plain accesses or as asynchronous ones count?
+  bool knows(const Access &earlier, bool proxiedView) const;
 
+private:
   Warp &w;
   const Op &op;
   bool proxied;
@@ -71,9 +75,15 @@ private:
 void judge(Warp &w, const Op &op, uint32_t mask, const Target &target, unsigned bytes, bool write,
            const AccessMode &mode, const uint8_t *data = nullptr);
 
-/// A strong write or read-modify-write by one lane hands over its clock; a strong read takes it.
-void writeFlag(Warp &w, const Target &target, unsigned lane, const AccessMode &mode, bool keep);
-void readFlag(Warp &w, const Target &target, unsigned lane, const AccessMode &mode);
+/// A strong write of `bytes` bytes or a read-modify-write (`keep`) by one lane hands over its clock. To be called before
+/// the bytes change.
+void writeFlag(Warp &w, const Op &op, const Target &target, unsigned lane, unsigned bytes, const AccessMode &mode,
+               bool keep);
+/// A strong read takes the clock that the location carries. The bytes that it reads: null when those in memory, or the
+/// value before the last write when nothing orders the read after it and it has not arrived here yet. `latest`: always
+/// those in memory (read-modify-writes).
+const uint8_t *readFlag(Warp &w, const Op &op, const Target &target, unsigned lane, unsigned bytes,
+                        const AccessMode &mode, bool latest);
 
 /// Undefined bits in an address or another operand that decides something: a finding.
 void requireDefined(Warp &w, const Op &op, const Ref &ref, uint32_t mask, const char *what);

@@ -121,8 +121,8 @@ static Step atomic(Warp &w, const Op &op, uint32_t m) {
       continue;
     }
     if (w.checks && t.where[l] != Target::Local) {
-      readFlag(w, t, l, mode);
-      writeFlag(w, t, l, mode, true);
+      readFlag(w, op, t, l, bytes, mode, true);
+      writeFlag(w, op, t, l, bytes, mode, true);
     }
     for (unsigned e = 0; e < op.count; ++e) {
       const Ref &d = op.count == 1 ? op.d : to[e];

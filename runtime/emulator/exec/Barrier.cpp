@@ -33,6 +33,16 @@ static void completeBarrier(Block &block, NamedBarrier &bar) {
     }
     if (whole) {
       bar.block = now;
+      if (block.liveThreads == grid.config.block.count()) {
+        // Everybody's accesses up to its last fence.proxy.async are known to the asynchronous proxy now.
+        Time self = UINT32_MAX;
+        for (const auto &waiter : bar.waiters) {
+          for (unsigned l = 0; l < 32; ++l) {
+            self = waiter.mask >> l & 1 ? std::min(self, waiter.warp->clocks[l].proxiedSelf) : self;
+          }
+        }
+        bar.proxiedBlock = std::max(bar.proxiedBlock, self);
+      }
       bar.clock.forgetBlock(block.actor, block.actor + grid.warpsPerBlock * actorsPerWarp, now);
     } else {
       bar.clock.learn(Clock::blockKey(block.actor), bar.block);
@@ -178,7 +188,6 @@ static Step warpSync(Warp &w, const Op &op, uint32_t m) {
   if (w.checks) {
     Actors &actors = w.grid->memory->actors;
     Time now = actors.now();
-    const unsigned first = unsigned(__builtin_ctz(m));
     Clock known, proxied;
     Time block = 0, proxiedBlock = 0;
     bool whole = (m & w.live) == w.live;
@@ -186,7 +195,6 @@ static Step warpSync(Warp &w, const Op &op, uint32_t m) {
     if (!whole) {
       w.contributeOwn(m, known);
     }
-    (void)first;
     for (unsigned l = 0; l < 32; ++l) {
       if (m >> l & 1) {
         LaneClocks &c = w.clocks[l];
@@ -245,6 +253,14 @@ static Step clusterBarrier(Warp &w, const Op &op, uint32_t m) {
       first.clusterProxied.learn(Clock::blockKey(w.block->actor), proxiedBlock);
       w.contributeOwn(m, first.clusterClock);
       w.grid->memory->actors.tick();
+    } else if (w.checks) {
+      // A relaxed arrival hands over what a fence before it has released.
+      for (unsigned l = 0; l < 32; ++l) {
+        if ((m >> l & 1) && w.clocks[l].fenceScope >= ScopeCluster) {
+          first.clusterClock.join(w.clocks[l].fence);
+          first.clusterProxied.join(w.clocks[l].fenceProxied);
+        }
+      }
     }
     w.clusterTicket = first.clusterPhase;
     first.clusterArrived += unsigned(__builtin_popcount(m));
@@ -269,9 +285,20 @@ static Step clusterBarrier(Warp &w, const Op &op, uint32_t m) {
 
 static Step fenceOp(Warp &w, const Op &op, uint32_t m) {
   if (w.checks) {
-    w.fence(m, AccessScope(op.extra));
+    // membar is the older name of fence.sc.
+    w.fence(m, AccessScope(op.extra), op.inst->op == Opcode::Membar || op.inst->mods.sem == ptx::Sem::SeqCst);
   }
   return Step::Next;
+}
+
+/// fence.mbarrier_init: mbarriers that the lane has initialised may be used by others of the cluster and by async copies.
+static Step fenceMbarriers(Warp &w, const Op &op, uint32_t m) {
+  for (auto &[offset, bar] : w.block->mbarriers) {
+    if (bar.initialised.actor == w.actor && (m >> bar.initialised.lane() & 1)) {
+      bar.initFenced = true;
+    }
+  }
+  return fenceOp(w, op, m);
 }
 
 static Step fenceProxy(Warp &w, const Op &op, uint32_t m) {
@@ -279,7 +306,7 @@ static Step fenceProxy(Warp &w, const Op &op, uint32_t m) {
     return Step::Next;
   }
   if (op.inst->mods.mode == Mode::Tensormap) {
-    w.fence(m, AccessScope(op.extra));
+    w.fence(m, AccessScope(op.extra), false);
   }
   if (op.inst->mods.mode != Mode::Alias) {
     Time now = w.grid->memory->actors.now();
@@ -355,7 +382,7 @@ bool selectSync(Builder &b, const ptx::Instruction &inst, Op &op) {
     return true;
   case Opcode::FenceMbarrierInit:
     op.extra = ScopeCluster;
-    op.run = fenceOp;
+    op.run = fenceMbarriers;
     return true;
   case Opcode::FenceProxy:
     op.extra = uint8_t(scopeOf(mods.scope, ScopeSys));

@@ -116,13 +116,15 @@ static Step spotOf(Warp &w, const Op &op, unsigned lane, uint64_t address, Space
 }
 
 /// Puts the plan among the pending work, completing on the mbarrier at `barrier` of `owner` or on the lane's group.
-static void enqueue(Warp &w, unsigned lane, Plan plan, uint64_t bytes, Block *owner, uint32_t barrier, bool group) {
+static void enqueue(Warp &w, const Op &op, unsigned lane, Plan plan, uint64_t bytes, Block *owner, uint32_t barrier, bool group) {
   auto shared = std::make_shared<Plan>(std::move(plan));
   PendingWork work;
   work.warp = &w;
   work.lane = lane;
   Time now = w.checks ? w.grid->memory->actors.now() : 0;
   if (group) {
+    w.bulkReads[lane] = &op;
+    w.bulkReadGroup[lane] = w.bulkGroup[lane];
     work.kind = PendingWork::BulkGroup;
     work.group = w.bulkGroup[lane];
     w.bulkTime[lane][w.bulkGroup[lane] % 16] = now;
@@ -212,11 +214,12 @@ static Step bulkCopy(Warp &w, const Op &op, uint32_t m) {
         if (step != Step::Next) {
           return step;
         }
+        judgeCompletion(w, op, l, barrierOwner->mbarriers[barrier]);
         reader = writer = barrierOwner->mbarriers[barrier].agent;
         agentLane = allLanes;
       }
       judgePlan(w, op, l, plan, reader, writer, agentLane);
-      enqueue(w, l, std::move(plan), bytes, barrierOwner, barrier, group);
+      enqueue(w, op, l, std::move(plan), bytes, barrierOwner, barrier, group);
     }
   }
   return Step::Next;
@@ -344,11 +347,12 @@ static Step tensorCopy(Warp &w, const Op &op, uint32_t m) {
         if (step != Step::Next) {
           return step;
         }
+        judgeCompletion(w, op, l, barrierOwner->mbarriers[barrier]);
         reader = writer = barrierOwner->mbarriers[barrier].agent;
         agentLane = allLanes;
       }
       judgePlan(w, op, l, plan, reader, writer, agentLane);
-      enqueue(w, l, std::move(plan), bytes, barrierOwner, barrier, group);
+      enqueue(w, op, l, std::move(plan), bytes, barrierOwner, barrier, group);
     }
   }
   return Step::Next;
@@ -375,6 +379,9 @@ static Step bulkWait(Warp &w, const Op &op, uint32_t m) {
     }
     uint32_t open = w.bulkGroup[l];
     uint32_t before = open > uint32_t(op.imm) ? open - uint32_t(op.imm) : 0;
+    if (w.bulkReads[l] && w.bulkReadGroup[l] < before) {
+      w.bulkReads[l] = nullptr;
+    }
     auto &work = w.block->work;
     for (size_t i = 0; i < work.size();) {
       if (work[i].kind == PendingWork::BulkGroup && work[i].warp == &w && work[i].lane == l && work[i].group < before) {

@@ -133,23 +133,32 @@ void Warp::refreshReach() {
   proxiedReach = {pFloor, pBlock, block->actor, end};
 }
 
-void Warp::fence(uint32_t lanes, AccessScope scope) {
+void Warp::fence(uint32_t lanes, AccessScope scope, bool sequential) {
   for (unsigned l = 0; l < 32; ++l) {
     if (!(lanes >> l & 1)) {
       continue;
     }
     LaneClocks &c = clocks[l];
-    if (!c.pending.empty()) {
-      acquire(l, c.pending, c.pendingProxied);
-      c.pending = Clock();
-      c.pendingProxied = Clock();
+    for (unsigned reach = ScopeCta; reach <= scope; ++reach) {
+      if (!c.pending[reach].empty()) {
+        acquire(l, c.pending[reach], c.pendingProxied[reach]);
+        c.pending[reach] = Clock();
+        c.pendingProxied[reach] = Clock();
+      }
     }
     c.fence = exported(l);
     c.fenceProxied = exportedProxied(l);
     c.fenceScope = scope;
+    if (sequential) {
+      Clock &order = scope >= ScopeGpu ? grid->memory->sequential : block->sequential;
+      c.ordered.join(order);
+      order.join(c.fence);
+    }
   }
   grid->memory->actors.tick();
   refreshReach();
+  // What a fence orders shows when others come between it and the next access.
+  yield = grid->options.timing == Timing::Random && grid->random() % 2;
 }
 
 Dim3 Warp::threadOf(unsigned lane) const {

@@ -46,6 +46,7 @@ enum OpFlags : uint16_t {
   OpPure = 1,    ///< destinations are undefined where a source is
   OpControl = 2, ///< runs even when no lane passes the guard
   OpMemory = 8,  ///< a weak access: where lanes may be run apart (ExecOptions::delayLanes)
+  OpStrong = 16, ///< a volatile, relaxed, ... load or store: lanes may be run apart there too
   OpSync = 4,    ///< lanes that were run apart meet before it (branches, barriers, warp-wide operations)
 };
 
@@ -165,6 +166,7 @@ bool selectMatrix(Builder &builder, const ptx::Instruction &inst, Op &op);
 bool selectMbarrier(Builder &builder, const ptx::Instruction &inst, Op &op);
 bool selectBulk(Builder &builder, const ptx::Instruction &inst, Op &op);
 bool selectWarpgroup(Builder &builder, const ptx::Instruction &inst, Op &op);
+bool selectWmma(Builder &builder, const ptx::Instruction &inst, Op &op);
 
 /// Calls of functions without a body: vprintf, __assertfail, malloc, free (Builtins.cpp).
 Step callBuiltin(Warp &warp, const Op &op, uint32_t mask, const ptx::Function &function);

@@ -152,7 +152,34 @@ void Warp::release(int32_t index) {
   }
 }
 
+/// What must be over when a block ends, because its shared memory ends with it.
+static void judgeExit(Block &block) {
+  for (auto &warp : block.warps) {
+    for (unsigned l = 0; l < 32; ++l) {
+      if (const Op *op = warp->bulkReads[l]) {
+        warp->report(FindingKind::Race, *op, l,
+                     "a bulk copy reads shared memory, and the block exits without a wait for it");
+      }
+    }
+  }
+  const Actors &actors = block.grid->memory->actors;
+  for (const auto &[who, visit] : block.visits) {
+    if (!block.exits.knows(actors, who.first, who.second, visit.time)) {
+      visit.warp->report(FindingKind::Race, *visit.op, who.second,
+                         "accesses shared memory of block " + std::to_string(block.rank) +
+                             " of the cluster, and nothing orders that before the block's exit");
+    }
+  }
+}
+
 void Warp::exitLanes(uint32_t lanes) {
+  if (checks && block->clusterBlocks.size() > 1) {
+    for (unsigned l = 0; l < 32; ++l) {
+      if (lanes >> l & 1) {
+        block->exits.join(exported(l));
+      }
+    }
+  }
   live &= ~lanes;
   mask &= ~lanes;
   int32_t at = entry;
@@ -176,6 +203,9 @@ void Warp::exitLanes(uint32_t lanes) {
   ++grid->changes;
   if (live == 0) {
     --block->liveWarps;
+  }
+  if (checks && block->liveThreads == 0) {
+    judgeExit(*block);
   }
   for (unsigned b = 0; b < 16; ++b) {
     barrierCheck(*block, b);
@@ -257,7 +287,7 @@ Step Warp::run(uint64_t budget) {
           break;
         }
         active = mask;
-        if (!(op.flags & OpSync) && op.nextSync > pc + 1 && (op.flags & OpMemory) && (mask & (mask - 1)) &&
+        if (!(op.flags & OpSync) && op.nextSync > pc + 1 && (op.flags & (OpMemory | OpStrong)) && (mask & (mask - 1)) &&
             grid->random() % 4 == 0) {
           auto half = uint32_t(grid->random()) & mask;
           if (half && half != mask) {
@@ -283,6 +313,9 @@ Step Warp::run(uint64_t budget) {
       }
       ++count;
       threads += unsigned(__builtin_popcount(active));
+      if (!mmaInFlight.empty()) {
+        judgeRegisters(op);
+      }
       Step step = op.run(*this, op, active);
       if (step == Step::Next) {
         if (checks && (op.flags & OpPure)) {

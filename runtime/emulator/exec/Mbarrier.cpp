@@ -95,6 +95,25 @@ static void judgeBarrier(Warp &w, const Op &op, unsigned lane, Block *owner, uin
   owner->shadow->setDefined(offset, 8, true);
 }
 
+void judgeCompletion(Warp &w, const Op &op, unsigned lane, const Mbarrier &bar) {
+  WarpJudge judge(w, op, true);
+  judge.lane = lane;
+  if (!w.checks || bar.initFenced || judge.knows(bar.initialised, true)) {
+    return;
+  }
+  const std::string who = w.grid->memory->describeSite(bar.initialised.site(), bar.initialised.actor);
+  if (judge.knows(bar.initialised, false)) {
+    w.report(FindingKind::ProxyFence, op, lane,
+             "completes on an mbarrier that " + who +
+                 " initialises, and neither fence.proxy.async nor fence.mbarrier_init is between",
+             true, bar.initialised.site());
+  } else {
+    w.report(FindingKind::Race, op, lane,
+             "completes on an mbarrier that " + who + " initialises, and nothing orders the two", false,
+             bar.initialised.site());
+  }
+}
+
 static Step initialise(Warp &w, const Op &op, uint32_t m) {
   requireDefined(w, op, op.a, m, "an address");
   requireDefined(w, op, op.b, m, "how many arrivals an mbarrier expects");
@@ -118,6 +137,9 @@ static Step initialise(Warp &w, const Op &op, uint32_t m) {
     bar.expected = count;
     bar.pending = count;
     bar.agent = w.checks ? w.grid->newAgent() : 0;
+    bar.initialised.time = w.checks ? w.grid->memory->actors.now() : 0;
+    bar.initialised.actor = w.actor;
+    bar.initialised.tag = Access::makeTag(l, Weak, ScopeCluster, op.site);
     owner->mbarriers[offset] = bar;
     uint64_t word = tokenOf(bar);
     std::memcpy(&owner->shared[offset], &word, 8);
@@ -165,6 +187,7 @@ static Step arrive(Warp &w, const Op &op, uint32_t m) {
       return step;
     }
     judgeBarrier(w, op, l, owner, offset, false);
+    noteVisit(w, op, l, owner);
     Mbarrier &bar = owner->mbarriers[offset];
     uint64_t value = op.b.bits ? w.lane(op.b, l) : 1;
     uint64_t token = tokenOf(bar);

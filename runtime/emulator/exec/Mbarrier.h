@@ -17,6 +17,9 @@ Step findMbarrier(Warp &w, const Op &op, unsigned lane, uint64_t address, ptx::S
 /// `bytes` have arrived, moved by `agent` since `time`.
 void completeBytes(Block &owner, uint32_t offset, uint64_t bytes, Actor agent, Time time);
 void completePhaseIfDone(Block &owner, Mbarrier &bar);
+/// Asynchronous work of `lane` will complete on `bar`: its initialisation must be visible to the asynchronous proxy. A
+/// missing proxy fence is a note only: compilers are known to leave it out.
+void judgeCompletion(Warp &w, const Op &op, unsigned lane, const Mbarrier &bar);
 
 } // namespace moert::emulator
 

@@ -138,6 +138,12 @@ Step resolveOne(Warp &w, const Op &op, unsigned lane, uint64_t address, Space sp
   return Step::Next;
 }
 
+void noteVisit(Warp &w, const Op &op, unsigned lane, Block *owner) {
+  if (w.checks && owner && owner != w.block) {
+    owner->visits[{w.actor, lane}] = {w.grid->memory->actors.now(), &w, &op};
+  }
+}
+
 Step resolve(Warp &w, const Op &op, uint32_t mask, const Ref &base, int64_t imm, Space space, unsigned bytes,
              bool write, Target &t, unsigned align, bool lazy) {
   requireDefined(w, op, base, mask, "an address");
@@ -217,6 +223,7 @@ Step resolve(Warp &w, const Op &op, uint32_t mask, const Ref &base, int64_t imm,
       return step;
     }
     t.block[l] = owner;
+    noteVisit(w, op, l, owner);
     bool local = space == Space::Local || (generic && address[l] - memory.localWindow() < (uint64_t(1) << 32));
     t.where[l] = owner ? Target::Shared : local ? Target::Local : Target::Global;
   }
@@ -233,8 +240,8 @@ void spread(Target &t, unsigned bytes) {
   }
 }
 
-bool WarpJudge::knows(const Access &earlier, bool proxiedView) {
-  LaneClocks &c = w.clocks[lane];
+bool WarpJudge::knows(const Access &earlier, bool proxiedView) const {
+  const LaneClocks &c = w.clocks[lane];
   const Actors &actors = w.grid->memory->actors;
   const Clock &clock = proxiedView ? c.proxied : c.known;
   if (earlier.time <= clock.floor()) {
@@ -410,41 +417,6 @@ void judge(Warp &w, const Op &op, uint32_t mask, const Target &t, unsigned bytes
     judge.newBytes = data ? data + size_t(l) * bytes : nullptr;
     judge.oldBytes = t.pointer[l];
     t.shadow[l]->access(t.offset[l], bytes, write, now, w.reach, judge);
-  }
-}
-
-static SyncTable &flagsOf(Warp &w, const Target &t, unsigned lane, uint64_t &key) {
-  if (t.where[lane] == Target::Shared) {
-    key = t.offset[lane];
-    return t.block[lane]->flags;
-  }
-  key = t.address[lane];
-  return w.grid->memory->flags();
-}
-
-void writeFlag(Warp &w, const Target &t, unsigned lane, const AccessMode &mode, bool keep) {
-  uint64_t key;
-  SyncTable &flags = flagsOf(w, t, lane, key);
-  LaneClocks &c = w.clocks[lane];
-  if (mode.release) {
-    flags.write(key, w.exported(lane), w.exportedProxied(lane), mode.scope, w.block->place, keep);
-    w.grid->memory->actors.tick();
-  } else {
-    flags.write(key, c.fence, c.fenceProxied, std::min(mode.scope, c.fenceScope), w.block->place, keep);
-  }
-}
-
-void readFlag(Warp &w, const Target &t, unsigned lane, const AccessMode &mode) {
-  uint64_t key;
-  SyncTable &flags = flagsOf(w, t, lane, key);
-  LaneClocks &c = w.clocks[lane];
-  if (mode.acquire) {
-    Clock known, proxied;
-    if (flags.read(key, mode.scope, w.block->place, known, proxied)) {
-      w.acquire(lane, known, proxied);
-    }
-  } else {
-    flags.read(key, mode.scope, w.block->place, c.pending, c.pendingProxied);
   }
 }
 

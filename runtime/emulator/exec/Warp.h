@@ -20,6 +20,7 @@
 
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <random>
 #include <unordered_map>
@@ -78,7 +79,8 @@ struct Entry {
 /// they are looked at most.
 struct LaneClocks {
   Clock known, proxied;          ///< proxied: ordered before asynchronous accesses too
-  Clock pending, pendingProxied; ///< learnt by relaxed reads, effective at the next fence
+  Clock pending[4], pendingProxied[4]; ///< learnt by relaxed reads, by the scope that a fence needs to make it effective
+  Clock ordered;                       ///< visible behind fence.sc, though not ordered before
   Clock fence, fenceProxied;     ///< exported at the last fence, for relaxed writes behind it
   AccessScope fenceScope = ScopeCta;
   Time block = 0, warp = 0;
@@ -105,6 +107,8 @@ struct Mbarrier {
   int64_t tx = 0;
   uint64_t phase = 0;                ///< completed phases
   Actor agent = 0;                   ///< for what completes here
+  Access initialised;                ///< by mbarrier.init
+  bool initFenced = false;           ///< a fence.mbarrier_init followed
   Clock current, currentProxied;     ///< of the running phase
   Clock completed, completedProxied; ///< of the last completed one
 };
@@ -156,6 +160,8 @@ struct Warp {
   Time copyTime[32][16] = {};
   uint32_t bulkGroup[32] = {};
   Time bulkTime[32][16] = {};
+  const Op *bulkReads[32] = {}; ///< the last bulk copy out of shared memory that no wait has covered
+  uint32_t bulkReadGroup[32] = {};
   uint32_t mmaGroup = 0;
   Time mmaTime[16] = {};
   bool mmaFenced = false;
@@ -164,6 +170,7 @@ struct Warp {
     uint32_t group; ///< the last group that writes it
   };
   std::unordered_map<uint32_t, InFlight> mmaInFlight; ///< accumulators of running wgmma, by undef index
+  std::unordered_map<uint32_t, uint32_t> mmaSources;  ///< registers of A that they read: the last group, by undef index
 
   // Clocks (checks on).
   std::vector<LaneClocks> clocks;
@@ -219,8 +226,10 @@ struct Warp {
   /// Joins what the lanes of `mask` know into both clocks, without their own accesses.
   void contribute(uint32_t mask, Clock &clock, Clock &proxied, Time &block, Time &proxiedBlock);
   void contributeOwn(uint32_t mask, Clock &clock);
+  /// Reports a write to a register that a running wgmma reads or writes.
+  void judgeRegisters(const Op &op);
   void refreshReach();
-  void fence(uint32_t mask, AccessScope scope);
+  void fence(uint32_t mask, AccessScope scope, bool sequential);
 
   // Findings.
   void report(FindingKind kind, const Op &op, unsigned lane, std::string what, bool note = false, uint32_t partner = 0);
@@ -271,6 +280,15 @@ struct Block {
   std::vector<std::pair<Warp *, int32_t>> clusterWaiters;
   uint32_t clusterPhase = 0;
   Clock clusterClock, clusterProxied, clusterDone, clusterDoneProxied;
+  /// Who of the cluster has accessed this block's shared memory last, for its exit: by actor and lane.
+  struct Visit {
+    Time time;
+    Warp *warp;
+    const Op *op;
+  };
+  std::map<std::pair<Actor, unsigned>, Visit> visits;
+  Clock exits;      ///< what its exited threads knew
+  Clock sequential; ///< DeviceMemory::sequential for fences of the block's or cluster's scope
   Place place;
   AccessCounts counts;
 };

@@ -142,6 +142,7 @@ public:
   SyncTable &flags() { return *syncTable; }
 
   Actors actors;
+  Clock sequential; ///< what those who have executed a fence.sc knew
 
 private:
   MemoryOptions settings;

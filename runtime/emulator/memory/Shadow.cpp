@@ -80,6 +80,41 @@ uint32_t Shadow::newSet() {
   return uint32_t(sets.size() - 1);
 }
 
+Shadow::TileReader &Shadow::tileReader(Actor actor) {
+  for (auto &reader : tileReaders) {
+    if (reader->actor == actor) {
+      return *reader;
+    }
+  }
+  tileReaders.push_back(std::make_unique<TileReader>());
+  tileReaders.back()->actor = actor;
+  tileReaders.back()->runs.resize(bytes / 16 + 1);
+  return *tileReaders.back();
+}
+
+void Shadow::writeTiles(uint64_t offset, uint64_t size, const Access &now, const Reach &reach, Judge &judge) {
+  for (auto &reader : tileReaders) {
+    Access ordered;
+    for (uint64_t run = offset / 16; run <= (offset + size - 1) / 16; ++run) {
+      Access &read = reader->runs[run];
+      if (read.time == 0) {
+        continue;
+      }
+      if (read.time > ordered.time && !within(read, now, reach)) {
+        if (judge.ordered(read, false, now)) {
+          ordered = read;
+        } else {
+          judge.conflict(read, false, now, true, std::max(offset, run * 16));
+        }
+      }
+      // A run that is written in parts keeps its read for the others.
+      if (offset <= run * 16 && run * 16 + 16 <= offset + size) {
+        read.time = 0;
+      }
+    }
+  }
+}
+
 void Shadow::slowCheck(const Access &earlier, bool earlierWrites, const Access &now, bool nowWrites, Judge &judge,
                        uint64_t offset) {
   if (earlier.kind() != Weak && earlier.kind() != AsyncAccess && now.kind() != Weak && now.kind() != AsyncAccess &&

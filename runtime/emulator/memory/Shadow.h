@@ -94,6 +94,9 @@ public:
 
   /// Judges and records an access of `size` bytes at `offset`.
   void access(uint64_t offset, uint64_t size, bool write, const Access &now, const Reach &reach, Judge &judge) {
+    if (write && !tileReaders.empty()) {
+      writeTiles(offset, size, now, reach, judge);
+    }
     while (size) {
       uint64_t index = offset / pageBytes;
       uint64_t in = offset % pageBytes;
@@ -115,7 +118,7 @@ public:
   /// The same for 32 lanes of 4 bytes each, one behind the other; `now.tag` is that of lane 0.
   void accessWarp(uint64_t offset, bool write, Access now, const Reach &reach, Judge &judge) {
     uint64_t index = offset / pageBytes, in = offset % pageBytes;
-    if (in + 128 > pageBytes || pageAt(index, in, 4).shift != 2) {
+    if (in + 128 > pageBytes || pageAt(index, in, 4).shift != 2 || (write && !tileReaders.empty())) {
       for (unsigned l = 0; l < 32; ++l, ++now.tag, offset += 4) {
         access(offset, 4, write, now, reach, judge);
       }
@@ -131,6 +134,37 @@ public:
     }
   }
   uint64_t size() const { return bytes; }
+
+  /// Reads of whole tiles by one matrix unit: the last one of every 16 bytes since they were written. Kept apart from the
+  /// cells, since several warps read the same tiles again and again.
+  struct TileReader {
+    Actor actor = 0;
+    std::vector<Access> runs; ///< by offset / 16
+  };
+  TileReader &tileReader(Actor actor);
+  /// A read of 16 bytes at `offset` (a multiple of 16). `ordered`: a write that was found to be ordered before, kept
+  /// by the caller from run to run; writes of the same lane up to its time need no second look.
+  void readTile(TileReader &reader, uint64_t offset, const Access &now, const Reach &reach, Judge &judge,
+                Access &ordered) {
+    Page &page = pages[offset / pageBytes];
+    if (page.cells) {
+      const Cell *cell = &page.cells[offset % pageBytes >> page.shift];
+      const Cell *end = cell + (16 >> page.shift);
+      for (; cell != end; ++cell) {
+        const Access &write = cell->write;
+        if (write.time == 0 || within(write, now, reach) ||
+            (write.actor == ordered.actor && ((write.tag ^ ordered.tag) & 0xFF) == 0 && write.time <= ordered.time)) {
+          continue;
+        }
+        if (judge.ordered(write, true, now)) {
+          ordered = write;
+        } else {
+          judge.conflict(write, true, now, false, offset);
+        }
+      }
+    }
+    reader.runs[offset / 16] = now;
+  }
 
 private:
   static constexpr uint64_t pageBytes = 1024;
@@ -150,6 +184,7 @@ private:
   std::vector<Page> pages;
   std::vector<std::vector<Access>> sets;
   std::vector<uint32_t> freeSets;
+  std::vector<std::unique_ptr<TileReader>> tileReaders;
 
   Page &pageAt(uint64_t index, uint64_t in, uint64_t count) {
     Page &page = pages[index];
@@ -192,6 +227,8 @@ private:
       addRead(cell, now, reach, judge);
     }
   }
+  /// A write against the reads of tiles.
+  void writeTiles(uint64_t offset, uint64_t size, const Access &now, const Reach &reach, Judge &judge);
   void slowCheck(const Access &earlier, bool earlierWrites, const Access &now, bool nowWrites, Judge &judge,
                  uint64_t offset);
   void checkSet(Cell &cell, const Access &now, const Reach &reach, Judge &judge, uint64_t offset);

@@ -6,6 +6,10 @@
 // both include each other. A read-modify-write keeps what the location carried
 // (release sequence), a plain strong store replaces it.
 //
+// A location also keeps its value before the last strong write: a strong read
+// that nothing orders after that write may still return it, as on a card whose
+// stores become visible out of order (exec/Flags.cpp says when it does).
+//
 //===----------------------------------------------------------------------===//
 #ifndef MOERT_EMULATOR_MEMORY_SYNC_H
 #define MOERT_EMULATOR_MEMORY_SYNC_H
@@ -40,54 +44,68 @@ inline bool includes(AccessScope scope, const Place &a, const Place &b) {
   return false;
 }
 
-/// Clocks that locations carry, by address.
-class SyncTable {
-public:
+/// The smallest scope that holds both places.
+inline AccessScope scopeBetween(const Place &a, const Place &b) {
+  return a.block == b.block       ? ScopeCta
+         : a.cluster == b.cluster ? ScopeCluster
+         : a.device == b.device   ? ScopeGpu
+                                  : ScopeSys;
+}
+
+/// A clock that a location carries, and from where.
+struct Carried {
+  AccessScope scope;
+  Place place;
+  Clock clock;
+  Clock proxied;
+};
+
+/// The value before the last strong write. Who is not ordered after that write may still read it.
+struct OldValue {
+  Access write; ///< the write that replaced it
+  uint8_t bytes[32];
+  unsigned size = 0;
+  unsigned budget = 0;          ///< how often it may still be read: every write arrives in the end
+  std::vector<Carried> carried; ///< with the value
+  std::vector<Access> seen;     ///< reads of the new value: who is ordered after one reads the new value too
+};
+
+/// What a location of strong accesses carries.
+struct Location {
+  std::vector<Carried> carried;
+  OldValue old;
+
   /// A strong write; `keep` for read-modify-writes. `clock` may be empty (relaxed without a fence).
-  void write(uint64_t address, const Clock &clock, const Clock &proxied, AccessScope scope, const Place &place,
-             bool keep) {
-    std::vector<Carried> &all = table[address];
+  void write(const Clock &clock, const Clock &proxied, AccessScope scope, const Place &place, bool keep) {
     if (!keep) {
-      all.clear();
+      carried.clear();
     }
     if (clock.empty()) {
       return;
     }
-    for (Carried &carried : all) {
-      if (carried.scope == scope && includes(scope, carried.place, place) && includes(scope, place, carried.place)) {
-        carried.clock.join(clock);
-        carried.proxied.join(proxied);
+    for (Carried &other : carried) {
+      if (other.scope == scope && includes(scope, other.place, place) && includes(scope, place, other.place)) {
+        other.clock.join(clock);
+        other.proxied.join(proxied);
         return;
       }
     }
-    all.push_back({scope, place, clock, proxied});
+    carried.push_back({scope, place, clock, proxied});
   }
-  /// A strong read: joins what the location carries into `clock` and `proxied`. False when there is nothing.
-  bool read(uint64_t address, AccessScope scope, const Place &place, Clock &clock, Clock &proxied) const {
+};
+
+/// Locations by address.
+class SyncTable {
+public:
+  Location &at(uint64_t address) { return table[address]; }
+  /// Null when nobody has written there strongly.
+  Location *find(uint64_t address) {
     auto it = table.find(address);
-    if (it == table.end()) {
-      return false;
-    }
-    bool any = false;
-    for (const Carried &carried : it->second) {
-      if (includes(carried.scope, carried.place, place) && includes(scope, place, carried.place)) {
-        clock.join(carried.clock);
-        proxied.join(carried.proxied);
-        any = true;
-      }
-    }
-    return any;
+    return it == table.end() ? nullptr : &it->second;
   }
-  void forget(uint64_t address) { table.erase(address); }
 
 private:
-  struct Carried {
-    AccessScope scope;
-    Place place;
-    Clock clock;
-    Clock proxied;
-  };
-  std::unordered_map<uint64_t, std::vector<Carried>> table;
+  std::unordered_map<uint64_t, Location> table;
 };
 
 } // namespace moert::emulator

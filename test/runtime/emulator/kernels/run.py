@@ -71,9 +71,10 @@ def tensor_map(driver, map_, pointers):
     return room, at
 
 
-def run(driver, case):
+def run(driver, case, text=None):
+    """What differs from `case`, in words. `text`: PTX to run instead of the committed one."""
     module, kernel = c_void_p(), c_void_p()
-    text = (HERE / case["ptx"]).read_bytes() + b"\0"
+    text = (text.encode() if text else (HERE / case["ptx"]).read_bytes()) + b"\0"
     driver("cuModuleLoadData", byref(module), text)
     driver("cuModuleGetFunction", byref(kernel), module, case["kernel"].encode())
     pointers, keep = {}, []
