@@ -5,7 +5,10 @@
 //
 //===----------------------------------------------------------------------===//
 #include "runtime/emulator/exec/Access.h"
+#include "runtime/emulator/exec/Indivisible.h"
 #include "runtime/emulator/exec/Lanes.h"
+
+#include <algorithm>
 
 namespace moert::emulator {
 
@@ -83,6 +86,33 @@ static void loadElement(Warp &w, const Op &op, const Ref &d, uint32_t m, const T
   }
 }
 
+/// The same for strong accesses, with other host threads.
+static void loadAtomicElement(Warp &w, const Op &op, const Ref &d, uint32_t m, const Target &t, unsigned at) {
+  for (unsigned l = 0; l < 32; ++l) {
+    if (!(m >> l & 1)) {
+      continue;
+    }
+    const uint8_t *from = t.pointer[l] + at;
+    if (d.bits == 128) {
+      std::lock_guard<std::mutex> turn(lockOf(from));
+      w.at<uint64_t>(d)[l] = loadAtomic(from, 8);
+      w.at<uint64_t>(d)[32 + l] = loadAtomic(from + 8, 8);
+    } else {
+      w.setLane(d, l, extended(loadAtomic(from, op.size), op.size, op.extra & 1, d.width));
+    }
+  }
+}
+
+static void storeAtomicLane(uint8_t *to, const uint8_t *from, unsigned size, unsigned count) {
+  const unsigned piece = std::min(size, 8U);
+  for (unsigned e = 0; e < count; ++e) {
+    std::lock_guard<std::mutex> turn(lockOf(to + size_t(e) * size));
+    for (unsigned at = e * size; at < (e + 1) * size; at += piece) {
+      storeAtomic(to + at, readBytes(from + at, piece), piece);
+    }
+  }
+}
+
 /// Lanes whose bytes at `at` are not all defined.
 static uint32_t undefinedLanes(Warp &w, uint32_t m, const Target &t, unsigned at, unsigned size) {
   uint32_t bad = 0;
@@ -130,7 +160,12 @@ static Step loadMemory(Warp &w, const Op &op, uint32_t m) {
   const Ref *list = w.grid->code->refs.data() + op.list;
   for (unsigned e = 0; e < op.count; ++e) {
     const Ref &d = op.count == 1 ? op.d : list[e];
-    if (d.bits) {
+    if (!d.bits) {
+      continue;
+    }
+    if (w.grid->parallel() && (op.flags & OpStrong)) {
+      loadAtomicElement(w, op, d, m, t, e * op.size);
+    } else {
       loadElement(w, op, d, m, t, e * op.size);
     }
   }
@@ -238,8 +273,14 @@ static Step storeMemory(Warp &w, const Op &op, uint32_t m) {
     }
   }
   for (unsigned l = 0; l < 32; ++l) {
-    if (m >> l & 1) {
-      std::memcpy(t.pointer[l], data + size_t(l) * bytes, bytes);
+    if (!(m >> l & 1)) {
+      continue;
+    }
+    const uint8_t *from = data + size_t(l) * bytes;
+    if (w.grid->parallel() && (op.flags & OpStrong)) {
+      storeAtomicLane(t.pointer[l], from, op.size, op.count);
+    } else {
+      std::memcpy(t.pointer[l], from, bytes);
     }
   }
   ++w.grid->changes;

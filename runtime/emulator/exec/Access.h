@@ -75,8 +75,8 @@ private:
 void judge(Warp &w, const Op &op, uint32_t mask, const Target &target, unsigned bytes, bool write,
            const AccessMode &mode, const uint8_t *data = nullptr);
 
-/// A strong write of `bytes` bytes or a read-modify-write (`keep`) by one lane hands over its clock. To be called before
-/// the bytes change.
+/// A strong write of `bytes` bytes or a read-modify-write (`keep`) by one lane hands over its clock. To be called
+/// before the bytes change.
 void writeFlag(Warp &w, const Op &op, const Target &target, unsigned lane, unsigned bytes, const AccessMode &mode,
                bool keep);
 /// A strong read takes the clock that the location carries. The bytes that it reads: null when those in memory, or the

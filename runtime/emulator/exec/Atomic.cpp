@@ -7,6 +7,7 @@
 #include "runtime/emulator/exec/Access.h"
 #include "runtime/emulator/exec/Combine.h"
 #include "runtime/emulator/exec/Formats.h"
+#include "runtime/emulator/exec/Indivisible.h"
 #include "runtime/emulator/exec/Lanes.h"
 
 #include <algorithm>
@@ -124,21 +125,25 @@ static Step atomic(Warp &w, const Op &op, uint32_t m) {
       readFlag(w, op, t, l, bytes, mode, true);
       writeFlag(w, op, t, l, bytes, mode, true);
     }
+    const bool shared = w.grid->parallel() && t.where[l] == Target::Global; // with other host threads
     for (unsigned e = 0; e < op.count; ++e) {
       const Ref &d = op.count == 1 ? op.d : to[e];
       const Ref &s = op.count == 1 ? op.b : from[e];
       uint8_t *at = t.pointer[l] + size_t(e) * op.size;
       uint64_t old = 0;
+      std::unique_lock<std::mutex> turn;
+      if (shared) {
+        turn = std::unique_lock<std::mutex>(lockOf(at));
+      }
       if (op.size == 16) {
-        uint64_t low, high;
-        std::memcpy(&low, at, 8);
-        std::memcpy(&high, at + 8, 8);
+        const uint64_t low = loadAtomic(at, 8);
+        const uint64_t high = loadAtomic(at + 8, 8);
         bool same = inst.mods.reduce == Reduce::Exch ||
                     (low == w.at<uint64_t>(op.b)[l] && high == w.at<uint64_t>(op.b)[32 + l]);
         const Ref &value = inst.mods.reduce == Reduce::Exch ? op.b : op.c;
         if (same) {
-          std::memcpy(at, &w.at<uint64_t>(value)[l], 8);
-          std::memcpy(at + 8, &w.at<uint64_t>(value)[32 + l], 8);
+          storeAtomic(at, w.at<uint64_t>(value)[l], 8);
+          storeAtomic(at + 8, w.at<uint64_t>(value)[32 + l], 8);
         }
         if (op.d.bits == 128) {
           w.at<uint64_t>(op.d)[l] = low;
@@ -146,10 +151,18 @@ static Step atomic(Warp &w, const Op &op, uint32_t m) {
         }
         continue;
       }
-      std::memcpy(&old, at, op.size);
+      if (shared) {
+        old = loadAtomic(at, op.size);
+      } else {
+        std::memcpy(&old, at, op.size);
+      }
       uint64_t made = combineValues(inst.mods.reduce, type, old, w.lane(s, l), op.c.bits ? w.lane(op.c, l) : 0,
                                     type == Type::F32 && t.where[l] == Target::Global);
-      std::memcpy(at, &made, op.size);
+      if (shared) {
+        storeAtomic(at, made, op.size);
+      } else {
+        std::memcpy(at, &made, op.size);
+      }
       if (inst.op == Opcode::Atom && d.bits) {
         w.setLane(d, l, old);
       }

@@ -291,7 +291,8 @@ static Step fenceOp(Warp &w, const Op &op, uint32_t m) {
   return Step::Next;
 }
 
-/// fence.mbarrier_init: mbarriers that the lane has initialised may be used by others of the cluster and by async copies.
+/// fence.mbarrier_init: mbarriers that the lane has initialised may be used by others of the cluster and by async
+/// copies.
 static Step fenceMbarriers(Warp &w, const Op &op, uint32_t m) {
   for (auto &[offset, bar] : w.block->mbarriers) {
     if (bar.initialised.actor == w.actor && (m >> bar.initialised.lane() & 1)) {

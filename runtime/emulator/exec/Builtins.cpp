@@ -8,6 +8,7 @@
 
 #include <cstdio>
 #include <cstring>
+#include <mutex>
 
 namespace moert::emulator {
 
@@ -128,6 +129,8 @@ static bool format(Warp &w, const Op &op, unsigned lane, const std::string &text
 }
 
 static void print(Warp &w, const std::string &text) {
+  static std::mutex turn; // blocks may run on several host threads
+  std::lock_guard<std::mutex> lock(turn);
   if (w.grid->config.print) {
     w.grid->config.print(text);
   } else {

@@ -13,6 +13,7 @@
 //===----------------------------------------------------------------------===//
 #include "runtime/emulator/driver/TensorMap.h"
 #include "runtime/emulator/exec/Combine.h"
+#include "runtime/emulator/exec/Indivisible.h"
 #include "runtime/emulator/exec/Lanes.h"
 #include "runtime/emulator/exec/Mbarrier.h"
 
@@ -59,11 +60,11 @@ static void movePieces(const Plan &plan) {
     } else {
       unsigned size = ptx::bytesOf(plan.type);
       for (uint32_t i = 0; i + size <= piece.bytes; i += size) {
-        uint64_t a = 0, b = 0;
-        std::memcpy(&a, piece.to.pointer + i, size);
+        uint64_t b = 0;
         std::memcpy(&b, piece.from.pointer + i, size);
-        uint64_t r = combineValues(plan.reduce, plan.type, a, b, 0, false);
-        std::memcpy(piece.to.pointer + i, &r, size);
+        std::lock_guard<std::mutex> turn(lockOf(piece.to.pointer + i));
+        const uint64_t a = loadAtomic(piece.to.pointer + i, size);
+        storeAtomic(piece.to.pointer + i, combineValues(plan.reduce, plan.type, a, b, 0, false), size);
       }
     }
     if (piece.to.shadow) {
@@ -116,7 +117,8 @@ static Step spotOf(Warp &w, const Op &op, unsigned lane, uint64_t address, Space
 }
 
 /// Puts the plan among the pending work, completing on the mbarrier at `barrier` of `owner` or on the lane's group.
-static void enqueue(Warp &w, const Op &op, unsigned lane, Plan plan, uint64_t bytes, Block *owner, uint32_t barrier, bool group) {
+static void enqueue(Warp &w, const Op &op, unsigned lane, Plan plan, uint64_t bytes, Block *owner, uint32_t barrier,
+                    bool group) {
   auto shared = std::make_shared<Plan>(std::move(plan));
   PendingWork work;
   work.warp = &w;

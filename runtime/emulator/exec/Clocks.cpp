@@ -7,6 +7,7 @@
 #include "runtime/emulator/exec/Warp.h"
 
 #include <algorithm>
+#include <mutex>
 
 namespace moert::emulator {
 
@@ -177,6 +178,8 @@ void Warp::report(FindingKind kind, const Op &op, unsigned lane, std::string wha
   finding.thread = threadOf(lane);
   finding.what = std::move(what);
   finding.partner = partner;
+  static std::mutex turn; // blocks may run on several host threads
+  std::lock_guard<std::mutex> lock(turn);
   grid->sink->report(std::move(finding));
 }
 

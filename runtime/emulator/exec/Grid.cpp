@@ -113,8 +113,9 @@ const ProgramVariable *Program::variable(std::string_view name) const {
   return nullptr;
 }
 
-Result<std::unique_ptr<Grid>> Grid::create(const Kernel &kernel, const LaunchConfig &config, const ExecOptions &options,
-                                           FindingSink &sink) {
+Result<std::unique_ptr<GridState>> GridState::make(const Kernel &kernel, const LaunchConfig &config,
+                                                   const ExecOptions &options, FindingSink &sink,
+                                                   const GridState *partOf) {
   const ptx::Function &function = *kernel.function;
   const std::string where = "kernel " + function.name + ": ";
   uint64_t threads = config.block.count();
@@ -161,7 +162,11 @@ Result<std::unique_ptr<Grid>> Grid::create(const Kernel &kernel, const LaunchCon
   if (config.dynamicShared) {
     g.sharedBytes = dynamicStart + config.dynamicShared;
   }
-  if (g.code->parametersInMemory && !config.parameters.empty()) {
+  g.ownsMemory = !partOf;
+  if (partOf) {
+    g.parameterAddress = partOf->parameterAddress;
+    g.workspace = partOf->workspace;
+  } else if (g.code->parametersInMemory && !config.parameters.empty()) {
     g.parameterAddress = g.memory->allocate(kernel.program->device(), config.parameters.size(), AllocationKind::Module,
                                             function.name + "'s parameters");
     if (!g.parameterAddress) {
@@ -172,7 +177,7 @@ Result<std::unique_ptr<Grid>> Grid::create(const Kernel &kernel, const LaunchCon
     g.memory->setDefined(g.parameterAddress, config.parameters.size());
     g.memory->find(g.parameterAddress)->readOnly = true;
   }
-  if (config.cooperative) {
+  if (config.cooperative && !partOf) {
     g.workspace =
         g.memory->allocate(kernel.program->device(), 256, AllocationKind::Module, function.name + "'s grid barrier");
     if (!g.workspace) {
@@ -205,6 +210,11 @@ Result<std::unique_ptr<Grid>> Grid::create(const Kernel &kernel, const LaunchCon
   g.warpsPerBlock = uint32_t((threads + 31) / 32);
   g.primaryIsDone = !config.waitsForPrimary;
   g.start = config.before;
+  g.finish = config.before;
+  if (partOf) {
+    g.launchNumber = partOf->launchNumber;
+    return grid;
+  }
   g.launchNumber = g.memory->actors.addLaunch(function.name);
   uint64_t actors = config.grid.count() * g.warpsPerBlock * actorsPerWarp;
   if (g.options.checks && actors > (uint64_t(1) << 31)) {
@@ -214,15 +224,23 @@ Result<std::unique_ptr<Grid>> Grid::create(const Kernel &kernel, const LaunchCon
   g.firstActor = g.memory->actors.addRange(g.launchNumber, g.options.checks ? uint32_t(actors) : 1,
                                            g.warpsPerBlock * actorsPerWarp, uint32_t(config.cluster.count()),
                                            kernel.program->device());
-  g.finish = config.before;
+  return grid;
+}
+
+Result<std::unique_ptr<Grid>> Grid::create(const Kernel &kernel, const LaunchConfig &config, const ExecOptions &options,
+                                           FindingSink &sink) {
+  MOERT_ASSIGN(grid, GridState::make(kernel, config, options, sink, nullptr));
+  if (options.hostThreads > 1 && !grid->options.checks && config.grid.count() > config.cluster.count()) {
+    return makeParallel(std::move(grid));
+  }
   return std::unique_ptr<Grid>(std::move(grid));
 }
 
 GridState::~GridState() {
-  if (parameterAddress) {
+  if (parameterAddress && ownsMemory) {
     memory->free(parameterAddress);
   }
-  if (workspace) {
+  if (workspace && ownsMemory) {
     memory->free(workspace);
   }
 }
@@ -237,6 +255,9 @@ Actor GridState::newAgent() {
 
 bool GridState::startCluster() {
   uint64_t perCluster = config.cluster.count();
+  if (tickets && nextBlock < config.grid.count()) {
+    nextBlock = std::min(tickets->fetch_add(perCluster), config.grid.count());
+  }
   if (nextBlock >= config.grid.count()) {
     return false;
   }
@@ -262,7 +283,7 @@ bool GridState::startCluster() {
     block->clusterFirst = members[0];
     startBlock(*block);
   }
-  nextBlock += perCluster;
+  nextBlock += tickets ? 0 : perCluster;
   return true;
 }
 
@@ -444,6 +465,12 @@ bool GridState::landOne(bool pickRandom) {
   return true;
 }
 
+void GridState::learnEnd() {
+  if (!tickets) { // a part of a launch leaves that to the whole
+    finish.learn(Clock::launchKey(launchNumber), memory->actors.tick());
+  }
+}
+
 void GridState::deadlock() {
   std::string positions;
   const Op *first = nullptr;
@@ -484,6 +511,9 @@ Grid::State GridState::step(uint64_t budget, bool alone) {
   }
   state = State::Running;
   uint64_t resident = config.cooperative ? config.grid.count() : std::max<uint64_t>(options.residentBlocks, 1);
+  if (tickets) {
+    resident = (resident + options.hostThreads - 1) / options.hostThreads;
+  }
   uint64_t done = 0;
   while (done < budget) {
     while (blocks.size() < resident && startCluster()) {
@@ -508,7 +538,7 @@ Grid::State GridState::step(uint64_t budget, bool alone) {
         virtualTime += executed;
         if (result == Step::Failed) {
           state = State::Failed;
-          finish.learn(Clock::launchKey(launchNumber), memory->actors.tick());
+          learnEnd();
           return state;
         }
         progress |= executed != 0;
@@ -562,7 +592,7 @@ Grid::State GridState::step(uint64_t budget, bool alone) {
     didProgress |= progress;
     if (blocks.empty() && nextBlock >= config.grid.count()) {
       state = State::Done;
-      finish.learn(Clock::launchKey(launchNumber), memory->actors.tick());
+      learnEnd();
       return state;
     }
     if (options.stepLimit && steps > options.stepLimit) {
@@ -576,7 +606,7 @@ Grid::State GridState::step(uint64_t budget, bool alone) {
             warp->fault(FindingKind::Limit, LaunchError::Limit, at->frame->code->ops[at->pc], 0,
                         "the limit of " + std::to_string(options.stepLimit) + " warp instructions is reached");
             state = State::Failed;
-            finish.learn(Clock::launchKey(launchNumber), memory->actors.tick());
+            learnEnd();
             return state;
           }
         }
@@ -614,7 +644,7 @@ Grid::State GridState::step(uint64_t budget, bool alone) {
     }
     deadlock();
     state = State::Failed;
-    finish.learn(Clock::launchKey(launchNumber), memory->actors.tick());
+    learnEnd();
     return state;
   }
   return state;

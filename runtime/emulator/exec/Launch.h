@@ -34,7 +34,7 @@ struct ExecOptions {
   Timing timing = Timing::Late;
   uint64_t seed = 0;
   bool delayLanes = false;       ///< runs lanes of a warp apart where only bar.warp.sync would keep them together
-  unsigned hostThreads = 1;      ///< what the driver runs with; blocks of a grid take turns on the calling one
+  unsigned hostThreads = 1;      ///< above 1, with checks off: blocks of one launch run on so many host threads
   uint64_t stepLimit = 0;        ///< warp instructions of one launch, then a finding of kind Limit; 0: none
   uint32_t residentBlocks = 256; ///< blocks that make progress at the same time (the device's capacity for this kernel)
 };

@@ -18,6 +18,7 @@
 #include "runtime/emulator/memory/Shadow.h"
 #include "runtime/emulator/memory/Sync.h"
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <map>
@@ -78,10 +79,11 @@ struct Entry {
 /// What one lane knows. Own accesses, and those of the own block and warp up to a time, are kept apart from the clock:
 /// they are looked at most.
 struct LaneClocks {
-  Clock known, proxied;          ///< proxied: ordered before asynchronous accesses too
-  Clock pending[4], pendingProxied[4]; ///< learnt by relaxed reads, by the scope that a fence needs to make it effective
-  Clock ordered;                       ///< visible behind fence.sc, though not ordered before
-  Clock fence, fenceProxied;     ///< exported at the last fence, for relaxed writes behind it
+  Clock known, proxied; ///< proxied: ordered before asynchronous accesses too
+  Clock pending[4],
+      pendingProxied[4];     ///< learnt by relaxed reads, by the scope that a fence needs to make it effective
+  Clock ordered;             ///< visible behind fence.sc, though not ordered before
+  Clock fence, fenceProxied; ///< exported at the last fence, for relaxed writes behind it
   AccessScope fenceScope = ScopeCta;
   Time block = 0, warp = 0;
   Time proxiedBlock = 0, proxiedWarp = 0, proxiedSelf = 0;
@@ -325,7 +327,15 @@ struct GridState : Grid {
   State state = State::Running;
   uint64_t dependentBlocks = 0;
   uint64_t quietRotations = 0, lastChanges = 0;
+  bool ownsMemory = true;                   ///< frees its parameters and workspace
+  std::atomic<uint64_t> *tickets = nullptr; ///< of a part of a parallel launch: the next block of the whole
+  /// Other parts run on other host threads: strong accesses to global memory are atomic there too (exec/Indivisible.h).
+  bool parallel() const { return tickets != nullptr; }
 
+  /// `partOf`: a part of that launch, which shares its parameters and the grid's barrier.
+  static Result<std::unique_ptr<GridState>> make(const Kernel &kernel, const LaunchConfig &config,
+                                                 const ExecOptions &options, FindingSink &sink,
+                                                 const GridState *partOf);
   ~GridState() override;
   State step(uint64_t instructions, bool alone) override;
   bool progressed() const override { return didProgress; }
@@ -339,9 +349,13 @@ struct GridState : Grid {
   void startBlock(Block &block);
   /// Lands pending asynchronous work: all of it, or one piece. False when there is none.
   bool landOne(bool random);
+  void learnEnd();
   void deadlock();
   Actor newAgent();
 };
+
+/// Takes over a launch that has not begun and runs its blocks on options.hostThreads host threads (Parallel.cpp).
+std::unique_ptr<Grid> makeParallel(std::unique_ptr<GridState> grid);
 
 // Asynchronous landing (CopyAsync.cpp, Bulk.cpp).
 void landCopies(Warp &warp, unsigned lane, uint32_t beforeGroup);

@@ -193,7 +193,8 @@ static Tile tileB(const Op &op, uint64_t descriptor) {
 }
 
 // imm: fragments {d, a (registers), -, -}; a, b: descriptors; c: scale-d; extra: bits 0,1 negate a,b; 2,3 MN-major.
-// `taintA`: per register of A, lanes that are undefined. `taint`: per register of D, joined with what becomes undefined.
+// `taintA`: per register of A, lanes that are undefined. `taint`: per register of D, joined with what becomes
+// undefined.
 static bool compute(Warp &w, const Op &op, Frame *frame, uint64_t descriptorA, uint64_t descriptorB, uint32_t scaleD,
                     const std::vector<uint32_t> &taintA, std::vector<uint32_t> &taint) {
   const ptx::Instruction &inst = *op.inst;

@@ -135,8 +135,8 @@ public:
   }
   uint64_t size() const { return bytes; }
 
-  /// Reads of whole tiles by one matrix unit: the last one of every 16 bytes since they were written. Kept apart from the
-  /// cells, since several warps read the same tiles again and again.
+  /// Reads of whole tiles by one matrix unit: the last one of every 16 bytes since they were written. Kept apart from
+  /// the cells, since several warps read the same tiles again and again.
   struct TileReader {
     Actor actor = 0;
     std::vector<Access> runs; ///< by offset / 16

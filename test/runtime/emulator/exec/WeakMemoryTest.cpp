@@ -126,8 +126,7 @@ TEST(WeakMemory, MessagePassingNeedsBothFences) {
   EXPECT_EQ(outcomes(messagePassing(), {2, 1, 1}, {1, 1, 1}), (Pairs{{7, 0}}));
   for (const char *fence : {"membar.gl; // writer", "membar.gl; // reader"}) {
     EXPECT_EQ(outcomes(without(messagePassing(), fence), {2, 1, 1}, {1, 1, 1}), (Pairs{{0, 0}, {7, 0}})) << fence;
-    EXPECT_EQ(outcomes(without(messagePassing(), fence, "membar.cta;"), {2, 1, 1}, {1, 1, 1}),
-              (Pairs{{0, 0}, {7, 0}}))
+    EXPECT_EQ(outcomes(without(messagePassing(), fence, "membar.cta;"), {2, 1, 1}, {1, 1, 1}), (Pairs{{0, 0}, {7, 0}}))
         << fence;
   }
 }
@@ -229,8 +228,8 @@ TEST(Exit, WaitsForTheOthersOfTheCluster) {
   st.global.u32 [%rd1], %r5;
   ret;)");
   EXPECT_EQ(findingsOf(text, {2, 1, 1}, {1, 1, 1}, {2, 1, 1}), "");
-  const std::string open = without(without(text, "barrier.cluster.arrive.release.aligned;"),
-                                   "barrier.cluster.wait.acquire.aligned;");
+  const std::string open =
+      without(without(text, "barrier.cluster.arrive.release.aligned;"), "barrier.cluster.wait.acquire.aligned;");
   bool found = hasFinding(open, FindingKind::Race, {2, 1, 1}, {1, 1, 1}, {2, 1, 1}) ||
                hasFinding(open, FindingKind::OutOfBounds, {2, 1, 1}, {1, 1, 1}, {2, 1, 1});
   EXPECT_TRUE(found);
