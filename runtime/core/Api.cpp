@@ -1,5 +1,5 @@
-// The C ABI (runtime/include/moert/moert.h) over Program, Session and WeightReader: null checks, ownership, statuses.
-// No logic.
+// The C ABI (runtime/include/moert/moert.h) over Program, Group, Session and WeightReader: null checks, ownership,
+// statuses. No logic.
 #include "runtime/core/Session.h"
 #include "runtime/core/WeightReader.h"
 
@@ -24,6 +24,10 @@ struct moert_session {
   std::unique_ptr<moert::Session> session;
 };
 
+struct moert_group {
+  std::shared_ptr<moert::Group> group;
+};
+
 struct moert_weights {
   std::unique_ptr<moert::WeightReader> reader;
 };
@@ -41,6 +45,33 @@ moert_status *give(const Status &status) {
 moert_status *nullArgument(const char *function, const char *name) {
   return give(moert::error(Code::InvalidArgument, function, ": ", name, " is NULL"));
 }
+
+moert_status *giveGroup(moert::Result<std::shared_ptr<moert::Group>> group, moert_group **out) {
+  if (!group.ok()) {
+    return give(group.status());
+  }
+  *out = new moert_group{std::move(*group)};
+  return nullptr;
+}
+
+/// The communicator of `rank`, or what is wrong with the arguments of a message.
+moert_status *checkMessage(const char *function, moert_group *group, int rank, int other, const void *data, size_t size,
+                           double deadline, moert::Communicator *&out) {
+  if (!group || (!data && size)) {
+    return nullArgument(function, group ? "data" : "group");
+  }
+  out = group->group->member(rank);
+  if (!out || other < 0 || other >= out->ranks() || other == rank) {
+    return give(moert::error(Code::InvalidArgument, function, ": ranks ", rank, " and ", other, " of ",
+                             group->group->ranks(), ": the first must be of this process, the second another"));
+  }
+  if (!(deadline > 0)) {
+    return give(moert::error(Code::InvalidArgument, function, ": a deadline of ", deadline, " seconds"));
+  }
+  return nullptr;
+}
+
+int64_t nanoseconds(double seconds) { return int64_t((seconds < 1e9 ? seconds : 1e9) * 1e9); }
 
 /// Options of an older or newer caller: what it does not know is zero, what this runtime does not know must be.
 Status readOptions(const moert_session_options &given, moert_session_options &options) {
@@ -105,6 +136,68 @@ moert_status *moert_program_get_info(const moert_program *program, moert_program
   return nullptr;
 }
 
+moert_status *moert_program_get_ranks(const moert_program *program, int *ranks, int *distributed) {
+  if (!program) {
+    return nullArgument("moert_program_get_ranks", "program");
+  }
+  const moert::Program &loaded = *program->program;
+  const bool known = loaded.variantCount() != 0;
+  if (ranks) {
+    *ranks = known ? loaded.variant(0).ranks() : 1;
+  }
+  if (distributed) {
+    *distributed = known && loaded.variant(0).rank_inputs() == moert::format::RankInputs::Distributed;
+  }
+  return nullptr;
+}
+
+moert_status *moert_group_create_threads(int ranks, moert_group **out) {
+  if (!out) {
+    return nullArgument("moert_group_create_threads", "out");
+  }
+  *out = nullptr;
+  return giveGroup(moert::makeThreadGroup(ranks), out);
+}
+
+moert_status *moert_group_create_processes(const char *plugin, moert_group **out) {
+  if (!out) {
+    return nullArgument("moert_group_create_processes", "out");
+  }
+  *out = nullptr;
+  return giveGroup(moert::joinProcessGroup(plugin ? plugin : ""), out);
+}
+
+int moert_group_ranks(const moert_group *group) { return group ? group->group->ranks() : 0; }
+
+int moert_group_rank(const moert_group *group) { return group ? group->group->ownRank() : -1; }
+
+moert_status *moert_group_send(moert_group *group, int rank, int to, const void *data, size_t size,
+                               double deadline_seconds) {
+  moert::Communicator *member = nullptr;
+  if (moert_status *wrong = checkMessage("moert_group_send", group, rank, to, data, size, deadline_seconds, member)) {
+    return wrong;
+  }
+  return member->send(to, data, size, nanoseconds(deadline_seconds)) ? nullptr : give(member->failure());
+}
+
+moert_status *moert_group_receive(moert_group *group, int rank, int from, void *data, size_t size,
+                                  double deadline_seconds) {
+  moert::Communicator *member = nullptr;
+  if (moert_status *wrong =
+          checkMessage("moert_group_receive", group, rank, from, data, size, deadline_seconds, member)) {
+    return wrong;
+  }
+  return member->receive(from, data, size, nanoseconds(deadline_seconds)) ? nullptr : give(member->failure());
+}
+
+void moert_group_abort(moert_group *group, int rank, const char *reason) {
+  if (moert::Communicator *member = group ? group->group->member(rank) : nullptr) {
+    member->abort(Code::Internal, reason ? reason : "no reason given");
+  }
+}
+
+void moert_group_free(moert_group *group) { delete group; }
+
 moert_status *moert_session_create(moert_program *program, const moert_session_options *options, moert_session **out) {
   if (!program || !options || !out) {
     return nullArgument("moert_session_create", !program ? "program" : !options ? "options" : "out");
@@ -114,7 +207,8 @@ moert_status *moert_session_create(moert_program *program, const moert_session_o
   if (Status status = readOptions(*options, known); !status.ok()) {
     return give(status);
   }
-  auto session = moert::Session::create(program->program, known);
+  auto session = moert::Session::create(program->program,
+                                        known.group ? known.group->group : std::shared_ptr<moert::Group>(), known);
   if (!session.ok()) {
     return give(session.status());
   }

@@ -10,8 +10,7 @@
 #ifndef MOERT_CORE_BACKEND_H
 #define MOERT_CORE_BACKEND_H
 
-#include "runtime/core/Status.h"
-#include "runtime/format/program_generated.h"
+#include "runtime/ranks/Communicator.h"
 
 #include <cstdint>
 #include <memory>
@@ -24,6 +23,8 @@ struct BackendOptions {
   int threads = 0;  ///< 0: one per available core
   bool pin = false; ///< bind each worker to a core
   double deadlineSeconds = 30;
+  /// What joins this rank to others; of one rank it may be null.
+  Communicator *communicator = nullptr;
 };
 
 /// A launch whose operands are resolved. `kernel` comes from loadKernels.
@@ -56,7 +57,8 @@ public:
   virtual bool launch(const Launch *launches, uint32_t count) = 0;
   virtual bool copy(void *to, const void *from, uint64_t bytes) = 0;
   virtual bool fill(void *to, uint8_t value, uint64_t bytes) = 0;
-  virtual bool collective(format::CollectiveKind kind, void *to, const void *from, uint64_t bytes) = 0;
+  /// False, too, if another rank failed: the communicator then says so.
+  virtual bool collective(const CollectiveCall &call) = 0;
   virtual bool record(uint32_t event, uint32_t stream) = 0;
   virtual bool wait(uint32_t event, uint32_t stream) = 0;
   /// Waits for everything above; false if the deadline passed.

@@ -72,19 +72,28 @@ std::string Initializers::cacheKey(const format::Initializer &initializer) const
       hash.update(weights.tensor(index) + (tensor.bytes() - piece) / (kSamples - 1) * sample, piece);
     }
   };
+  bool isPerRank = false;
   for (uint32_t c = 0; c < initializer.command_count(); ++c) {
     const format::Command &command = *variant.commands()->Get(initializer.first_command() + c);
     for (uint32_t o = 0; o < command.operand_count(); ++o) {
       const format::Operand &operand = *variant.operands()->Get(command.first_operand() + o);
       if (operand.kind() == format::OperandKind::WeightSpan && operand.index() != initializer.result()) {
         addTensor(operand.index());
+        isPerRank |= operand.value() != 0;
       } else if (operand.kind() == format::OperandKind::WeightTable) {
         const format::WeightTable &table = *program.root().tables()->Get(operand.index());
-        for (uint32_t i = 0; i < table.count(); ++i) {
-          addTensor(program.root().table_entries()->Get(table.first() + i)->tensor());
+        const uint32_t first = table.first() + uint32_t(place.rank) * uint32_t(operand.value());
+        for (uint32_t i = 0; i < (operand.value() ? uint32_t(operand.value()) : table.count()); ++i) {
+          addTensor(program.root().table_entries()->Get(first + i)->tensor());
         }
+        isPerRank |= operand.value() != 0;
       }
+      isPerRank |= operand.kind() == format::OperandKind::Size;
     }
+  }
+  if (isPerRank) {
+    addToKey(hash, uint64_t(place.rank));
+    addToKey(hash, uint64_t(place.ranks));
   }
   return format::toHex(hash.finish());
 }
@@ -134,13 +143,16 @@ Status Initializers::runCommand(const format::Command &command, const std::vecto
     case format::OperandKind::WeightSpan:
       words.push_back(
           reinterpret_cast<uintptr_t>(operand.index() == result ? resultMemory : weights.tensor(operand.index())) +
-          operand.offset());
+          operand.offset() + uint64_t(place.rank) * operand.value());
       break;
     case format::OperandKind::WeightTable:
-      words.push_back(reinterpret_cast<uintptr_t>(weights.table(operand.index())));
+      words.push_back(reinterpret_cast<uintptr_t>(weights.table(operand.index())) +
+                      uint64_t(place.rank) * operand.value() * sizeof(uint64_t));
+      break;
+    case format::OperandKind::Size: // the checks let through these two
+      words.push_back(uint64_t(format::Dim(operand.value()) == format::Dim::Rank ? place.rank : place.ranks));
       break;
     case format::OperandKind::TensorMap:
-    case format::OperandKind::Size:
     case format::OperandKind::Constant:
       words.push_back(operand.value());
       break;

@@ -5,7 +5,8 @@
 // a cache file that is not whole is computed again, and without a writable cache the result stays in memory.
 //
 // The key on disk covers the program's key, the kernels' digest, and for every source tensor its place, the file's
-// modification time and a sample of its bytes, so that other weights of the same shapes do not meet a stale result.
+// modification time and a sample of its bytes, so that other weights of the same shapes do not meet a stale result. Of
+// an initializer that differs between ranks it covers rank and ranks as well; all others are shared by the ranks.
 //
 //===----------------------------------------------------------------------===//
 #ifndef MOERT_CORE_INITIALIZERS_H
@@ -25,10 +26,10 @@ struct InitializerFacts {
 
 class Initializers {
 public:
-  Initializers(const Program &program, size_t variant, Backend &backend, const std::vector<void *> &kernels,
-               Weights &weights, std::string cacheFolder)
-      : program(program), variant(program.variant(variant)), backend(backend), kernels(kernels), weights(weights),
-        cacheFolder(std::move(cacheFolder)) {}
+  Initializers(const Program &program, size_t variant, RankPlace place, Backend &backend,
+               const std::vector<void *> &kernels, Weights &weights, std::string cacheFolder)
+      : program(program), variant(program.variant(variant)), place(place), backend(backend), kernels(kernels),
+        weights(weights), cacheFolder(std::move(cacheFolder)) {}
 
   Status run(const Progress &progress, std::vector<std::string> &notes);
 
@@ -46,6 +47,7 @@ private:
 
   const Program &program;
   const format::Variant &variant;
+  const RankPlace place;
   Backend &backend;
   const std::vector<void *> &kernels;
   Weights &weights;

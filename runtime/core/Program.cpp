@@ -143,6 +143,7 @@ Result<std::shared_ptr<Program>> Program::load(const std::string &package) {
   case format::Seal::Intact:
     break;
   }
+  result->seal = actual;
   MOERT_TRY(withPath(path, checkProgramBytes(bytes, payload, result->program)));
 
   for (uint32_t f = 0; result->program->package_files() && f < result->program->package_files()->size(); ++f) {

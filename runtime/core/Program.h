@@ -9,6 +9,7 @@
 
 #include "runtime/core/File.h"
 #include "runtime/core/Status.h"
+#include "runtime/format/Checksum.h"
 #include "runtime/format/program_generated.h"
 
 #include <memory>
@@ -38,12 +39,19 @@ EntryView entryOf(const format::Variant &variant, uint32_t index);
 /// Whether a variant is for CPUs; those for other backends are not looked at beyond their tables.
 bool isForCpu(const format::Variant &variant);
 
+/// Which rank of how many something is for.
+struct RankPlace {
+  int rank = 0, ranks = 1;
+};
+
 class Program {
 public:
   static Result<std::shared_ptr<Program>> load(const std::string &package);
 
   const format::Program &root() const { return *program; }
   const std::string &package() const { return folder; }
+  /// SHA-256 of the program file.
+  const format::Digest &digest() const { return seal; }
   const format::Variant &variant(size_t index) const { return *program->variants()->Get(uint32_t(index)); }
   size_t variantCount() const { return program->variants() ? program->variants()->size() : 0; }
   /// The checked kernels of a variant for CPUs.
@@ -60,6 +68,7 @@ private:
   };
 
   std::string folder;
+  format::Digest seal = {};
   Pages memory;
   const format::Program *program = nullptr;
   std::vector<Blob> blobs;

@@ -68,7 +68,10 @@ const char *Session::report() {
     json.value(feature);
   }
   json.endArray().member("threads", backend->threads()).member("sequences", sequences).member("context", context);
-  json.member("max_tokens", maxTokens).member("deadline_seconds", deadlineSeconds);
+  json.member("max_tokens", maxTokens)
+      .member("rank", place.rank)
+      .member("ranks", place.ranks)
+      .member("deadline_seconds", deadlineSeconds);
   json.member("weights", weights.folder()).member("weight_bytes", weights.usedBytes());
   json.member("copied_weight_bytes", weights.copiedBytes());
   json.member("arena_bytes", arenaBytes).member("state_bytes", stateBytes).member("create_ns", createNs);

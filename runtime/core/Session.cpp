@@ -10,7 +10,7 @@ namespace moert {
 Status Session::allocateBuffers() {
   const format::Program &root = program->root();
   const uint32_t count = variant->buffers() ? variant->buffers()->size() : 0;
-  const Sizes sizes{root.max_tokens(), root.max_tokens(), sequences, context};
+  const Sizes sizes{root.max_tokens(), root.max_tokens(), boundSequences, boundContext};
   buffers.assign(count, nullptr);
   bufferBytes.assign(count, 0);
   std::vector<bool> isArgument(count);
@@ -29,13 +29,13 @@ Status Session::allocateBuffers() {
     int64_t bytes;
     if (!evaluate(buffer.size(), sizes, bytes) || __builtin_add_overflow(total, uint64_t(bytes), &total)) {
       return error(Code::OutOfMemory, "buffer '", program->string(buffer.name()),
-                   "' would need more than 2^63 bytes with ", sequences, " sequences of ", context,
+                   "' would need more than 2^63 bytes with ", boundSequences, " sequences of ", boundContext,
                    " tokens: lower --sequences or --context");
     }
     bufferBytes[b] = uint64_t(bytes);
   }
   if (total > physicalBytes()) {
-    return error(Code::OutOfMemory, sequences, " sequences of ", context, " tokens need ", total, " bytes (",
+    return error(Code::OutOfMemory, boundSequences, " sequences of ", boundContext, " tokens need ", total, " bytes (",
                  total >> 20, " MiB) of buffers and KV cache, this machine has ", physicalBytes(),
                  ": lower --sequences or --context");
   }
@@ -92,9 +92,9 @@ Status Session::openEntries() {
     }
     entry.pointers.resize(entry.buffers.size());
     for (const format::StepVariant *step : *view.steps) {
-      MOERT_ASSIGN(
-          plan,
-          StepPlan::create({*program, *variant, kernels, buffers, entry.buffers, weights, sequences, context}, *step));
+      MOERT_ASSIGN(plan, StepPlan::create({*program, *variant, kernels, buffers, entry.buffers, weights, boundSequences,
+                                           boundContext, place},
+                                          *step));
       entry.plans.push_back(std::move(plan));
     }
     entries.push_back(std::move(entry));
@@ -102,26 +102,21 @@ Status Session::openEntries() {
   return {};
 }
 
-Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<Program> program,
-                                                 const moert_session_options &options) {
-  const int64_t begin = monotonicNs();
-  std::unique_ptr<Session> session(new Session);
-  Session &s = *session;
-  s.program = std::move(program);
-  const format::Program &root = s.program->root();
-  s.sequences = options.sequences;
-  s.context = options.context;
-  s.maxTokens = options.max_tokens ? options.max_tokens : root.max_tokens();
-  if (s.sequences < 1 || s.sequences > INT32_MAX || s.context < 1 || s.context > INT32_MAX) {
-    return error(Code::InvalidArgument, s.sequences, " sequences of ", s.context,
+Status Session::checkOptions(const moert_session_options &options) {
+  const format::Program &root = program->root();
+  sequences = options.sequences;
+  context = options.context;
+  maxTokens = options.max_tokens ? options.max_tokens : root.max_tokens();
+  if (sequences < 1 || sequences > INT32_MAX || context < 1 || context > INT32_MAX) {
+    return error(Code::InvalidArgument, sequences, " sequences of ", context,
                  " tokens: both must be at least 1 and below 2^31");
   }
-  if (root.max_context() && s.context > root.max_context()) {
-    return error(Code::InvalidArgument, "a context of ", s.context, " tokens was asked for, the model goes to ",
+  if (root.max_context() && context > root.max_context()) {
+    return error(Code::InvalidArgument, "a context of ", context, " tokens was asked for, the model goes to ",
                  root.max_context(), ": lower --context");
   }
-  if (s.maxTokens < 1 || s.maxTokens > root.max_tokens()) {
-    return error(Code::InvalidArgument, "steps of ", s.maxTokens,
+  if (maxTokens < 1 || maxTokens > root.max_tokens()) {
+    return error(Code::InvalidArgument, "steps of ", maxTokens,
                  " tokens were asked for, the package was compiled for 1 "
                  "to ",
                  root.max_tokens(), ": compile it with a larger --max-tokens");
@@ -129,35 +124,81 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<Program> progra
   if (!(options.deadline_seconds >= 0)) {
     return error(Code::InvalidArgument, "a deadline of ", options.deadline_seconds, " seconds: must not be negative");
   }
-  s.deadlineSeconds = options.deadline_seconds > 0 ? options.deadline_seconds : 30;
+  deadlineSeconds = options.deadline_seconds > 0 ? options.deadline_seconds : 30;
+  return {};
+}
+
+Status Session::joinGroup(std::shared_ptr<Group> given, const moert_session_options &options) {
+  const int ranks = given ? given->ranks() : 1;
+  if (options.ranks && options.ranks != ranks) {
+    return error(Code::InvalidArgument, "a session for ", options.ranks, " ranks was asked for, its group has ", ranks);
+  }
+  if (!given) {
+    return options.rank ? error(Code::InvalidArgument, "a session of rank ", options.rank, " needs a group") : Status();
+  }
+  place = {given->ownRank() < 0 ? options.rank : given->ownRank(), ranks};
+  Communicator *member = given->member(place.rank);
+  if (!member || (options.rank && options.rank != place.rank)) {
+    return error(Code::InvalidArgument, "a session of rank ", options.rank, " was asked for, this process has ",
+                 given->ownRank() < 0 ? concat("ranks 0 to ", ranks - 1) : concat("rank ", given->ownRank()));
+  }
+  group = std::move(given);
+  communicator = ranks > 1 ? member : nullptr;
+  return {};
+}
+
+Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<Program> program, std::shared_ptr<Group> group,
+                                                 const moert_session_options &options) {
+  const int64_t begin = monotonicNs();
+  std::unique_ptr<Session> session(new Session);
+  session->program = std::move(program);
+  MOERT_TRY(session->joinGroup(std::move(group), options));
+  if (Status status = session->prepare(options); !status.ok()) {
+    if (session->communicator) {
+      session->communicator->abort(status.code(), status.message());
+    }
+    if (session->backend && status.code() == Code::Deadline && !session->backend->synchronize()) {
+      (void)session.release(); // a worker is still inside a kernel: it keeps what it uses
+    }
+    return status;
+  }
+  session->createNs = monotonicNs() - begin;
+  return session;
+}
+
+/// Everything between the options and the first step.
+Status Session::prepare(const moert_session_options &options) {
   Progress progress = [&](const char *stage, uint64_t done, uint64_t total) {
     if (options.progress) {
       options.progress(options.progress_user, stage, done, total);
     }
   };
-
-  MOERT_ASSIGN(chosen, chooseVariant(*s.program, options.variant, 1, s.choices));
-  s.variantIndex = chosen;
-  s.variant = &s.program->variant(chosen);
-  MOERT_ASSIGN(backend, openCpuBackend({options.threads, options.pin != 0, s.deadlineSeconds}));
-  s.backend = std::move(backend);
-  MOERT_TRY(s.allocateBuffers());
-  MOERT_TRY(s.backend->loadKernels(s.program->blobPath(s.variantIndex), s.program->blob(s.variantIndex),
-                                   s.program->blobSize(s.variantIndex), *s.variant, s.kernels));
-  MOERT_TRY(s.weights.open(*s.program, s.variantIndex, options.weights ? options.weights : "",
-                           options.verify_weights != 0, *s.backend, progress, s.notes));
-  s.cacheFolder = options.cache ? options.cache : joinPath(s.program->package(), "cache");
-  s.initializers =
-      std::make_unique<Initializers>(*s.program, s.variantIndex, *s.backend, s.kernels, s.weights, s.cacheFolder);
-  if (Status status = s.initializers->run(progress, s.notes); !status.ok()) {
-    if (status.code() == Code::Deadline && !s.backend->synchronize()) {
-      (void)session.release(); // a worker is still inside a kernel: it keeps what it uses
+  MOERT_TRY(checkOptions(options));
+  MOERT_ASSIGN(chosen, chooseVariant(*program, options.variant, place.ranks, choices));
+  variantIndex = chosen;
+  variant = &program->variant(chosen);
+  boundSequences = sequences;
+  boundContext = context;
+  if (communicator) {
+    agreement = std::make_unique<Agreement>(*communicator, variant->rank_inputs(), int64_t(deadlineSeconds * 1e9));
+    MOERT_TRY(agreement->sameSession(*program, *variant, sequences, context, maxTokens));
+    if (variant->rank_inputs() == format::RankInputs::Distributed) {
+      boundSequences = sequences + 1;
+      boundContext = std::max(context, maxTokens);
     }
-    return status;
   }
-  MOERT_TRY(s.openEntries());
-  s.createNs = monotonicNs() - begin;
-  return session;
+  MOERT_ASSIGN(opened, openCpuBackend({options.threads, options.pin != 0, deadlineSeconds, communicator}));
+  backend = std::move(opened);
+  MOERT_TRY(allocateBuffers());
+  MOERT_TRY(backend->loadKernels(program->blobPath(variantIndex), program->blob(variantIndex),
+                                 program->blobSize(variantIndex), *variant, kernels));
+  MOERT_TRY(weights.open(*program, variantIndex, place, options.weights ? options.weights : "",
+                         options.verify_weights != 0, *backend, progress, notes));
+  cacheFolder = options.cache ? options.cache : joinPath(program->package(), "cache");
+  initializers = std::make_unique<Initializers>(*program, variantIndex, place, *backend, kernels, weights, cacheFolder);
+  MOERT_TRY(initializers->run(progress, notes));
+  MOERT_TRY(openEntries());
+  return agreement ? agreement->everyoneIsReady() : Status();
 }
 
 /// What is wrong with the tokens; empty if nothing is.
@@ -217,12 +258,20 @@ Status Session::checkInput(const moert_step_input &input) const {
   return wrong.empty() ? Status() : error(Code::InvalidArgument, wrong);
 }
 
-/// Copies the input, so that what was checked is what runs, and derives `runs`.
-void Session::fillInputs(const moert_step_input &input) {
+/// Copies the input, so that what was checked is what runs, pads it to `tokens` and derives `runs`.
+void Session::fillInputs(const moert_step_input &input, int64_t tokens) {
   const size_t bytes = size_t(input.token_count) * sizeof(int32_t);
   for (auto [to, from] : {std::pair(tokensInput, input.tokens), {seqInput, input.seq}, {posInput, input.pos}}) {
-    if (to) {
+    if (to && bytes) {
       memcpy(to, from, bytes);
+    }
+  }
+  for (int64_t t = input.token_count; t < tokens; ++t) {
+    for (auto [to, value] :
+         {std::pair(tokensInput, int64_t(0)), {seqInput, boundSequences - 1}, {posInput, t - input.token_count}}) {
+      if (to) {
+        to[t] = int32_t(value);
+      }
     }
   }
   if (rowsInput && input.row_count) {
@@ -230,32 +279,53 @@ void Session::fillInputs(const moert_step_input &input) {
   }
   if (runsInput) {
     int64_t token = 0;
-    for (int64_t seq = 0; seq <= sequences; ++seq) {
+    for (int64_t seq = 0; seq < boundSequences; ++seq) {
       while (token < input.token_count && input.seq[token] < seq) {
         ++token;
       }
       runsInput[seq] = int32_t(token);
     }
+    runsInput[boundSequences] = int32_t(tokens);
   }
 }
 
-/// Runs an entry whose input is checked and whose pointers are set.
-Status Session::runStep(Entry &entry, const moert_step_input &input) {
-  if (input.token_count == 0) {
+/// After a command that did not end: why, for this rank's caller and for the others.
+Status Session::failedStep(uint32_t command) {
+  isStuck = true;
+  if (communicator && !communicator->failure().ok()) {
+    const Status &failure = communicator->failure();
+    return error(failure.code(), failure.message(), "; the session cannot run another step");
+  }
+  Status status = error(Code::Deadline, describeCommand(program->root(), *variant, command), " was not done within ",
+                        deadlineSeconds, " seconds: is the machine overloaded? The session cannot run another step");
+  if (communicator) {
+    communicator->abort(status.code(), status.message());
+  }
+  return status;
+}
+
+/// Runs an entry whose pointers are set; `checked` is what checks of the input found.
+Status Session::runStep(Entry &entry, const moert_step_input &input, const Status &checked) {
+  int64_t tokens = input.token_count;
+  if (communicator && !isStuck) {
+    Status agreed = agreement->beforeStep(size_t(&entry - entries.data()), tokens, input.row_count, checked, tokens);
+    isStuck |= !communicator->failure().ok();
+    MOERT_TRY(agreed);
+  }
+  MOERT_TRY(checked);
+  if (tokens == 0) {
     return {};
   }
   const int64_t begin = monotonicNs();
-  fillInputs(input);
+  fillInputs(input, tokens);
   StepPlan *plan = entry.plans.data();
-  while (!plan->covers(input.token_count)) {
+  while (!plan->covers(tokens)) {
     ++plan; // the checks have found that the plans cover every T
   }
-  plan->bind(input.token_count, input.row_count, entry.pointers);
+  plan->bind(tokens, input.row_count, entry.pointers);
   uint32_t failed = 0;
   if (!plan->execute(*backend, trace, failed)) {
-    isStuck = true;
-    return error(Code::Deadline, describeCommand(program->root(), *variant, failed), " was not done within ",
-                 deadlineSeconds, " seconds: is the machine overloaded? The session cannot run another step");
+    return failedStep(failed);
   }
   ++steps;
   stepTokens += uint64_t(input.token_count);
@@ -264,12 +334,12 @@ Status Session::runStep(Entry &entry, const moert_step_input &input) {
 }
 
 Status Session::step(const moert_step_input &input, float *logits) {
-  MOERT_TRY(checkInput(input));
-  if (input.row_count && !logits) {
-    return error(Code::InvalidArgument, "a step of ", input.row_count, " rows: logits is NULL");
+  Status checked = checkInput(input);
+  if (checked.ok() && input.row_count && !logits) {
+    checked = error(Code::InvalidArgument, "a step of ", input.row_count, " rows: logits is NULL");
   }
   std::fill(entries[0].pointers.begin(), entries[0].pointers.end(), logits);
-  return runStep(entries[0], input);
+  return runStep(entries[0], input, checked);
 }
 
 size_t Session::entryCount() const { return entries.size(); }
@@ -284,21 +354,21 @@ Status Session::run(size_t index, const moert_step_input &input, const void *con
   if (index >= entries.size()) {
     return error(Code::InvalidArgument, "there is no entry ", index, ", the program has ", entries.size());
   }
-  MOERT_TRY(checkInput(input));
   Entry &entry = entries[index];
-  for (size_t a = 0; a < entry.arguments.size(); ++a) {
+  Status checked = checkInput(input);
+  for (size_t a = 0; a < entry.arguments.size() && checked.ok(); ++a) {
     const bool isInput = a < entry.inputCount;
     const void *pointer =
         isInput ? (inputs ? inputs[a] : nullptr) : (outputs ? outputs[a - entry.inputCount] : nullptr);
     const moert_argument &argument = entry.arguments[a];
     const int64_t rows = argument.per_token ? input.token_count : input.row_count;
     if (rows && (!pointer || reinterpret_cast<uintptr_t>(pointer) % sizeof(float))) {
-      return error(Code::InvalidArgument, "entry '", entry.name, "': argument '", argument.name, "' is ",
-                   pointer ? "not aligned to 4 bytes" : "NULL");
+      checked = error(Code::InvalidArgument, "entry '", entry.name, "': argument '", argument.name, "' is ",
+                      pointer ? "not aligned to 4 bytes" : "NULL");
     }
     entry.pointers[a] = const_cast<void *>(pointer);
   }
-  return runStep(entry, input);
+  return runStep(entry, input, checked);
 }
 
 Status Session::read(const std::string &name, void *out, size_t capacity, size_t *size) {

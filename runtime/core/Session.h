@@ -7,6 +7,7 @@
 #ifndef MOERT_CORE_SESSION_H
 #define MOERT_CORE_SESSION_H
 
+#include "runtime/core/Agreement.h"
 #include "runtime/core/Initializers.h"
 #include "runtime/core/StepPlan.h"
 #include "runtime/core/VariantChoice.h"
@@ -15,7 +16,8 @@ namespace moert {
 
 class Session {
 public:
-  static Result<std::unique_ptr<Session>> create(std::shared_ptr<Program> program,
+  /// `group`: of the ranks that the session is one of; null: there is one.
+  static Result<std::unique_ptr<Session>> create(std::shared_ptr<Program> program, std::shared_ptr<Group> group,
                                                  const moert_session_options &options);
 
   Status step(const moert_step_input &input, float *logits);
@@ -49,14 +51,23 @@ private:
   };
 
   Session() = default;
+  Status checkOptions(const moert_session_options &options);
+  Status joinGroup(std::shared_ptr<Group> group, const moert_session_options &options);
+  Status prepare(const moert_session_options &options);
   Status openEntries();
   Status allocateBuffers();
   Status checkInput(const moert_step_input &input) const;
-  void fillInputs(const moert_step_input &input);
+  void fillInputs(const moert_step_input &input, int64_t tokens);
   std::string checkTokens(const moert_step_input &input) const;
-  Status runStep(Entry &entry, const moert_step_input &input);
+  Status runStep(Entry &entry, const moert_step_input &input, const Status &checked);
+  Status failedStep(uint32_t command);
 
   std::shared_ptr<Program> program;
+  std::shared_ptr<Group> group;
+  /// Null: the only rank.
+  Communicator *communicator = nullptr;
+  std::unique_ptr<Agreement> agreement;
+  RankPlace place;
   const format::Variant *variant = nullptr;
   size_t variantIndex = 0;
   std::vector<VariantChoice> choices;
@@ -64,7 +75,10 @@ private:
   std::vector<void *> kernels;
   Weights weights;
   std::unique_ptr<Initializers> initializers;
+  /// As the caller knows them; kernels see one slot more for padding where ranks have inputs of their own, and rows for
+  /// it in every slot.
   int64_t sequences = 0, context = 0, maxTokens = 0;
+  int64_t boundSequences = 0, boundContext = 0;
   double deadlineSeconds = 30;
   std::vector<uint8_t *> buffers;
   std::vector<uint64_t> bufferBytes;

@@ -37,9 +37,11 @@ uint64_t StepPlan::resolve(const Context &context, const format::Operand &operan
     }
     return reinterpret_cast<uintptr_t>(context.buffers[operand.index()]) + operand.offset();
   case format::OperandKind::WeightSpan:
-    return reinterpret_cast<uintptr_t>(context.weights.tensor(operand.index())) + operand.offset();
+    return reinterpret_cast<uintptr_t>(context.weights.tensor(operand.index())) + operand.offset() +
+           uint64_t(context.place.rank) * operand.value();
   case format::OperandKind::WeightTable:
-    return reinterpret_cast<uintptr_t>(context.weights.table(operand.index()));
+    return reinterpret_cast<uintptr_t>(context.weights.table(operand.index())) +
+           uint64_t(context.place.rank) * operand.value() * sizeof(uint64_t);
   case format::OperandKind::TensorMap:
   case format::OperandKind::Constant:
     return operand.value();
@@ -56,9 +58,9 @@ uint64_t StepPlan::resolve(const Context &context, const format::Operand &operan
     case format::Dim::Tmax:
       return uint64_t(context.program.root().max_tokens());
     case format::Dim::Ranks:
-      return 1;
+      return uint64_t(context.place.ranks);
     case format::Dim::Rank:
-      return 0;
+      return uint64_t(context.place.rank);
     }
   }
   return 0;
@@ -120,19 +122,18 @@ Status StepPlan::addCommand(const Context &context, uint32_t index, std::vector<
     return {};
   }
   case format::CommandKind::Copy:
-  case format::CommandKind::Fill:
-  case format::CommandKind::Collective: {
+  case format::CommandKind::Fill: {
     const format::Operand &to = *context.variant.operands()->Get(command.first_operand());
     MOERT_ASSIGN(bytes, fold(context, to.extent()));
     auto transfer = uint32_t(transfers.size());
     transfers.push_back({firstWord, command.operand_count() > 1 ? firstWord + 1 : firstWord, bytes,
                          uint64_t(bytes.at(0, 0)), uint8_t(command.value())});
-    ActionKind kind = command.kind() == format::CommandKind::Copy   ? ActionKind::Copy
-                      : command.kind() == format::CommandKind::Fill ? ActionKind::Fill
-                                                                    : ActionKind::Collective;
-    actions.push_back({kind, command.stream(), index, transfer, command.target()});
+    const bool isCopy = command.kind() == format::CommandKind::Copy;
+    actions.push_back({isCopy ? ActionKind::Copy : ActionKind::Fill, command.stream(), index, transfer, 1});
     return {};
   }
+  case format::CommandKind::Collective:
+    return addCollective(context, index, firstWord);
   case format::CommandKind::Record:
     actions.push_back({ActionKind::Record, command.stream(), index, command.target(), 1});
     return {};
@@ -141,12 +142,36 @@ Status StepPlan::addCommand(const Context &context, uint32_t index, std::vector<
     return {};
   case format::CommandKind::GroupBegin:
   case format::CommandKind::GroupEnd:
-    return {}; // grouping is a hint that one rank does not need
+    return {}; // a hint that the CPU does not need
   case format::CommandKind::HostCall:
     break;
   }
   return error(Code::Internal, describeCommand(context.program.root(), context.variant, index),
                ": was let through by the checks");
+}
+
+Status StepPlan::addCollective(const Context &context, uint32_t index, uint32_t firstWord) {
+  const format::Command &command = *context.variant.commands()->Get(index);
+  auto operand = [&](uint32_t o) -> const format::Operand & {
+    return *context.variant.operands()->Get(command.first_operand() + o);
+  };
+  MOERT_ASSIGN(to, fold(context, operand(0).extent()));
+  MOERT_ASSIGN(from, fold(context, operand(command.operand_count() > 1 ? 1 : 0).extent()));
+  Together together;
+  together.call.kind = format::CollectiveKind(command.target());
+  together.call.name = context.program.string(command.name());
+  if (together.call.kind == format::CollectiveKind::Exchange) {
+    together.call.rowBytes = command.value();
+  } else if (command.value() == uint64_t(format::DType::BF16)) {
+    together.call.element = format::DType::BF16;
+  }
+  together.word = firstWord;
+  together.operands = command.operand_count();
+  together.to = to;
+  together.from = from;
+  actions.push_back({ActionKind::Collective, command.stream(), index, uint32_t(collectives.size()), 1});
+  collectives.push_back(together);
+  return {};
 }
 
 Result<StepPlan> StepPlan::create(const Context &context, const format::StepVariant &step) {
@@ -183,6 +208,10 @@ void StepPlan::bind(int64_t tokens, int64_t rows, const std::vector<void *> &arg
   for (Transfer &transfer : transfers) {
     transfer.now = uint64_t(transfer.bytes.at(tokens, rows));
   }
+  for (Together &together : collectives) {
+    together.call.toBytes = uint64_t(together.to.at(tokens, rows));
+    together.call.fromBytes = uint64_t(together.from.at(tokens, rows));
+  }
   boundTokens = tokens;
   boundRows = rows;
 }
@@ -197,17 +226,25 @@ bool StepPlan::perform(Backend &backend, const Action &action) {
   if (action.kind == ActionKind::Wait) {
     return backend.wait(action.first, action.stream);
   }
+  if (action.kind == ActionKind::Collective) {
+    return performTogether(backend, collectives[action.first]);
+  }
   const Transfer &transfer = transfers[action.first];
   void *to = reinterpret_cast<void *>(words[transfer.to]);
   const void *from = reinterpret_cast<const void *>(words[transfer.from]);
-  switch (action.kind) {
-  case ActionKind::Copy:
-    return backend.copy(to, from, transfer.now);
-  case ActionKind::Fill:
-    return backend.fill(to, transfer.value, transfer.now);
-  default:
-    return backend.collective(format::CollectiveKind(action.count), to, from, transfer.now);
+  return action.kind == ActionKind::Copy ? backend.copy(to, from, transfer.now)
+                                         : backend.fill(to, transfer.value, transfer.now);
+}
+
+bool StepPlan::performTogether(Backend &backend, Together &together) {
+  auto pointer = [&](uint32_t operand) { return reinterpret_cast<void *>(words[together.word + operand]); };
+  together.call.to = pointer(0);
+  together.call.from = pointer(together.operands > 1 ? 1 : 0);
+  if (together.call.kind == format::CollectiveKind::Exchange) {
+    together.call.received = static_cast<int32_t *>(pointer(2));
+    together.call.counts = static_cast<const int32_t *>(pointer(3));
   }
+  return backend.collective(together.call);
 }
 
 bool StepPlan::execute(Backend &backend, Trace &trace, uint32_t &failed) {

@@ -32,6 +32,7 @@ public:
     const std::vector<uint32_t> &arguments;
     Weights &weights;
     int64_t sequences, context;
+    RankPlace place;
   };
 
   static Result<StepPlan> create(const Context &context, const format::StepVariant &step);
@@ -40,7 +41,7 @@ public:
 
   /// Sets everything that depends on the step's sizes and arguments (as many as the entry has).
   void bind(int64_t tokens, int64_t rows, const std::vector<void *> &arguments);
-  /// Runs all commands. False if the deadline passed; `failed` is then the index of the command.
+  /// Runs all commands. False if the deadline passed or another rank failed; `failed` is then the index of the command.
   bool execute(Backend &backend, Trace &trace, uint32_t &failed);
 
   uint32_t waveCount() const { return waves; }
@@ -63,12 +64,18 @@ private:
     uint64_t now; ///< bytes of the bound step
     uint8_t value;
   };
+  struct Together {
+    CollectiveCall call; ///< of the bound step, but for the pointers
+    uint32_t word;       ///< first of its operands
+    uint32_t operands;
+    Count to, from;
+  };
   enum class ActionKind : uint8_t { Launches, Copy, Fill, Collective, Record, Wait };
   struct Action {
     ActionKind kind;
     uint8_t stream;
     uint32_t command;      ///< index in the variant, of the first if several
-    uint32_t first, count; ///< launches or transfer; event; collective kind in `count`
+    uint32_t first, count; ///< launches, transfer, collective or event
   };
   struct Patch {
     uint32_t word;
@@ -80,11 +87,13 @@ private:
   };
 
   Status addCommand(const Context &context, uint32_t index, std::vector<uint32_t> &firstWords);
+  Status addCollective(const Context &context, uint32_t index, uint32_t firstWord);
   Result<Count> fold(const Context &context, const format::Extent &extent) const;
   uint64_t resolve(const Context &context, const format::Operand &operand);
   static int64_t gridOf(const GridRule &rule, int64_t tokens, int64_t rows);
   bool executeTraced(Backend &backend, Trace &trace, uint32_t &failed);
   bool perform(Backend &backend, const Action &action);
+  bool performTogether(Backend &backend, Together &together);
 
   int64_t minTokens = 0, maxTokens = 0;
   std::vector<uint64_t> words;
@@ -97,6 +106,7 @@ private:
   /// Indices of launches whose grid changes, and transfers whose size does.
   std::vector<uint32_t> movingGrids;
   std::vector<Transfer> transfers;
+  std::vector<Together> collectives;
   std::vector<Action> actions;
   uint32_t waves = 0;
   int64_t boundTokens = -1, boundRows = -1;

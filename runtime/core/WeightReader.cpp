@@ -29,9 +29,10 @@ Result<std::unique_ptr<WeightReader>> WeightReader::open(std::shared_ptr<Program
   r.backend = std::move(backend);
   MOERT_TRY(r.backend->loadKernels(r.program->blobPath(chosen), r.program->blob(chosen), r.program->blobSize(chosen),
                                    variant, r.kernels));
-  MOERT_TRY(r.weights.open(*r.program, chosen, options.weights ? options.weights : "", options.verify_weights != 0,
+  MOERT_TRY(r.weights.open(*r.program, chosen, {}, options.weights ? options.weights : "", options.verify_weights != 0,
                            *r.backend, progress, r.notes));
-  r.initializers = std::make_unique<Initializers>(*r.program, chosen, *r.backend, r.kernels, r.weights, "");
+  r.initializers =
+      std::make_unique<Initializers>(*r.program, chosen, RankPlace(), *r.backend, r.kernels, r.weights, "");
   for (uint32_t t = 0; root.tensors() && t < root.tensors()->size(); ++t) {
     r.tensorOfName.emplace(r.program->string(root.tensors()->Get(t)->name()), t);
   }

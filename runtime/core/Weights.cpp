@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 #include <sys/mman.h>
+#include <tuple>
 
 namespace moert {
 namespace {
@@ -36,20 +38,33 @@ uint64_t alignmentOf(format::DType dtype) {
   }
 }
 
-/// The tensors that any command of `variant` names.
-std::vector<bool> tensorsUsed(const format::Program &program, const format::Variant &variant) {
-  std::vector<bool> isUsed(program.tensors() ? program.tensors()->size() : 0);
-  std::vector<bool> tableSeen(program.tables() ? program.tables()->size() : 0);
+constexpr uint64_t kNotUsed = UINT64_MAX;
+
+/// Per tensor how many of its bytes the commands of `variant` name for this rank; kNotUsed: it is not named at all.
+std::vector<uint64_t> tensorBytesUsed(const format::Program &program, const format::Variant &variant, RankPlace place) {
+  std::vector<uint64_t> used(program.tensors() ? program.tensors()->size() : 0, kNotUsed);
+  std::set<std::pair<uint32_t, uint64_t>> tablesSeen;
+  std::set<std::tuple<uint32_t, uint64_t, int64_t>> spansSeen;
+  auto useWhole = [&](uint32_t tensor) { used[tensor] = program.tensors()->Get(tensor)->bytes(); };
   auto markOperands = [&](const format::Command &command) {
     for (uint32_t o = 0; o < command.operand_count(); ++o) {
       const format::Operand &operand = *variant.operands()->Get(command.first_operand() + o);
       if (operand.kind() == format::OperandKind::WeightSpan) {
-        isUsed[operand.index()] = true;
-      } else if (operand.kind() == format::OperandKind::WeightTable && !tableSeen[operand.index()]) {
-        tableSeen[operand.index()] = true;
+        const int64_t bytes = operand.extent().fixed();
+        if (operand.value() == 0) {
+          useWhole(operand.index());
+        } else if (spansSeen.insert({operand.index(), operand.offset(), bytes}).second) {
+          uint64_t &sum = used[operand.index()];
+          sum =
+              std::min((sum == kNotUsed ? 0 : sum) + uint64_t(bytes), program.tensors()->Get(operand.index())->bytes());
+        }
+      } else if (operand.kind() == format::OperandKind::WeightTable &&
+                 tablesSeen.insert({operand.index(), operand.value()}).second) {
         const format::WeightTable &table = *program.tables()->Get(operand.index());
-        for (uint32_t i = 0; i < table.count(); ++i) {
-          isUsed[program.table_entries()->Get(table.first() + i)->tensor()] = true;
+        const uint32_t first = table.first() + uint32_t(place.rank) * uint32_t(operand.value());
+        const uint32_t count = operand.value() ? uint32_t(operand.value()) : table.count();
+        for (uint32_t i = 0; i < count; ++i) {
+          useWhole(program.table_entries()->Get(first + i)->tensor());
         }
       }
     }
@@ -67,7 +82,7 @@ std::vector<bool> tensorsUsed(const format::Program &program, const format::Vari
   for (uint32_t i = 0; variant.initializers() && i < variant.initializers()->size(); ++i) {
     markCommands(variant.initializers()->Get(i)->first_command(), variant.initializers()->Get(i)->command_count());
   }
-  return isUsed;
+  return used;
 }
 
 } // namespace
@@ -143,15 +158,15 @@ Status Weights::hashFiles(const Program &program, const Progress &progress) {
   return {};
 }
 
-Status Weights::place(const Program &program, const std::vector<bool> &isUsed, Backend &backend,
-                      std::vector<std::string> &notes) {
+Status Weights::placeTensors(const Program &program, const std::vector<uint64_t> &bytesUsed, Backend &backend,
+                             std::vector<std::string> &notes) {
   uint32_t copiedTensors = 0;
-  for (uint32_t t = 0; t < isUsed.size(); ++t) {
+  for (uint32_t t = 0; t < bytesUsed.size(); ++t) {
     const format::Tensor &tensor = *program.root().tensors()->Get(t);
-    if (!isUsed[t]) {
+    if (bytesUsed[t] == kNotUsed) {
       continue;
     }
-    used += tensor.bytes();
+    used += bytesUsed[t];
     if (tensor.file() == kNoFile || tensor.bytes() == 0) {
       continue;
     }
@@ -176,8 +191,8 @@ Status Weights::place(const Program &program, const std::vector<bool> &isUsed, B
   return {};
 }
 
-Status Weights::open(const Program &program, size_t variant, const std::string &folder, bool verify, Backend &backend,
-                     const Progress &progress, std::vector<std::string> &notes) {
+Status Weights::open(const Program &program, size_t variant, RankPlace place, const std::string &folder, bool verify,
+                     Backend &backend, const Progress &progress, std::vector<std::string> &notes) {
   root = &program.root();
   const bool isHint = folder.empty();
   directory = isHint && root->checkpoint_hint() ? root->checkpoint_hint()->str() : folder;
@@ -214,7 +229,7 @@ Status Weights::open(const Program &program, size_t variant, const std::string &
   if (verify) {
     MOERT_TRY(hashFiles(program, progress));
   }
-  return place(program, tensorsUsed(*root, program.variant(variant)), backend, notes);
+  return placeTensors(program, tensorBytesUsed(*root, program.variant(variant), place), backend, notes);
 }
 
 const void *Weights::table(uint32_t index) {

@@ -24,8 +24,8 @@ class Weights {
 public:
   /// Opens and maps; `folder` empty: the recorded hint. `verify` hashes whole files too. What is worth knowing but no
   /// error is appended to `notes`.
-  Status open(const Program &program, size_t variant, const std::string &folder, bool verify, Backend &backend,
-              const Progress &progress, std::vector<std::string> &notes);
+  Status open(const Program &program, size_t variant, RankPlace place, const std::string &folder, bool verify,
+              Backend &backend, const Progress &progress, std::vector<std::string> &notes);
 
   /// Address of a tensor as kernels see it, null for one that no initializer has written yet or nobody uses.
   const uint8_t *tensor(uint32_t index) const { return addresses[index]; }
@@ -35,7 +35,7 @@ public:
   const void *table(uint32_t index);
 
   const std::string &folder() const { return directory; }
-  /// Bytes of the tensors that the variant reads, and how many of them had to be copied.
+  /// Bytes of the tensors that the rank reads (of spans per rank only its own), and how many of them had to be copied.
   uint64_t usedBytes() const { return used; }
   uint64_t copiedBytes() const { return copied; }
   int64_t modifiedNs(uint32_t file) const { return files[file].modifiedNs(); }
@@ -46,8 +46,8 @@ private:
   Status checkIdentity(const File &file, const format::File &expected, std::vector<std::string> &notes);
   void adviseMapping();
   Status hashFiles(const Program &program, const Progress &progress);
-  Status place(const Program &program, const std::vector<bool> &isUsed, Backend &backend,
-               std::vector<std::string> &notes);
+  Status placeTensors(const Program &program, const std::vector<uint64_t> &bytesUsed, Backend &backend,
+                      std::vector<std::string> &notes);
 
   std::string directory;
   std::vector<File> files;

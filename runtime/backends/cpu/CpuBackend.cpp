@@ -19,8 +19,9 @@ constexpr uint64_t kTransferPiece = uint64_t(1) << 20;
 
 class CpuBackend final : public Backend {
 public:
-  CpuBackend(std::unique_ptr<ThreadPool> threadPool, Pages workerScratch)
-      : scratch(std::move(workerScratch)), pool(std::move(threadPool)) {}
+  CpuBackend(std::unique_ptr<ThreadPool> threadPool, Pages workerScratch, const BackendOptions &options)
+      : communicator(options.communicator), deadlineNs(int64_t(options.deadlineSeconds * 1e9)),
+        scratch(std::move(workerScratch)), pool(std::move(threadPool)) {}
 
   const char *name() const override { return "cpu"; }
   int threads() const override { return pool->threads(); }
@@ -73,9 +74,10 @@ public:
     return pool->run(runTransfer, &transfer, int64_t((bytes + kTransferPiece - 1) / kTransferPiece));
   }
 
-  /// Of one rank every collective is a copy.
-  bool collective(format::CollectiveKind, void *to, const void *from, uint64_t bytes) override {
-    return to == from || copy(to, from, bytes);
+  /// Of one rank every collective is a copy. The workers are idle: every launch has ended.
+  bool collective(const CollectiveCall &call) override {
+    return communicator ? communicator->collective(call, deadlineNs)
+                        : call.to == call.from || copy(call.to, call.from, call.toBytes);
   }
 
   bool record(uint32_t, uint32_t) override { return true; }
@@ -121,6 +123,8 @@ private:
     }
   }
 
+  Communicator *communicator;
+  int64_t deadlineNs;
   /// The job that runs. Not on the caller's stack: a worker may come back to it after the deadline.
   Wave wave = {};
   Transfer transfer = {};
@@ -138,6 +142,10 @@ const char *cpuBackendLacks(const format::Variant &variant, const format::Comman
   if (command.kind() == format::CommandKind::HostCall) {
     return "no host function is registered";
   }
+  if (command.kind() == format::CommandKind::Collective && variant.ranks() == 1 &&
+      format::CollectiveKind(command.target()) == format::CollectiveKind::Exchange) {
+    return "an exchange is for several ranks";
+  }
   for (uint32_t o = 0; o < command.operand_count(); ++o) {
     if (variant.operands()->Get(command.first_operand() + o)->kind() == format::OperandKind::TensorMap) {
       return "a tensor map is made by a GPU driver";
@@ -147,9 +155,13 @@ const char *cpuBackendLacks(const format::Variant &variant, const format::Comman
 }
 
 Result<std::unique_ptr<Backend>> openCpuBackend(const BackendOptions &options) {
-  MOERT_ASSIGN(pool, cpu::ThreadPool::create(options.threads, options.pin, options.deadlineSeconds));
+  const Communicator *communicator = options.communicator;
+  const int threads =
+      options.threads || !communicator ? options.threads : communicator->threadShare(cpu::availableCores());
+  const int sharers = communicator ? communicator->sharers() : 1, share = communicator ? communicator->rank() : 0;
+  MOERT_ASSIGN(pool, cpu::ThreadPool::create(threads, options.pin, options.deadlineSeconds, sharers, share % sharers));
   MOERT_ASSIGN(scratch, Pages::allocate(uint64_t(pool->threads()) * MOERT_KERNEL_SCRATCH, "the workers' scratch"));
-  return std::unique_ptr<Backend>(new cpu::CpuBackend(std::move(pool), std::move(scratch)));
+  return std::unique_ptr<Backend>(new cpu::CpuBackend(std::move(pool), std::move(scratch), options));
 }
 
 } // namespace moert

@@ -1,39 +1,23 @@
 // The claim, the barrier and the sleep of the thread pool; see ThreadPool.h.
 #include "runtime/backends/cpu/ThreadPool.h"
 
+#include "runtime/core/Futex.h"
+
 #include <algorithm>
 #include <chrono>
-#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 namespace moert::cpu {
 namespace {
 
-inline void pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#endif
-}
-
 int64_t nowNs() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
       .count();
-}
-
-void futexWait(std::atomic<uint32_t> &word, uint32_t expected) {
-  syscall(SYS_futex, reinterpret_cast<uint32_t *>(&word), FUTEX_WAIT_PRIVATE, expected, nullptr, nullptr, 0);
-}
-
-void futexWakeAll(std::atomic<uint32_t> &word) {
-  syscall(SYS_futex, reinterpret_cast<uint32_t *>(&word), FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
 }
 
 /// Quota of the control group in cores, 0 if there is none.
@@ -58,7 +42,13 @@ int availableCores() {
   return std::clamp(quota ? std::min(cores, quota) : cores, 1, ThreadPool::kMaxThreads);
 }
 
-Result<std::unique_ptr<ThreadPool>> ThreadPool::create(int threads, bool pin, double deadlineSeconds) {
+int machineCores() {
+  const int cores = int(std::max<long>(sysconf(_SC_NPROCESSORS_ONLN), 1)), quota = groupQuota();
+  return quota ? std::min(cores, quota) : cores;
+}
+
+Result<std::unique_ptr<ThreadPool>> ThreadPool::create(int threads, bool pin, double deadlineSeconds, int sharers,
+                                                       int share) {
   if (threads < 0 || threads > kMaxThreads) {
     return error(Code::InvalidArgument, threads, " threads: must be 0 (one per core) to ", kMaxThreads);
   }
@@ -70,7 +60,8 @@ Result<std::unique_ptr<ThreadPool>> ThreadPool::create(int threads, bool pin, do
   pool->shared->threadCount = pool->threadCount;
   // A pause is some 15 to 60 ns. Long enough for what happens between two steps of a decoder (sampling, printing a
   // token); beyond the cores there are, spinning only takes time from whom one waits for.
-  pool->shared->spins = pool->threadCount <= cores ? 6000 : 0;
+  const bool hasCores = pool->threadCount <= cores / sharers;
+  pool->shared->spins = hasCores ? 6000 : 0;
 
   // Signals are for the threads of the program.
   sigset_t all, before;
@@ -92,14 +83,15 @@ Result<std::unique_ptr<ThreadPool>> ThreadPool::create(int threads, bool pin, do
     return error(Code::OutOfMemory, "cannot start thread ", pool->workers.size() + 2, " of ", pool->threadCount, ": ",
                  strerror(failure), "; ask for fewer threads");
   }
-  if (pin && pool->threadCount <= cores) {
-    pool->pinWorkers();
+  if (pin && hasCores) {
+    pool->pinWorkers(share * pool->threadCount);
   }
   return pool;
 }
 
-/// Worker i takes the i-th core of those allowed; the first stays free for the caller, who is not ours to bind.
-void ThreadPool::pinWorkers() {
+/// Worker i takes the i-th core of those allowed from `first` on, which stays free for the caller, who is not ours to
+/// bind.
+void ThreadPool::pinWorkers(int first) {
   cpu_set_t allowed;
   if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) {
     return;
@@ -107,7 +99,7 @@ void ThreadPool::pinWorkers() {
   size_t next = 0;
   int seen = 0;
   for (int core = 0; core < CPU_SETSIZE && next < workers.size(); ++core) {
-    if (CPU_ISSET(core, &allowed) && seen++ > 0) {
+    if (CPU_ISSET(core, &allowed) && seen++ > first) {
       cpu_set_t one;
       CPU_ZERO(&one);
       CPU_SET(core, &one);
@@ -160,7 +152,7 @@ void ThreadPool::workerLoop(Shared &shared, int worker) {
     int spins = shared.spins;
     uint64_t ticket;
     while (uint32_t(ticket = shared.ticket.load(std::memory_order_acquire)) == 0 && spins-- > 0) {
-      pause();
+      pauseCpu();
     }
     if (uint32_t(ticket)) {
       claim(shared, ticket, worker);
@@ -206,7 +198,7 @@ bool ThreadPool::waitIdle() {
     if (shared->spins == 0) {
       break;
     }
-    pause();
+    pauseCpu();
   }
   const int64_t begin = nowNs();
   for (;;) {

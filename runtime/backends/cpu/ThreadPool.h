@@ -36,8 +36,10 @@ public:
   static constexpr int64_t kMaxItems = 0x7fffffff;
   static constexpr int kMaxThreads = 1024;
 
-  /// `threads` in all, the caller among them; 0: as many as availableCores().
-  static Result<std::unique_ptr<ThreadPool>> create(int threads, bool pin, double deadlineSeconds);
+  /// `threads` in all, the caller among them; 0: as many as availableCores(). Of `sharers` pools that share the cores
+  /// this is number `share`.
+  static Result<std::unique_ptr<ThreadPool>> create(int threads, bool pin, double deadlineSeconds, int sharers = 1,
+                                                    int share = 0);
   /// Waits for the workers, however long an item takes: whoever cannot wait checks waitIdle first and leaks the pool.
   ~ThreadPool();
 
@@ -78,7 +80,7 @@ private:
   };
 
   ThreadPool() = default;
-  void pinWorkers();
+  void pinWorkers(int first);
   static void *workerMain(void *start);
   static void workerLoop(Shared &shared, int worker);
   static void claim(Shared &shared, uint64_t ticket, int worker);
@@ -94,6 +96,8 @@ private:
 
 /// Cores that this process may use: CPU affinity, and the CPU quota of its control group rounded up.
 int availableCores();
+/// Cores that all processes here share: those online, and the same quota.
+int machineCores();
 
 } // namespace moert::cpu
 

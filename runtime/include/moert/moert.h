@@ -25,6 +25,7 @@ extern "C" {
 typedef struct moert_status moert_status;
 typedef struct moert_program moert_program;
 typedef struct moert_session moert_session;
+typedef struct moert_group moert_group;
 typedef struct moert_weights moert_weights;
 
 typedef enum {
@@ -60,6 +61,32 @@ typedef struct {
 /* Strings are owned by the program. */
 MOERT_API moert_status *moert_program_get_info(const moert_program *program, moert_program_info *out);
 
+/* How many ranks the package was compiled for, and whether each has sequences of its own (1) or all are given the same
+ * (0). Either pointer may be NULL. */
+MOERT_API moert_status *moert_program_get_ranks(const moert_program *program, int *ranks, int *distributed);
+
+/* Ranks that run a package together, one session each. A collective wait of any of them has the session's deadline; the
+ * first failure ends the group, and every rank's error names the rank that it was about.
+ *
+ * Threads: all ranks are sessions of this process, each used by a thread of its own at the same time (creation and
+ * steps wait for each other). Processes: this process is one rank of those that mpirun started, reached through a
+ * plugin (NULL: libmoert-mpi.so beside libmoert); it is called from one thread, and freed once, at the end. */
+MOERT_API moert_status *moert_group_create_threads(int ranks, moert_group **out);
+MOERT_API moert_status *moert_group_create_processes(const char *plugin, moert_group **out);
+MOERT_API int moert_group_ranks(const moert_group *group);
+/* The rank that this process is, -1 if all ranks are threads of it. */
+MOERT_API int moert_group_rank(const moert_group *group);
+/* A message from `rank` (of this process) to another, and its other end: both sides say how many bytes. For a caller
+ * that drives all ranks from one. */
+MOERT_API moert_status *moert_group_send(moert_group *group, int rank, int to, const void *data, size_t size,
+                                         double deadline_seconds);
+MOERT_API moert_status *moert_group_receive(moert_group *group, int rank, int from, void *data, size_t size,
+                                            double deadline_seconds);
+/* `rank` (of this process) gives up: the waits of all others end with "rank N failed: `reason`". */
+MOERT_API void moert_group_abort(moert_group *group, int rank, const char *reason);
+/* Sessions that use the group keep it. */
+MOERT_API void moert_group_free(moert_group *group);
+
 typedef struct {
   size_t struct_size;      /* sizeof(moert_session_options) */
   const char *weights;     /* checkpoint directory; NULL: the recorded hint */
@@ -75,13 +102,20 @@ typedef struct {
   void (*progress)(void *user, const char *stage, uint64_t done, uint64_t total);
   void *progress_user;
   int pin; /* bind workers to cores (the caller's thread stays free) */
+  /* Of a package for several ranks: the group, the rank that this session is (of threads), and how many there must be
+   * (0: as many as the group has). */
+  moert_group *group;
+  int rank, ranks;
 } moert_session_options;
 
 MOERT_API moert_status *moert_session_create(moert_program *program, const moert_session_options *options,
                                              moert_session **out);
 MOERT_API void moert_session_free(moert_session *session);
 
-/* One step over T tokens, sorted by (seq, pos), unique, seq < B, pos < C; rows are M indices into the tokens whose
+/* With a group, all ranks step together: they agree on T first, so that a rank without tokens steps with T = 0 while
+ * others have some. Wrong input of one rank is an error on all, and no rank runs.
+ *
+ * One step over T tokens, sorted by (seq, pos), unique, seq < B, pos < C; rows are M indices into the tokens whose
  * logits are wanted. logits: f32 [M, V]. T = 0 is a step that does nothing. */
 typedef struct {
   int64_t token_count;

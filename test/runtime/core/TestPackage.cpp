@@ -279,8 +279,8 @@ void Toy::writeCheckpoint(float scale) {
 
 void Toy::write() const {
   ProgramSpec copy = program;
-  const std::string kernels = readFile(TEST_KERNELS);
   for (VariantSpec &v : copy.variants) {
+    const std::string kernels = readFile(v.kernelFile.empty() ? TEST_KERNELS : v.kernelFile);
     writeFile(package() + "/" + v.blob, kernels);
     if (v.blobSha256.empty()) {
       v.blobSha256 = rawDigest(kernels);

@@ -43,6 +43,7 @@ struct VariantSpec {
   std::vector<std::string> features;
   std::string blob = "kernels-x86-64.so";
   std::string blobSha256; ///< raw; empty: of the file
+  std::string kernelFile; ///< copied to `blob`; empty: the toy's
   std::vector<std::string> kernels;
   std::vector<format::Buffer> buffers;
   std::vector<format::Operand> operands;

@@ -1,0 +1,105 @@
+// See Agreement.h.
+#include "runtime/core/Agreement.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace moert {
+namespace {
+
+/// How long ranks wait for each other's weights at least.
+constexpr int64_t kReadyNs = int64_t(600) * 1000000000;
+
+/// What must be the same on all ranks of a session.
+struct Identity {
+  uint8_t program[32];
+  char variant[64];
+  int64_t sequences, context, maxTokens;
+};
+
+std::string differenceOf(const Identity &a, const Identity &b) {
+  auto differ = [](const char *what, auto x, auto y) { return concat(what, x, " and ", y); };
+  if (memcmp(a.program, b.program, sizeof(a.program)) != 0) {
+    return differ("programs with SHA-256 ", format::toHex(a.program, 32), format::toHex(b.program, 32));
+  }
+  if (strcmp(a.variant, b.variant) != 0) {
+    return differ("variants ", a.variant, b.variant);
+  }
+  if (a.sequences != b.sequences) {
+    return differ("numbers of sequences ", a.sequences, b.sequences);
+  }
+  if (a.context != b.context) {
+    return differ("contexts ", a.context, b.context);
+  }
+  return a.maxTokens != b.maxTokens ? differ("largest steps ", a.maxTokens, b.maxTokens) : "";
+}
+
+} // namespace
+
+Agreement::Agreement(Communicator &communicator, format::RankInputs inputs, int64_t deadlineNs)
+    : communicator(communicator), inputs(inputs), deadlineNs(deadlineNs), wishes(size_t(communicator.ranks())) {}
+
+Status Agreement::unreached() const {
+  const Status &failure = communicator.failure();
+  return error(failure.code(), failure.message(), "; the session cannot run another step");
+}
+
+Status Agreement::sameSession(const Program &program, const format::Variant &variant, int64_t sequences,
+                              int64_t context, int64_t maxTokens) {
+  Identity mine = {};
+  memcpy(mine.program, program.digest().data(), sizeof(mine.program));
+  strncpy(mine.variant, variant.target()->c_str(), sizeof(mine.variant) - 1);
+  mine.sequences = sequences;
+  mine.context = context;
+  mine.maxTokens = maxTokens;
+  std::vector<Identity> all(wishes.size());
+  if (!communicator.gather(&mine, all.data(), sizeof(mine), deadlineNs)) {
+    return unreached();
+  }
+  for (size_t rank = 1; rank < all.size(); ++rank) {
+    std::string difference = differenceOf(all[0], all[rank]);
+    if (!difference.empty()) {
+      return error(Code::InvalidArgument, "ranks 0 and ", rank, " have different sessions: ", difference,
+                   "; give all ranks the same package and options");
+    }
+  }
+  return {};
+}
+
+Status Agreement::everyoneIsReady() {
+  const uint8_t mine = 1;
+  std::vector<uint8_t> all(wishes.size());
+  return communicator.gather(&mine, all.data(), 1, std::max(deadlineNs, kReadyNs)) ? Status() : unreached();
+}
+
+Status Agreement::beforeStep(size_t entry, int64_t tokens, int64_t rows, const Status &mine, int64_t &common) {
+  Wish wish = {tokens, rows, int32_t(entry), int32_t(mine.code()), {}};
+  strncpy(wish.text, mine.message().c_str(), sizeof(wish.text) - 1);
+  if (!communicator.gather(&wish, wishes.data(), sizeof(wish), deadlineNs)) {
+    return unreached();
+  }
+  MOERT_TRY(mine);
+  common = 0;
+  for (size_t rank = 0; rank < wishes.size(); ++rank) {
+    const Wish &its = wishes[rank];
+    if (its.code) {
+      return error(Code(its.code), "rank ", rank, " failed: ", its.text, "; no rank ran the step");
+    }
+    common = std::max(common, its.tokens);
+  }
+  const Wish &first = wishes[0];
+  for (size_t rank = 1; rank < wishes.size(); ++rank) {
+    const Wish &its = wishes[rank];
+    const bool sameInput = its.tokens == first.tokens && its.rows == first.rows;
+    // Arguments of an entry are the caller's memory: there is no room to pad them.
+    const bool mayPad = inputs == format::RankInputs::Distributed && entry == 0;
+    if (its.entry != first.entry || (!sameInput && !mayPad)) {
+      return error(Code::InvalidArgument, "ranks 0 and ", rank, " were given different steps: entry ", first.entry,
+                   " with ", first.tokens, " tokens and ", first.rows, " rows, and entry ", its.entry, " with ",
+                   its.tokens, " tokens and ", its.rows, " rows; no rank ran the step");
+    }
+  }
+  return {};
+}
+
+} // namespace moert

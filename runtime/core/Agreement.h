@@ -1,0 +1,48 @@
+//===- Agreement.h - What ranks agree on before they run ----------*- C++ -*-===//
+//
+// One small gather when sessions are made (the same program, variant and sizes everywhere) and one before each step
+// (the same entry; the same tokens, or as many as the rank that has most). Input that one rank finds wrong is an error
+// on all, and the next step can be tried: nobody waits for a rank that gave up.
+//
+//===----------------------------------------------------------------------===//
+#ifndef MOERT_CORE_AGREEMENT_H
+#define MOERT_CORE_AGREEMENT_H
+
+#include "runtime/core/Program.h"
+#include "runtime/ranks/Communicator.h"
+
+#include <vector>
+
+namespace moert {
+
+class Agreement {
+public:
+  Agreement(Communicator &communicator, format::RankInputs inputs, int64_t deadlineNs);
+
+  /// At the start of a session: all ranks run the same.
+  Status sameSession(const Program &program, const format::Variant &variant, int64_t sequences, int64_t context,
+                     int64_t maxTokens);
+  /// At its end: all are ready. Weights that ranks compute take each its own time: it waits longer than a step does.
+  Status everyoneIsReady();
+
+  /// Before a step of `entry` over `tokens` and `rows`; `mine` is what this rank finds wrong with its input. `common`
+  /// becomes the T that all ranks run.
+  Status beforeStep(size_t entry, int64_t tokens, int64_t rows, const Status &mine, int64_t &common);
+
+private:
+  struct Wish {
+    int64_t tokens, rows;
+    int32_t entry, code;
+    char text[232];
+  };
+  Status unreached() const;
+
+  Communicator &communicator;
+  const format::RankInputs inputs;
+  const int64_t deadlineNs;
+  std::vector<Wish> wishes;
+};
+
+} // namespace moert
+
+#endif // MOERT_CORE_AGREEMENT_H
