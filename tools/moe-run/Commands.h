@@ -10,6 +10,7 @@
 #include "runtime/readers/Tokenizer.h"
 #include "tools/moe-run/Console.h"
 #include "tools/moe-run/Feeding.h"
+#include "tools/moe-run/Ranks.h"
 #include "tools/moe-run/Recording.h"
 
 #include <optional>
@@ -24,6 +25,7 @@ struct CommonOptions {
   double deadlineSeconds = 0;
   bool pin = false, json = false, quiet = false;
   RecordingOptions recording; ///< Of the commands that feed tokens.
+  int threadRanks = 0;        ///< 0: as many as the package has, if nobody runs it as processes.
 };
 
 struct GenerateCommand : CommonOptions {
@@ -73,7 +75,11 @@ moert::Status runProfile(const ProfileCommand &command);
 // Shared by commands (Common.cpp)
 //===----------------------------------------------------------------------===//
 
-/// Opens a session with the common options.
+/// The common options as a session's.
+SessionOptions sessionOptions(const CommonOptions &options);
+/// A rank but the first of an mpirun: does what rank 0 says.
+moert::Status runServer(const CommonOptions &options);
+/// Opens a session with the common options; of a package for several ranks, a session that drives them all.
 moert::Result<std::unique_ptr<Session>> openSession(const Package &package, const CommonOptions &options,
                                                     int64_t sequences, int64_t context, bool verifyWeights = false);
 /// The package's tokenizer; an error says how to do without one.

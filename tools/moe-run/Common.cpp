@@ -10,6 +10,53 @@
 using namespace moert;
 using namespace moerun;
 
+namespace {
+
+/// Ranks must be as many as the package was compiled for; `group`: of processes, null for threads.
+Status checkRanks(const Package &package, const CommonOptions &options, moert_group *&group) {
+  const int made = package.info().ranks, processes = processRanks();
+  group = nullptr;
+  if (processes > 1) {
+    if (options.threadRanks > 1) {
+      return error(Code::InvalidArgument, "--thread-ranks ", options.threadRanks, " under mpirun with ", processes,
+                   " processes: ranks are either threads or processes");
+    }
+    if (processes != made) {
+      return error(Code::InvalidArgument, options.package, " was compiled for ", made, " ranks, mpirun started ",
+                   processes, ": use mpirun -n ", made, ", or compile with --ranks ", processes);
+    }
+    MOERT_ASSIGN(joined, joinProcesses());
+    group = joined;
+    return Status();
+  }
+  if (options.threadRanks != 0 && options.threadRanks != made) {
+    return error(Code::InvalidArgument, options.package, " was compiled for ", made, " ranks, --thread-ranks asks for ",
+                 options.threadRanks, ": use ", made, ", or compile with --ranks ", options.threadRanks);
+  }
+  return Status();
+}
+
+} // namespace
+
+SessionOptions moerun::sessionOptions(const CommonOptions &options) {
+  SessionOptions session;
+  session.weights = options.weights;
+  session.cache = options.cache;
+  session.variant = options.variant;
+  session.maxTokens = options.maxTokens;
+  session.threads = options.threads;
+  session.pin = options.pin;
+  session.deadlineSeconds = options.deadlineSeconds;
+  return session;
+}
+
+Status moerun::runServer(const CommonOptions &options) {
+  MOERT_ASSIGN(package, Package::load(options.package));
+  moert_group *group = nullptr;
+  MOERT_TRY(checkRanks(package, options, group));
+  return serveRank(package, sessionOptions(options), group, moert_group_rank(group));
+}
+
 Result<std::unique_ptr<Session>> moerun::openSession(const Package &package, const CommonOptions &options,
                                                      int64_t sequences, int64_t context, bool verifyWeights) {
   if (options.maxTokens > package.info().maxTokens) {
@@ -17,21 +64,20 @@ Result<std::unique_ptr<Session>> moerun::openSession(const Package &package, con
                  package.info().maxTokens, " that the package was compiled for; compile it with a larger --max-tokens");
   }
   Progress progress(options.quiet);
-  SessionOptions session;
-  session.weights = options.weights;
-  session.cache = options.cache;
-  session.variant = options.variant;
+  SessionOptions session = sessionOptions(options);
   session.sequences = sequences;
   session.context = context;
-  session.maxTokens = options.maxTokens;
-  session.threads = options.threads;
   session.verifyWeights = verifyWeights;
-  session.pin = options.pin;
-  session.deadlineSeconds = options.deadlineSeconds;
   session.progress = [&](const std::string &stage, uint64_t done, uint64_t total) {
     progress.update(stage, done, total);
   };
-  return Session::create(package, session);
+  moert_group *group = nullptr;
+  MOERT_TRY(checkRanks(package, options, group));
+  if (package.info().ranks == 1) {
+    return Session::create(package, session);
+  }
+  MOERT_ASSIGN(ranked, RankedSession::create(package, session, group));
+  return std::unique_ptr<Session>(std::move(ranked));
 }
 
 Result<std::unique_ptr<RoutingRecorder>> moerun::beginRecording(Session &session, const CommonOptions &options) {

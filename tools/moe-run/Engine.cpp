@@ -10,16 +10,6 @@ using namespace moerun;
 
 namespace {
 
-/// Takes over the status of a call.
-Status take(moert_status *status) {
-  if (status == nullptr) {
-    return Status();
-  }
-  Status result(static_cast<Code>(moert_status_code(status)), moert_status_message(status));
-  moert_status_free(status);
-  return result;
-}
-
 const char *textOrNull(const std::string &text) { return text.empty() ? nullptr : text.c_str(); }
 std::string textOrEmpty(const char *text) { return text == nullptr ? "" : text; }
 
@@ -32,26 +22,43 @@ void forwardProgress(void *user, const char *stage, uint64_t done, uint64_t tota
 
 } // namespace
 
+Status moerun::takeStatus(moert_status *status) {
+  if (status == nullptr) {
+    return Status();
+  }
+  Status result(static_cast<Code>(moert_status_code(status)), moert_status_message(status));
+  moert_status_free(status);
+  return result;
+}
+
 Result<Package> Package::load(const std::string &path) {
   moert_program *program = nullptr;
-  MOERT_TRY(take(moert_program_load(path.c_str(), &program)));
+  MOERT_TRY(takeStatus(moert_program_load(path.c_str(), &program)));
   Package package;
   package.program.reset(program, moert_program_free);
   moert_program_info info = {};
-  MOERT_TRY(take(moert_program_get_info(program, &info)));
+  MOERT_TRY(takeStatus(moert_program_get_info(program, &info)));
   package.facts = {textOrEmpty(info.compiler),
                    textOrEmpty(info.model_json),
                    textOrEmpty(info.checkpoint_hint),
                    info.vocab,
                    info.max_tokens,
                    info.max_context};
+  int isDistributed = 0;
+  MOERT_TRY(takeStatus(moert_program_get_ranks(program, &package.facts.ranks, &isDistributed)));
+  package.facts.isDistributed = isDistributed != 0;
   return package;
 }
 
 Result<std::unique_ptr<Session>> Session::create(const Package &package, const SessionOptions &options) {
   std::unique_ptr<Session> result(new Session());
-  result->options = options;
-  result->program = package.program;
+  MOERT_TRY(result->open(package, options));
+  return result;
+}
+
+Status Session::open(const Package &package, const SessionOptions &given) {
+  options = given;
+  program = package.program;
   moert_session_options raw = {};
   raw.struct_size = sizeof(raw);
   raw.weights = textOrNull(options.weights);
@@ -64,27 +71,29 @@ Result<std::unique_ptr<Session>> Session::create(const Package &package, const S
   raw.verify_weights = options.verifyWeights;
   raw.deadline_seconds = options.deadlineSeconds;
   raw.progress = forwardProgress;
-  raw.progress_user = &result->options;
+  raw.progress_user = &options;
   raw.pin = options.pin;
-  moert_session *session = nullptr;
-  MOERT_TRY(take(moert_session_create(package.program.get(), &raw, &session)));
-  result->session.reset(session, moert_session_free);
-  result->vocabulary = package.info().vocabulary;
-  result->maxTokens = options.maxTokens != 0 ? options.maxTokens : package.info().maxTokens;
-  result->sequences = options.sequences;
-  result->context = options.context;
-  return result;
+  raw.group = options.group;
+  raw.rank = options.rank;
+  moert_session *created = nullptr;
+  MOERT_TRY(takeStatus(moert_session_create(package.program.get(), &raw, &created)));
+  session.reset(created, moert_session_free);
+  vocabulary = package.info().vocabulary;
+  maxTokens = options.maxTokens != 0 ? options.maxTokens : package.info().maxTokens;
+  sequences = options.sequences;
+  context = options.context;
+  return Status();
 }
 
 Status Session::step(const moert_step_input &input, float *logits) {
-  return take(moert_session_step(session.get(), &input, logits));
+  return takeStatus(moert_session_step(session.get(), &input, logits));
 }
 
 Result<std::vector<EntryInfo>> Session::entries() {
   std::vector<EntryInfo> result;
   for (size_t e = 0; e < moert_session_entry_count(session.get()); ++e) {
     moert_entry_info info = {};
-    MOERT_TRY(take(moert_session_get_entry(session.get(), e, &info)));
+    MOERT_TRY(takeStatus(moert_session_get_entry(session.get(), e, &info)));
     EntryInfo entry{info.name, {}, {}};
     for (size_t i = 0; i < info.input_count; ++i) {
       entry.inputs.push_back({info.inputs[i].name, info.inputs[i].per_token, info.inputs[i].per_row});
@@ -98,17 +107,17 @@ Result<std::vector<EntryInfo>> Session::entries() {
 }
 
 Status Session::run(size_t entry, const moert_step_input &input, const void *const *inputs, void *const *outputs) {
-  return take(moert_session_run(session.get(), entry, &input, inputs, outputs));
+  return takeStatus(moert_session_run(session.get(), entry, &input, inputs, outputs));
 }
 
-Status Session::trace(bool on) { return take(moert_session_trace(session.get(), on)); }
+Status Session::trace(bool on) { return takeStatus(moert_session_trace(session.get(), on)); }
 Status Session::writeTrace(const std::string &path) {
-  return take(moert_session_write_trace(session.get(), path.c_str()));
+  return takeStatus(moert_session_write_trace(session.get(), path.c_str()));
 }
 
 Result<std::string> Session::report() {
   const char *json = nullptr;
-  MOERT_TRY(take(moert_session_report(session.get(), &json)));
+  MOERT_TRY(takeStatus(moert_session_report(session.get(), &json)));
   return std::string(json);
 }
 
@@ -117,14 +126,14 @@ Result<std::vector<std::vector<int64_t>>> Session::layerCounters(const std::stri
   while (true) {
     std::string name = concat(prefix, layers.size());
     size_t size = 0;
-    Status status = take(moert_session_read(session.get(), name.c_str(), nullptr, 0, &size));
+    Status status = takeStatus(moert_session_read(session.get(), name.c_str(), nullptr, 0, &size));
     if (status.code() == Code::NotFound) {
       return layers;
     }
     MOERT_TRY(status);
     std::vector<int64_t> counts(size / sizeof(int64_t));
-    MOERT_TRY(
-        take(moert_session_read(session.get(), name.c_str(), counts.data(), counts.size() * sizeof(int64_t), &size)));
+    MOERT_TRY(takeStatus(
+        moert_session_read(session.get(), name.c_str(), counts.data(), counts.size() * sizeof(int64_t), &size)));
     layers.push_back(std::move(counts));
   }
 }

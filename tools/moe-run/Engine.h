@@ -36,6 +36,8 @@ struct ProgramInfo {
   std::string compiler, modelJson, checkpointHint;
   int64_t vocabulary = 0, maxTokens = 0;
   int64_t maxContext = 0; ///< 0: no limit.
+  int ranks = 1;
+  bool isDistributed = false; ///< Each rank has sequences of its own.
 };
 
 /// What a session is made with; see moert_session_options.
@@ -45,8 +47,13 @@ struct SessionOptions {
   int threads = 0;
   bool verifyWeights = false, pin = false;
   double deadlineSeconds = 0;
+  moert_group *group = nullptr; ///< Of ranks that run together; null: there is one.
+  int rank = 0;
   std::function<void(const std::string &stage, uint64_t done, uint64_t total)> progress;
 };
+
+/// Takes over the status of a call of the C ABI.
+moert::Status takeStatus(moert_status *status);
 
 /// A loaded package.
 class Package {
@@ -84,11 +91,15 @@ public:
   moert::Status trace(bool on);
   moert::Status writeTrace(const std::string &path);
   /// The session's report, JSON.
-  moert::Result<std::string> report();
+  virtual moert::Result<std::string> report();
   /// Tokens that each expert got so far, per MoE layer; empty for a model without experts.
   moert::Result<std::vector<std::vector<int64_t>>> expertCounts() { return layerCounters("expert_counts."); }
   /// The states of this name with 0, 1, ... after it, as integers.
-  moert::Result<std::vector<std::vector<int64_t>>> layerCounters(const std::string &prefix);
+  virtual moert::Result<std::vector<std::vector<int64_t>>> layerCounters(const std::string &prefix);
+
+protected:
+  Session() = default;
+  moert::Status open(const Package &package, const SessionOptions &options);
 
 private:
   SessionOptions options;

@@ -8,6 +8,8 @@
 
 #include <CLI/CLI.hpp>
 #include <csignal>
+#include <cstdio>
+#include <cstdlib>
 #include <iostream>
 
 using namespace moert;
@@ -45,10 +47,17 @@ void addRecording(CLI::App *app, RecordingOptions &options) {
 /// "N" with a range that has no upper end worth naming.
 CLI::Range atLeast(int64_t least) { return CLI::Range(least, int64_t(1) << 40); }
 
+void addRanks(CLI::App *app, CommonOptions &options) {
+  app->add_option("--thread-ranks", options.threadRanks,
+                  "ranks as threads of this process; must be the package's, as without mpirun is the default")
+      ->check(CLI::Range(1, 256));
+}
+
 void addGenerate(CLI::App &app, GenerateCommand &command) {
   CLI::App *sub = app.add_subcommand("generate", "continue one or several texts");
   sub->footer("Example:\n  moe-run generate mixtral.pkg --prompt \"The best way to learn is\" --max-new 40");
   addCommon(sub, command);
+  addRanks(sub, command);
   sub->add_option("--prompt", command.prompts, "text to continue; several: several sequences in one batch")
       ->type_name("TEXT")
       ->expected(1)
@@ -87,6 +96,7 @@ void addLogits(CLI::App &app, LogitsCommand &command) {
   sub->footer(
       "Example:\n  moe-run logits mixtral.pkg --ids-file ids.json -o logits.npy --chunks random:7 --interleave 3");
   addCommon(sub, command);
+  addRanks(sub, command);
   sub->add_option("--ids-file", command.idsFile, "JSON: [[ids], [ids], ...]")->required();
   sub->add_option("-o", command.output, "file to write: f32 [sum of lengths, V]")->required();
   sub->add_option("--chunks", command.chunks, "tokens of a sequence per step: one (all), token, N, random, random:SEED")
@@ -104,6 +114,7 @@ void addBench(CLI::App &app, BenchCommand &command) {
   CLI::App *sub = app.add_subcommand("bench", "measure prefill and decode speed, and memory bandwidth beside it");
   sub->footer("Example:\n  moe-run bench mixtral.pkg --prompt-length 512 --generate 128 --json");
   addCommon(sub, command);
+  addRanks(sub, command);
   sub->add_option("--prompt-length", command.promptLength, "tokens per prompt")
       ->capture_default_str()
       ->check(atLeast(1));
@@ -192,6 +203,32 @@ void addProfile(CLI::App &app, ProfileCommand &command) {
   sub->add_option("--trace", command.trace, "file to write: Perfetto (Chrome trace) JSON");
 }
 
+/// What a rank but the first of an mpirun was started with; null: nothing that ranks do.
+const CommonOptions *commonOptions(const CLI::App &app, const GenerateCommand &generate, const LogitsCommand &logits,
+                                   const BenchCommand &bench) {
+  return app.got_subcommand("generate") ? static_cast<const CommonOptions *>(&generate)
+         : app.got_subcommand("logits") ? static_cast<const CommonOptions *>(&logits)
+         : app.got_subcommand("bench")  ? static_cast<const CommonOptions *>(&bench)
+                                        : nullptr;
+}
+
+/// Prints the error, if there is one, and ends what ranks there are.
+int finish(const Status &status) {
+  if (!status.ok()) {
+    const std::string who = processRanks() > 1 ? concat("rank ", processRank(), ": ") : "";
+    std::cerr << "moe-run: error: " + who + status.message() + "\n" << std::flush;
+  }
+  leaveProcesses();
+  const bool isOurs = status.code() == Code::Internal || status.code() == Code::Deadline;
+  const int code = status.ok() ? 0 : isOurs ? internalError : userError;
+  if (!status.ok() && (processRanks() > 1 || hasLostThreads())) {
+    // MPI's own end, and threads that hang, would be waited for.
+    std::fflush(stdout);
+    std::_Exit(code);
+  }
+  return code;
+}
+
 int run(int argc, char **argv) {
   CLI::App app("moe-run: runs packages that moec compiled", "moe-run");
   app.footer("Exit codes: 0 success, 1 a mistake in the input, 2 a bug in moe-run.\n"
@@ -219,6 +256,12 @@ int run(int argc, char **argv) {
     std::cerr << "moe-run: error: " << problem.what() << "; see 'moe-run --help' or 'moe-run COMMAND --help'\n";
     return userError;
   }
+  const CommonOptions *common = commonOptions(app, generate, logits, bench);
+  if (processRanks() > 1 && (common == nullptr || processRank() > 0)) {
+    return finish(common ? runServer(*common)
+                         : error(Code::InvalidArgument, "mpirun started ", processRanks(),
+                                 " processes: only generate, logits and bench run several ranks"));
+  }
   generate.maxNewGiven = app.get_subcommand("generate")->count("--max-new") > 0;
   Status status = app.got_subcommand("generate")    ? runGenerate(generate)
                   : app.got_subcommand("logits")    ? runLogits(logits)
@@ -226,11 +269,7 @@ int run(int argc, char **argv) {
                   : app.got_subcommand("check")     ? runCheck(check)
                   : app.got_subcommand("calibrate") ? runCalibrate(calibrate)
                                                     : runProfile(profile);
-  if (status.ok()) {
-    return 0;
-  }
-  std::cerr << "moe-run: error: " << status.message() << '\n';
-  return status.code() == Code::Internal || status.code() == Code::Deadline ? internalError : userError;
+  return finish(status);
 }
 
 } // namespace

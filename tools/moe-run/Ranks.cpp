@@ -1,0 +1,320 @@
+//===- Ranks.cpp - Several ranks behind one engine ------------------------===//
+//
+// Orders are a fixed record, then the step's numbers in one message. Every wait
+// has the session's deadline, so that a rank 0 that stops is missed as well.
+//
+//===----------------------------------------------------------------------===//
+#include "tools/moe-run/Ranks.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+using namespace moert;
+using namespace moerun;
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+enum : int32_t { OrderQuit, OrderOpen, OrderStep, OrderCounts, OrderReport };
+
+/// What rank 0 sends first; of an Open, `tokens` and `rows` are sequences and context; `text` names counters.
+struct Order {
+  int32_t what = OrderQuit, isVerifying = 0;
+  int64_t tokens = 0, rows = 0;
+  char text[64] = {};
+};
+
+/// How long a rank waits for the first order at least: rank 0 reads its input first.
+constexpr double kFirstOrderSeconds = 120;
+
+moert_group *processes = nullptr;
+bool lostThreads = false;
+
+/// A number that Open MPI's mpirun tells every process.
+int jobNumber(const char *name, int otherwise) {
+  const char *text = std::getenv(name);
+  return text == nullptr ? otherwise : std::max(otherwise, std::atoi(text));
+}
+
+double deadlineOf(const SessionOptions &options) { return options.deadlineSeconds > 0 ? options.deadlineSeconds : 30; }
+
+/// Sends numbers or text with their size before them.
+Status sendSized(moert_group *group, int rank, const void *data, size_t bytes, double deadline) {
+  auto size = static_cast<uint64_t>(bytes);
+  MOERT_TRY(takeStatus(moert_group_send(group, rank, 0, &size, sizeof(size), deadline)));
+  return takeStatus(moert_group_send(group, rank, 0, data, bytes, deadline));
+}
+
+moert_step_input inputOf(const std::vector<int32_t> &ids, int64_t tokens, int64_t rows) {
+  const int32_t *data = ids.data();
+  return {tokens, data, data + tokens, data + 2 * tokens, rows, data + 3 * tokens};
+}
+
+/// One order after the other.
+class Server {
+public:
+  Server(const Package &package, SessionOptions options, moert_group *group, int rank)
+      : package(package), options(std::move(options)), group(group), rank(rank) {}
+
+  Status run() {
+    while (true) {
+      Order order = {};
+      const double wait = session ? deadline() : std::max(deadline(), kFirstOrderSeconds);
+      MOERT_TRY(takeStatus(moert_group_receive(group, rank, 0, &order, sizeof(order), wait)));
+      if (order.what == OrderQuit) {
+        return Status();
+      }
+      MOERT_TRY(serve(order));
+    }
+  }
+
+private:
+  double deadline() const { return deadlineOf(options); }
+
+  Status serve(const Order &order) {
+    switch (order.what) {
+    case OrderOpen: {
+      options.sequences = order.tokens;
+      options.context = order.rows;
+      options.verifyWeights = order.isVerifying != 0;
+      options.group = group;
+      options.rank = rank;
+      options.progress = nullptr;
+      MOERT_ASSIGN(opened, Session::create(package, options));
+      session = std::move(opened);
+      return Status();
+    }
+    case OrderStep: {
+      ids.resize(static_cast<size_t>(3 * order.tokens + order.rows));
+      MOERT_TRY(takeStatus(moert_group_receive(group, rank, 0, ids.data(), ids.size() * sizeof(int32_t), deadline())));
+      logits.resize(static_cast<size_t>(order.rows * session->vocabulary));
+      Status status = session->step(inputOf(ids, order.tokens, order.rows), logits.data());
+      // What is wrong with the input rank 0 knows and says; the next order may be right.
+      if (status.code() == Code::InvalidArgument) {
+        return Status();
+      }
+      MOERT_TRY(status);
+      if (!package.info().isDistributed || order.rows == 0) {
+        return Status();
+      }
+      return takeStatus(moert_group_send(group, rank, 0, logits.data(), logits.size() * sizeof(float), deadline()));
+    }
+    case OrderCounts: {
+      MOERT_ASSIGN(counts, session->layerCounters(order.text));
+      std::vector<int64_t> flat;
+      for (const std::vector<int64_t> &layer : counts) {
+        flat.insert(flat.end(), layer.begin(), layer.end());
+      }
+      return sendSized(group, rank, flat.data(), flat.size() * sizeof(int64_t), deadline());
+    }
+    case OrderReport: {
+      MOERT_ASSIGN(text, session->report());
+      return sendSized(group, rank, text.data(), text.size(), deadline());
+    }
+    default:
+      return error(Code::Internal, "rank 0 gave order ", order.what, ", which rank ", rank, " does not know");
+    }
+  }
+
+  const Package &package;
+  SessionOptions options;
+  moert_group *const group;
+  const int rank;
+  std::unique_ptr<Session> session;
+  std::vector<int32_t> ids;
+  std::vector<float> logits;
+};
+
+} // namespace
+
+int moerun::processRanks() { return jobNumber("OMPI_COMM_WORLD_SIZE", 1); }
+int moerun::processRank() { return jobNumber("OMPI_COMM_WORLD_RANK", 0); }
+bool moerun::hasLostThreads() { return lostThreads; }
+
+Result<moert_group *> moerun::joinProcesses() {
+  if (processes == nullptr) {
+    MOERT_TRY(takeStatus(moert_group_create_processes(nullptr, &processes)));
+  }
+  return processes;
+}
+
+void moerun::leaveProcesses() {
+  moert_group_free(processes);
+  processes = nullptr;
+}
+
+Status moerun::serveRank(const Package &package, SessionOptions options, moert_group *group, int rank) {
+  Status status = Server(package, std::move(options), group, rank).run();
+  if (!status.ok()) {
+    moert_group_abort(group, rank, status.message().c_str());
+  }
+  return status;
+}
+
+Result<std::unique_ptr<RankedSession>> RankedSession::create(const Package &package, const SessionOptions &options,
+                                                             moert_group *group) {
+  std::unique_ptr<RankedSession> result(new RankedSession());
+  RankedSession &s = *result;
+  s.ranks = package.info().ranks;
+  s.isDistributed = package.info().isDistributed;
+  s.deadlineSeconds = deadlineOf(options);
+  s.shares.resize(static_cast<size_t>(s.ranks));
+  s.group = group;
+  SessionOptions own = options;
+  if (s.isDistributed) {
+    own.sequences = (options.sequences + s.ranks - 1) / s.ranks;
+  }
+  if (group == nullptr) {
+    MOERT_TRY(takeStatus(moert_group_create_threads(s.ranks, &s.group)));
+    s.threadGroup.reset(s.group, moert_group_free);
+    for (int rank = 1; rank < s.ranks; ++rank) {
+      // All by value: after a failure a thread that hangs outlives the session.
+      s.threads.emplace_back([package, own, shared = s.threadGroup, rank] {
+        (void)serveRank(package, own, shared.get(), rank).ok(); // rank 0 is told and says so
+      });
+    }
+  }
+  s.isServed = true;
+  Order open;
+  open.what = OrderOpen;
+  open.isVerifying = options.verifyWeights ? 1 : 0;
+  open.tokens = own.sequences;
+  open.rows = own.context;
+  for (int rank = 1; rank < s.ranks; ++rank) {
+    MOERT_TRY(takeStatus(moert_group_send(s.group, 0, rank, &open, sizeof(open), s.deadlineSeconds)));
+  }
+  own.group = s.group;
+  own.rank = 0;
+  MOERT_TRY(s.open(package, own));
+  s.sequences = options.sequences;
+  return result;
+}
+
+/// Tells the others to stop. Threads that do not, because they hang, are left to the end of the process.
+RankedSession::~RankedSession() {
+  const Order quit;
+  bool isHealthy = isServed;
+  for (int rank = 1; rank < ranks && isHealthy; ++rank) {
+    isHealthy = takeStatus(moert_group_send(group, 0, rank, &quit, sizeof(quit), deadlineSeconds)).ok();
+  }
+  for (std::thread &thread : threads) {
+    isHealthy ? thread.join() : thread.detach();
+    lostThreads |= !isHealthy;
+  }
+}
+
+Status RankedSession::receive(int rank, void *data, size_t bytes) {
+  return takeStatus(moert_group_receive(group, 0, rank, data, bytes, deadlineSeconds));
+}
+
+Status RankedSession::order(int rank, int32_t what, const std::string &text) {
+  Order order;
+  order.what = what;
+  text.copy(order.text, sizeof(order.text) - 1);
+  return takeStatus(moert_group_send(group, 0, rank, &order, sizeof(order), deadlineSeconds));
+}
+
+Status RankedSession::orderStep(int rank, const Share &share) {
+  Order order;
+  order.what = OrderStep;
+  order.tokens = share.tokens;
+  order.rows = share.rows;
+  MOERT_TRY(takeStatus(moert_group_send(group, 0, rank, &order, sizeof(order), deadlineSeconds)));
+  return takeStatus(
+      moert_group_send(group, 0, rank, share.ids.data(), share.ids.size() * sizeof(int32_t), deadlineSeconds));
+}
+
+/// Cuts a step into those of the ranks. Slots and positions stay in order, because a rank's slots are in the order of
+/// the engine's.
+void RankedSession::share(const moert_step_input &input) {
+  rowOfToken.assign(static_cast<size_t>(input.token_count), 0);
+  rankOfToken.assign(static_cast<size_t>(input.token_count), 0);
+  for (Share &share : shares) {
+    share.tokens = share.rows = 0;
+    share.owners.clear();
+  }
+  for (int64_t t = 0; t < input.token_count; ++t) {
+    const int32_t rank = isDistributed ? input.seq[t] % ranks : 0;
+    rankOfToken[static_cast<size_t>(t)] = rank;
+    rowOfToken[static_cast<size_t>(t)] = static_cast<int32_t>(shares[static_cast<size_t>(rank)].tokens++);
+  }
+  for (Share &share : shares) {
+    share.ids.resize(static_cast<size_t>(3 * share.tokens));
+  }
+  for (int64_t t = 0; t < input.token_count; ++t) {
+    Share &share = shares[static_cast<size_t>(rankOfToken[static_cast<size_t>(t)])];
+    const auto at = static_cast<int64_t>(rowOfToken[static_cast<size_t>(t)]);
+    share.ids[static_cast<size_t>(at)] = input.tokens[t];
+    share.ids[static_cast<size_t>(share.tokens + at)] = isDistributed ? input.seq[t] / ranks : input.seq[t];
+    share.ids[static_cast<size_t>(2 * share.tokens + at)] = input.pos[t];
+  }
+  for (int64_t row = 0; row < input.row_count; ++row) {
+    const auto token = static_cast<size_t>(input.rows[row]);
+    Share &share = shares[static_cast<size_t>(rankOfToken[token])];
+    share.ids.push_back(rowOfToken[token]);
+    share.owners.push_back(row);
+    ++share.rows;
+  }
+}
+
+Status RankedSession::step(const moert_step_input &input, float *logits) {
+  share(input);
+  for (int rank = 1; rank < ranks; ++rank) {
+    MOERT_TRY(orderStep(rank, shares[isDistributed ? static_cast<size_t>(rank) : 0]));
+  }
+  Share &own = shares[0];
+  own.logits.resize(static_cast<size_t>(own.rows * vocabulary));
+  MOERT_TRY(Session::step(inputOf(own.ids, own.tokens, own.rows), own.logits.data()));
+  for (int rank = 0; rank < (isDistributed ? ranks : 1); ++rank) {
+    Share &its = shares[static_cast<size_t>(rank)];
+    if (rank != 0 && its.rows != 0) {
+      its.logits.resize(static_cast<size_t>(its.rows * vocabulary));
+      MOERT_TRY(receive(rank, its.logits.data(), its.logits.size() * sizeof(float)));
+    }
+    for (int64_t row = 0; row < its.rows; ++row) {
+      std::copy_n(its.logits.data() + row * vocabulary, vocabulary,
+                  logits + its.owners[static_cast<size_t>(row)] * vocabulary);
+    }
+  }
+  return Status();
+}
+
+Result<std::string> RankedSession::report() {
+  MOERT_ASSIGN(text, Session::report());
+  Json json = Json::parse(text, nullptr, false);
+  for (int rank = 1; rank < ranks; ++rank) {
+    uint64_t size = 0;
+    MOERT_TRY(order(rank, OrderReport));
+    MOERT_TRY(receive(rank, &size, sizeof(size)));
+    std::string its(size, ' ');
+    MOERT_TRY(receive(rank, its.data(), its.size()));
+    Json other = Json::parse(its, nullptr, false);
+    for (const char *sum : {"weight_bytes", "threads"}) {
+      if (!json.is_object() || !other.is_object() || !json.contains(sum) || !other.contains(sum)) {
+        return error(Code::Internal, "the report of rank ", rank, " has no ", sum);
+      }
+      json[sum] = json[sum].get<uint64_t>() + other[sum].get<uint64_t>();
+    }
+  }
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+Result<std::vector<std::vector<int64_t>>> RankedSession::layerCounters(const std::string &prefix) {
+  MOERT_ASSIGN(counts, Session::layerCounters(prefix));
+  for (int rank = 1; rank < ranks && isDistributed; ++rank) {
+    uint64_t size = 0;
+    MOERT_TRY(order(rank, OrderCounts, prefix));
+    MOERT_TRY(receive(rank, &size, sizeof(size)));
+    std::vector<int64_t> flat(static_cast<size_t>(size / sizeof(int64_t)));
+    MOERT_TRY(receive(rank, flat.data(), flat.size() * sizeof(int64_t)));
+    size_t at = 0;
+    for (std::vector<int64_t> &layer : counts) {
+      for (int64_t &count : layer) {
+        count += at < flat.size() ? flat[at++] : 0;
+      }
+    }
+  }
+  return counts;
+}
