@@ -16,7 +16,7 @@ MAX_LINES = {".td": 600}
 DEFAULT_MAX_LINES = 800
 MAX_BYTES = 16 << 20
 # Recorded data: its length says nothing about how readable the project is.
-DATA = (".json", ".npy", ".ptx", ".safetensors")
+DATA = (".gguf", ".json", ".npy", ".ptx", ".safetensors")
 CODE = (".cpp", ".h", ".c", ".td", ".py", ".sh", ".fbs", ".cmake")
 
 MARK = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b(?!\(#\d+\))")

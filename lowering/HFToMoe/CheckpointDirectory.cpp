@@ -55,9 +55,34 @@ static llvm::Error checkTiedHead(ModelConfig &config, const Checkpoint &checkpoi
   return llvm::Error::success();
 }
 
+static Expected<CheckpointDirectory> openGguf(StringRef path) {
+  moert::readers::CheckpointFile facts;
+  moert::Result<moert::readers::GgufHeader> header = moert::readers::readGgufHeader(path.str(), facts);
+  if (!header.ok()) {
+    return makeError(header.status().message());
+  }
+  Expected<ModelConfig> config = readGgufConfig(*header, path);
+  if (!config) {
+    return config.takeError();
+  }
+  Expected<Checkpoint> checkpoint = openWeights(path);
+  if (!checkpoint) {
+    return checkpoint.takeError();
+  }
+  GgufTokenizer tokenizer = convertGgufTokenizer(*header);
+  if (!tokenizer.problem.empty()) {
+    config->notes.push_back("there will be no tokenizer.json: " + tokenizer.problem +
+                            "; for text, compile with --tokenizer and the model's original directory");
+  }
+  return CheckpointDirectory{path.str(), std::move(*config), std::move(*checkpoint), std::move(tokenizer)};
+}
+
 Expected<CheckpointDirectory> moe::openCheckpointDirectory(StringRef path) {
   if (!llvm::sys::fs::exists(path)) {
-    return makeError(path + ": no such directory");
+    return makeError(path + ": no such file or directory");
+  }
+  if (moert::readers::isGguf(path.str())) {
+    return openGguf(path);
   }
   llvm::SmallString<256> configPath(path);
   llvm::sys::path::append(configPath, "config.json");
@@ -78,7 +103,7 @@ Expected<CheckpointDirectory> moe::openCheckpointDirectory(StringRef path) {
   if (llvm::Error error = checkTiedHead(*config, *checkpoint)) {
     return std::move(error);
   }
-  return CheckpointDirectory{path.str(), std::move(*config), std::move(*checkpoint)};
+  return CheckpointDirectory{path.str(), std::move(*config), std::move(*checkpoint), std::nullopt};
 }
 
 TensorHeaders moe::getTensorHeaders(const Checkpoint &checkpoint) {

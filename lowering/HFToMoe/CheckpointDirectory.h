@@ -1,14 +1,16 @@
 //===- CheckpointDirectory.h - A Hugging Face directory, opened -------------===//
 //
-// config.json and the headers of all safetensors files of one directory: what
-// importModel needs, and what the program file records about the weights. The
-// formats themselves are read by runtime/readers.
+// config.json and the headers of all safetensors files of one directory, or the
+// metadata and tensors of one GGUF file: what importModel needs, and what the
+// program file records about the weights. The formats themselves are read by
+// runtime/readers.
 //
 //===----------------------------------------------------------------------===//
 
 #ifndef MOE_LOWERING_HFTOMOE_CHECKPOINTDIRECTORY_H
 #define MOE_LOWERING_HFTOMOE_CHECKPOINTDIRECTORY_H
 
+#include "lowering/HFToMoe/GgufConfig.h"
 #include "lowering/HFToMoe/MoeImporter.h"
 #include "runtime/readers/Safetensors.h"
 
@@ -18,12 +20,14 @@ struct CheckpointDirectory {
   std::string path;
   ModelConfig config;
   moert::readers::Checkpoint checkpoint;
+  /// Of a GGUF file, whose tokenizer is inside.
+  std::optional<GgufTokenizer> tokenizer;
 };
 
-/// Opens `path`, a directory with config.json and safetensors files.
+/// Opens `path`, a directory with config.json and safetensors files, or a GGUF file.
 llvm::Expected<CheckpointDirectory> openCheckpointDirectory(llvm::StringRef path);
 
-/// Opens only the weights of `path` (a directory or one .safetensors file).
+/// Opens only the weights of `path` (a directory, or one file: .safetensors or .gguf).
 llvm::Expected<moert::readers::Checkpoint> openWeights(llvm::StringRef path);
 
 /// The tensors of a checkpoint by name.

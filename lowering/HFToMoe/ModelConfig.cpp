@@ -68,6 +68,26 @@ static const ModelFamily kFamilies[] = {
      Renormalize::None,
      {},
      /*hasBlockConfigs=*/true},
+    // Llama whose layers differ in heads and widths: what 'moec export --for transformers' writes.
+    {"wide_llama",
+     "WideLlamaForCausalLM",
+     /*vocab=*/32000,
+     /*hidden=*/4096,
+     /*ffn=*/11008,
+     /*layers=*/32,
+     /*heads=*/32,
+     /*kvHeads=*/0,
+     /*maxPositions=*/2048,
+     /*normEps=*/1e-6,
+     /*ropeTheta=*/1e4,
+     /*experts=*/0,
+     /*expertsPerToken=*/0,
+     /*knowsBiases=*/true,
+     /*knowsWindow=*/false,
+     Renormalize::None,
+     {},
+     /*hasBlockConfigs=*/false,
+     /*hasPerLayerConfig=*/true},
 };
 
 const ModelFamily *moe::findModelFamily(StringRef modelType) {
@@ -92,9 +112,6 @@ std::string moe::knownModelTypes() {
 //===----------------------------------------------------------------------===//
 
 namespace {
-
-/// Dims above these are no model's; the bounds keep every product of three of them inside 64 bits.
-constexpr int64_t kMaxDim = 1 << 24, kMaxLayers = 4096, kMaxExperts = 65536, kMaxContext = int64_t(1) << 31;
 
 /// Reads typed keys of one object. A wrong value is noted and the default returned, so that one run reports all.
 class KeyReader {
@@ -469,6 +486,61 @@ static void readBlocks(StringRef file, KeyReader &keys, ModelConfig &model, std:
   }
 }
 
+/// The keys of an object in an order of their own: llvm::json keeps them in a hash table.
+static std::vector<StringRef> sortedKeys(const json::Object &object) {
+  std::vector<StringRef> keys;
+  for (const auto &entry : object) {
+    keys.push_back(StringRef(entry.first));
+  }
+  llvm::sort(keys);
+  return keys;
+}
+
+/// `per_layer_config`: an object from layer numbers to what is not as in the other layers.
+static void readPerLayer(StringRef file, KeyReader &keys, ModelConfig &model, std::vector<std::string> &errors) {
+  model.perLayer.assign(model.layers, LayerConfig{model.heads, model.kvHeads, model.ffn});
+  const json::Value *value = keys.find("per_layer_config");
+  if (!value) {
+    return;
+  }
+  const json::Object *layers = value->getAsObject();
+  if (!layers) {
+    keys.failKey("per_layer_config", "an object from layer numbers to objects", *value);
+    return;
+  }
+  for (StringRef name : sortedKeys(*layers)) {
+    const json::Value &entry = *layers->get(name);
+    int64_t layer = 0;
+    // One spelling per number, so that no layer is described twice.
+    if (name.getAsInteger(10, layer) || layer < 0 || layer >= model.layers || name != std::to_string(layer)) {
+      keys.fail("'per_layer_config' has the key '" + name + "', which must be the number of a layer, 0 to " +
+                Twine(model.layers - 1));
+      continue;
+    }
+    const json::Object *object = entry.getAsObject();
+    if (!object) {
+      keys.failKey("per_layer_config." + name.str(), "an object", entry);
+      continue;
+    }
+    const std::string place = "per_layer_config." + name.str() + ".";
+    KeyReader layerKeys(*object, file, place, errors);
+    for (StringRef key : sortedKeys(*object)) {
+      if (!llvm::is_contained({"num_attention_heads", "num_key_value_heads", "intermediate_size"}, key)) {
+        layerKeys.failKey(key, "absent", *object->get(key),
+                          "a layer may differ in 'num_attention_heads', 'num_key_value_heads' and 'intermediate_size'");
+      }
+    }
+    LayerConfig &config = model.perLayer[layer];
+    config.heads = layerKeys.integer("num_attention_heads", config.heads, kMaxDim);
+    config.kvHeads = layerKeys.integer("num_key_value_heads", config.kvHeads, kMaxDim);
+    config.ffn = layerKeys.integer("intermediate_size", config.ffn, kMaxDim);
+    if (config.heads % config.kvHeads != 0) {
+      layerKeys.fail("'" + place + "num_attention_heads' (" + Twine(config.heads) +
+                     ") must be a multiple of 'num_key_value_heads' (" + Twine(config.kvHeads) + ")");
+    }
+  }
+}
+
 static void checkShapes(ModelConfig &model, KeyReader &keys, bool headDimGiven) {
   if (!headDimGiven && model.hidden % model.heads != 0) {
     keys.fail("'hidden_size' (" + Twine(model.hidden) + ") is not a multiple of 'num_attention_heads' (" +
@@ -539,12 +611,19 @@ Expected<ModelConfig> moe::parseModelConfig(const json::Value &value, StringRef 
   }
   if (family->hasBlockConfigs) {
     readBlocks(file, keys, model, errors);
+  } else if (family->hasPerLayerConfig) {
+    readPerLayer(file, keys, model, errors);
   } else {
     model.perLayer.assign(model.layers, LayerConfig{model.heads, model.kvHeads, model.ffn});
   }
   model.rope = readRope(*config, file, *family, model, errors);
   if (errors.empty()) {
     checkShapes(model, keys, keys.find("head_dim") != nullptr);
+  }
+  for (const LayerConfig &layer : model.perLayer) {
+    model.heads = std::max(model.heads, layer.heads);
+    model.kvHeads = std::max(model.kvHeads, layer.kvHeads);
+    model.ffn = std::max(model.ffn, layer.ffn);
   }
   if (!errors.empty()) {
     return makeError(llvm::join(errors, "\n"));

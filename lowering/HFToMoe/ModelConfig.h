@@ -43,6 +43,8 @@ struct ModelFamily {
   llvm::ArrayRef<ExpertNames> expertNames;
   /// Whether `block_configs` says for every layer what it has.
   bool hasBlockConfigs = false;
+  /// Whether `per_layer_config` says of some layers how they differ.
+  bool hasPerLayerConfig = false;
 };
 
 /// The family of a `model_type`, or null.
@@ -57,6 +59,16 @@ struct RopeConfig {
   int64_t originalContext = 0;
   double betaFast = 32, betaSlow = 1, attentionFactor = 1, lowFreqFactor = 1, highFreqFactor = 4;
   bool truncate = true;
+  /// Whether the checkpoint's rows of q and k are in the order that turns neighbours: of a head's dims 2i and 2i + 1.
+  bool interleaved = false;
+  /// Divisors of the frequencies, one per pair; only of kind `longrope`.
+  std::vector<double> dimFactors;
+};
+
+/// How a checkpoint names its tensors and dims.
+enum class Naming {
+  HuggingFace, ///< `model.layers.0.mlp.up_proj.weight`, `hidden_size`
+  Gguf         ///< `blk.0.ffn_up.weight`, `embedding_length`
 };
 
 /// What may differ from layer to layer.
@@ -68,10 +80,11 @@ struct LayerConfig {
 /// A model's shape. Letters in the comments are those of docs/spec.md.
 struct ModelConfig {
   const ModelFamily *family = nullptr;
+  Naming naming = Naming::HuggingFace;
   int64_t layers = 0, hidden = 0, vocab = 0;         // L, H, V
   int64_t heads = 0, kvHeads = 0, headDim = 0;       // Q, G, D
   int64_t ffn = 0, experts = 0, expertsPerToken = 0; // I, E, K; E = 0: dense
-  /// One per layer. Where layers differ, `kvHeads` and `ffn` above are the largest.
+  /// One per layer. Where layers differ, `heads`, `kvHeads` and `ffn` above are the largest.
   std::vector<LayerConfig> perLayer;
   /// The context that the model was made for; it computes beyond it, at a quality of its own.
   int64_t maxPositions = 0;
@@ -92,6 +105,9 @@ llvm::Expected<ModelConfig> parseModelConfig(const llvm::json::Value &config, ll
 
 /// Reads `path`, a config.json.
 llvm::Expected<ModelConfig> readModelConfig(llvm::StringRef path);
+
+/// Dims above these are no model's; the bounds keep every product of three of them inside 64 bits.
+constexpr int64_t kMaxDim = 1 << 24, kMaxLayers = 4096, kMaxExperts = 65536, kMaxContext = int64_t(1) << 31;
 
 } // namespace mlir::moe
 

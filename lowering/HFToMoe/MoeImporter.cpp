@@ -2,6 +2,7 @@
 
 #include "lowering/HFToMoe/MoeImporter.h"
 #include "dialects/Moe/IR/MoeLayers.h"
+#include "lowering/HFToMoe/GgufConfig.h"
 #include "lowering/HFToMoe/JsonFile.h"
 #include "lowering/HFToMoe/WeightTable.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -21,29 +22,45 @@ struct StepInputs {
   Value seq, pos, runs;
 };
 
+/// The config keys that dims follow from, as a checkpoint's own metadata calls them.
+struct DimKeys {
+  llvm::StringLiteral hidden, vocab, ffn, query, kv;
+};
+constexpr DimKeys kUniformKeys = {"hidden_size", "vocab_size", "intermediate_size", "num_attention_heads * head_dim",
+                                  "num_key_value_heads * head_dim"};
+constexpr DimKeys kBlockKeys = {"hidden_size", "vocab_size", "block_configs' ffn_mult",
+                                "num_attention_heads * head_dim", "num_attention_heads / n_heads_in_group * head_dim"};
+constexpr DimKeys kPerLayerKeys = {"hidden_size", "vocab_size", "per_layer_config's intermediate_size",
+                                   "per_layer_config's num_attention_heads * head_dim",
+                                   "per_layer_config's num_key_value_heads * head_dim"};
+constexpr DimKeys kGgufKeys = {"embedding_length", "vocab_size", "feed_forward_length",
+                               "attention.head_count * attention.key_length",
+                               "attention.head_count_kv * attention.key_length"};
+
 /// Builds one module. Weights and states go before the function, in the order of their first use.
 class GraphBuilder {
 public:
   GraphBuilder(MLIRContext &context, const ModelConfig &config, const TensorHeaders &tensors)
-      : config(config), weights(context, tensors), b(&context), f32(b.getF32Type()) {}
+      : config(config), keys(keysOf(config)),
+        weights(context, tensors, config.naming == Naming::Gguf ? "the metadata" : "config.json"), b(&context),
+        f32(b.getF32Type()) {}
 
   Expected<ImportedModel> build(const ImportOptions &options);
 
 private:
   // Dims that shapes are made of, with the config keys that give them.
-  NamedDim hiddenDim() const { return {config.hidden, "hidden_size"}; }
-  NamedDim vocabDim() const { return {config.vocab, "vocab_size"}; }
+  static const DimKeys &keysOf(const ModelConfig &config) {
+    return config.naming == Naming::Gguf      ? kGgufKeys
+           : config.family->hasBlockConfigs   ? kBlockKeys
+           : config.family->hasPerLayerConfig ? kPerLayerKeys
+                                              : kUniformKeys;
+  }
+  NamedDim hiddenDim() const { return {config.hidden, keys.hidden}; }
+  NamedDim vocabDim() const { return {config.vocab, keys.vocab}; }
   // Those of the layer that is being built.
-  NamedDim ffnDim() const {
-    return {current.ffn, config.family->hasBlockConfigs ? llvm::StringLiteral("block_configs' ffn_mult")
-                                                        : llvm::StringLiteral("intermediate_size")};
-  }
-  NamedDim queryDim() const { return {current.heads * config.headDim, "num_attention_heads * head_dim"}; }
-  NamedDim kvDim() const {
-    return {current.kvHeads * config.headDim,
-            config.family->hasBlockConfigs ? llvm::StringLiteral("num_attention_heads / n_heads_in_group * head_dim")
-                                           : llvm::StringLiteral("num_key_value_heads * head_dim")};
-  }
+  NamedDim ffnDim() const { return {current.ffn, keys.ffn}; }
+  NamedDim queryDim() const { return {current.heads * config.headDim, keys.query}; }
+  NamedDim kvDim() const { return {current.kvHeads * config.headDim, keys.kv}; }
 
   Location at(const Twine &name) { return NameLoc::get(b.getStringAttr(name)); }
   RankedTensorType tokensBy(ArrayRef<int64_t> dims, Type element) {
@@ -56,6 +73,11 @@ private:
   Value weight(const Twine &name, ArrayRef<NamedDim> dims);
   Value stackedWeight(const Twine &pattern, ArrayRef<NamedDim> dims);
   Value declare(StringRef name, RankedTensorType type, bool stacked);
+  /// The name of weight `name` in the checkpoint.
+  std::string nameInFile(StringRef name) const {
+    return config.naming == Naming::Gguf ? getGgufTensorName(name) : name.str();
+  }
+  bool hasWeight(StringRef name) const { return weights.has(nameInFile(name)); }
 
   Value norm(Value x, const Twine &name);
   /// `prefix`.weight [out, x's width], and `prefix`.bias [out] if `hasBias`.
@@ -70,6 +92,7 @@ private:
   Type chooseDtype(StringRef name) const;
 
   const ModelConfig &config;
+  const DimKeys &keys;
   LayerConfig current;
   WeightTable weights;
   OpBuilder b;
@@ -86,14 +109,15 @@ Value GraphBuilder::declare(StringRef name, RankedTensorType type, bool stacked)
   if (declared.insert(name).second) {
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPoint(function);
-    WeightOp::create(b, loc, name, /*source=*/StringAttr(), stacked, type);
+    const std::string source = nameInFile(name);
+    WeightOp::create(b, loc, name, source == name ? StringAttr() : b.getStringAttr(source), stacked, type);
   }
   return GetWeightOp::create(b, loc, type, name);
 }
 
 Value GraphBuilder::weight(const Twine &name, ArrayRef<NamedDim> dims) {
   std::string text = name.str();
-  return declare(text, weights.find(text, dims), /*stacked=*/false);
+  return declare(text, weights.find(nameInFile(text), dims), /*stacked=*/false);
 }
 
 Value GraphBuilder::stackedWeight(const Twine &pattern, ArrayRef<NamedDim> dims) {
@@ -119,10 +143,11 @@ Value GraphBuilder::add(Value lhs, Value rhs, const Twine &name) {
 RopeAttr GraphBuilder::ropeAttr() {
   const RopeConfig &rope = config.rope;
   auto number = [&](double value) { return b.getF64FloatAttr(value); };
-  return RopeAttr::get(b.getContext(), rope.kind, number(rope.theta), config.headDim, /*offset=*/0,
-                       /*interleaved=*/false, number(rope.factor), rope.originalContext, number(rope.betaFast),
-                       number(rope.betaSlow), rope.truncate, number(rope.attentionFactor), number(rope.lowFreqFactor),
-                       number(rope.highFreqFactor), /*dim_factors=*/DenseF64ArrayAttr());
+  return RopeAttr::get(b.getContext(), rope.kind, number(rope.theta), config.headDim, /*offset=*/0, rope.interleaved,
+                       number(rope.factor), rope.originalContext, number(rope.betaFast), number(rope.betaSlow),
+                       rope.truncate, number(rope.attentionFactor), number(rope.lowFreqFactor),
+                       number(rope.highFreqFactor),
+                       rope.dimFactors.empty() ? DenseF64ArrayAttr() : b.getDenseF64ArrayAttr(rope.dimFactors));
 }
 
 Value GraphBuilder::attention(Value n, const std::string &prefix, int64_t layer, const StepInputs &step) {
@@ -230,7 +255,7 @@ Expected<ImportedModel> GraphBuilder::build(const ImportOptions &options) {
   StepInputs step{body->getArgument(1), body->getArgument(2), body->getArgument(3)};
 
   // Of a tied pair either one may be stored.
-  const bool headOnly = config.tiedHead && !weights.has("model.embed_tokens.weight") && weights.has("lm_head.weight");
+  const bool headOnly = config.tiedHead && !hasWeight("model.embed_tokens.weight") && hasWeight("lm_head.weight");
   Value table = weight(headOnly ? "lm_head.weight" : "model.embed_tokens.weight", embedDims);
   Type storage = cast<RankedTensorType>(table.getType()).getElementType();
   dtype = chooseDtype(options.dtype.empty() ? (storage.isBF16() ? "bf16" : "f32") : StringRef(options.dtype));
@@ -265,13 +290,16 @@ Expected<ImportedModel> GraphBuilder::build(const ImportOptions &options) {
   Value head = table;
   if (!config.tiedHead) {
     head = weight("lm_head.weight", embedDims);
-  } else if (!headOnly && weights.has("lm_head.weight")) {
-    weights.ignore("lm_head.weight");
+  } else if (!headOnly && hasWeight("lm_head.weight")) {
+    weights.ignore(nameInFile("lm_head.weight"));
     notes.push_back("'lm_head.weight' is in the checkpoint, but tie_word_embeddings is true: the embedding is used");
   }
   Value logits = LinearOp::create(b, at("lm_head"), logitsType, h, head, /*bias=*/Value());
   func::ReturnOp::create(b, at("lm_head"), logits);
 
+  if (config.naming == Naming::Gguf) {
+    weights.ignore(kGgufRopeFactors); // which are in the config
+  }
   if (llvm::Error error = weights.finish(options.allowUnusedTensors, notes)) {
     return std::move(error);
   }

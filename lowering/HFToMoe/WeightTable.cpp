@@ -45,8 +45,8 @@ Type WeightTable::check(StringRef name, llvm::ArrayRef<NamedDim> dims) {
     llvm::interleaveComma(header.shape, actualStream);
     llvm::interleaveComma(sizes, expectedStream);
     llvm::interleaveComma(llvm::map_range(dims, [](const NamedDim &dim) { return dim.keys; }), keyStream);
-    faults.push_back("tensor '" + name.str() + "' has shape [" + actual + "], but config.json makes it [" + expected +
-                     "] = [" + keys + "]; config and weights are of different models or revisions");
+    faults.push_back("tensor '" + name.str() + "' has shape [" + actual + "], but " + config.str() + " makes it [" +
+                     expected + "] = [" + keys + "]; config and weights are of different models or revisions");
     return {};
   }
   Type type = getElementType(name, header);
@@ -113,8 +113,8 @@ llvm::Error WeightTable::finish(bool allowUnused, std::vector<std::string> &note
   }
   if (!missing.empty()) {
     lines.push_back(std::to_string(missing.size()) + (missing.size() == 1 ? " tensor is" : " tensors are") +
-                    " missing in the checkpoint: " + listNames(missing) +
-                    "; is the download complete, and is config.json of the same model?");
+                    " missing in the checkpoint: " + listNames(missing) + "; is the download complete, and is " +
+                    config.str() + " of the same model?");
   }
   for (const auto &[dtype, entry] : foreignTypes) {
     std::string others = entry.second > 1 ? " (and " + std::to_string(entry.second - 1) + " others)" : "";
@@ -136,8 +136,8 @@ llvm::Error WeightTable::finish(bool allowUnused, std::vector<std::string> &note
     if (allowUnused) {
       notes.push_back(text);
     } else {
-      lines.push_back(text +
-                      "; config.json does not describe this checkpoint fully (--allow-unused-tensors imports anyway)");
+      lines.push_back(text + "; " + config.str() +
+                      " does not describe this checkpoint fully (--allow-unused-tensors imports anyway)");
     }
   }
   return lines.empty() ? llvm::Error::success() : makeError(llvm::join(lines, "\n"));

@@ -24,7 +24,9 @@ struct NamedDim {
 
 class WeightTable {
 public:
-  WeightTable(MLIRContext &context, const TensorHeaders &tensors) : context(context), tensors(tensors) {}
+  /// `config`: what messages call the source of the expected shapes.
+  WeightTable(MLIRContext &context, const TensorHeaders &tensors, llvm::StringRef config)
+      : context(context), tensors(tensors), config(config) {}
 
   bool has(llvm::StringRef name) const { return tensors.count(name) != 0; }
 
@@ -51,6 +53,7 @@ private:
 
   MLIRContext &context;
   const TensorHeaders &tensors;
+  llvm::StringRef config;
   llvm::StringSet<> used;
   int64_t parameters = 0;
   std::vector<std::string> missing, faults;

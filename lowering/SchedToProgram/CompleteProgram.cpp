@@ -88,17 +88,18 @@ LogicalResult sched::locateTensors(ProgramOp program, const Checkpoint &checkpoi
     if (used[index]) {
       FileOp::create(builder, program.getLoc(), builder.getStringAttr(file.name), builder.getI64IntegerAttr(file.size),
                      builder.getI64IntegerAttr(file.mtimeNs),
-                     builder.getStringAttr(moert::format::toHex(file.headerSha256)), StringAttr(), UnitAttr());
+                     builder.getStringAttr(moert::format::toHex(file.headerSha256)), StringAttr(), UnitAttr(),
+                     builder.getI64IntegerAttr(file.headerBytes));
     }
   }
   for (auto [index, weights] : llvm::enumerate(packaged)) {
     if (usedPackaged[index]) {
       const CheckpointFile &file = weights.header->files().front();
       // The time of a copy is not its identity, and would make two compilations differ.
-      FileOp::create(builder, program.getLoc(), builder.getStringAttr(weights.name),
-                     builder.getI64IntegerAttr(file.size), builder.getI64IntegerAttr(0),
-                     builder.getStringAttr(moert::format::toHex(file.headerSha256)),
-                     builder.getStringAttr(weights.sha256), builder.getUnitAttr());
+      FileOp::create(
+          builder, program.getLoc(), builder.getStringAttr(weights.name), builder.getI64IntegerAttr(file.size),
+          builder.getI64IntegerAttr(0), builder.getStringAttr(moert::format::toHex(file.headerSha256)),
+          builder.getStringAttr(weights.sha256), builder.getUnitAttr(), builder.getI64IntegerAttr(file.headerBytes));
     }
   }
   return success();

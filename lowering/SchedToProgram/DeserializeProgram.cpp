@@ -101,9 +101,12 @@ LogicalResult ProgramReader::readDeclarations() {
     auto op =
         FileOp::create(builder, location, files.back(), builder.getI64IntegerAttr(file.size()),
                        builder.getI64IntegerAttr(file.mtime_ns()), builder.getStringAttr(hex(file.header_sha256())),
-                       StringAttr(), file.in_package() ? builder.getUnitAttr() : UnitAttr());
+                       StringAttr(), file.in_package() ? builder.getUnitAttr() : UnitAttr(), IntegerAttr());
     if (file.sha256()) {
       op.setSha256(hex(file.sha256()));
+    }
+    if (file.header_bytes() != 0) {
+      op.setHeaderBytes(file.header_bytes());
     }
   }
   for (uint32_t i = 0; i < sizeOf(source.package_files()); ++i) {

@@ -318,8 +318,8 @@ FailureOr<std::string> ProgramWriter::write() {
     if (file.getSha256()) {
       whole = digest(*file.getSha256());
     }
-    files.push_back(
-        format::CreateFile(builder, name, file.getSize(), file.getMtimeNs(), header, whole, file.getInPackage()));
+    files.push_back(format::CreateFile(builder, name, file.getSize(), file.getMtimeNs(), header, whole,
+                                       file.getInPackage(), file.getHeaderBytes().value_or(0)));
   }
   for (auto file : program.getBody().getOps<PackageFileOp>()) {
     auto name = text(file.getName());

@@ -653,6 +653,10 @@ Status checkProgram(const format::Program &program) {
     if (file.in_package() && !file.sha256()) {
       return corrupt("file '", file.name()->str(), "' with weights in the package must have a SHA-256");
     }
+    if (file.header_bytes() > file.size()) {
+      return corrupt("checkpoint file '", file.name()->str(), "' has a header of ", file.header_bytes(), " bytes in ",
+                     file.size());
+    }
   }
   for (uint32_t f = 0; f < sizeOf(program.package_files()); ++f) {
     const format::PackageFile &file = *program.package_files()->Get(f);

@@ -94,15 +94,23 @@ Status Weights::checkIdentity(const File &file, const format::File &expected, st
     return error(Code::Corrupt, file.path(), ": has ", file.size(), " bytes, the package was compiled with ",
                  expected.size(), hint);
   }
-  uint64_t headerSize = 0;
-  if (file.size() >= 8) {
-    MOERT_TRY(file.read(&headerSize, 8, 0));
+  uint64_t headerSize = expected.header_bytes();
+  if (headerSize == 0) {
+    // A package of format 1.2 or older: the length that a safetensors header gives itself.
+    if (file.size() >= 8) {
+      MOERT_TRY(file.read(&headerSize, 8, 0));
+    }
+    if (file.size() < 8 || headerSize > file.size() - 8) {
+      return error(Code::Corrupt, file.path(), ": has a header of ", headerSize, " bytes in a file of ", file.size(),
+                   hint);
+    }
+    headerSize += 8;
   }
-  if (file.size() < 8 || headerSize > file.size() - 8 || headerSize > kMaxHeaderBytes) {
-    return error(Code::Corrupt, file.path(), ": has a header of ", headerSize, " bytes in a file of ", file.size(),
-                 " (at most ", kMaxHeaderBytes, ")", hint);
+  if (headerSize > kMaxHeaderBytes) {
+    return error(Code::Corrupt, file.path(), ": has a header of ", headerSize, " bytes, which must be at most ",
+                 kMaxHeaderBytes, hint);
   }
-  std::vector<uint8_t> header(size_t(8 + headerSize));
+  std::vector<uint8_t> header(static_cast<size_t>(headerSize));
   MOERT_TRY(file.read(header.data(), header.size(), 0));
   format::Digest actual = format::sha256(header.data(), header.size());
   if (memcmp(actual.data(), expected.header_sha256()->data(), actual.size()) != 0) {

@@ -8,6 +8,7 @@
 #include "runtime/readers/Safetensors.h"
 
 #include "runtime/readers/File.h"
+#include "runtime/readers/Gguf.h"
 
 #include <algorithm>
 #include <cstring>
@@ -444,6 +445,7 @@ Result<SafetensorsHeader> moert::readers::readSafetensorsHeader(const std::strin
   hash.update(prefix, 8);
   hash.update(header.data(), length);
   facts.headerSha256 = hash.finish();
+  facts.headerBytes = 8 + length;
   Result<SafetensorsHeader> parsed = parseSafetensorsHeader(path, header, file.size());
   if (parsed.ok()) {
     facts.metadata = parsed->metadata;
@@ -473,7 +475,13 @@ Result<WeightMap> moert::readers::parseSafetensorsIndex(const std::string &path,
 
 Result<Checkpoint> Checkpoint::openFile(const std::string &path) {
   Checkpoint checkpoint;
-  MOERT_ASSIGN(header, readSafetensorsHeader(path, checkpoint.allFiles.emplace_back()));
+  CheckpointFile &facts = checkpoint.allFiles.emplace_back();
+  if (isGguf(path)) {
+    MOERT_ASSIGN(header, readGgufHeader(path, facts));
+    checkpoint.allTensors = std::move(header.tensors);
+    return checkpoint;
+  }
+  MOERT_ASSIGN(header, readSafetensorsHeader(path, facts));
   checkpoint.allTensors = std::move(header.tensors);
   return checkpoint;
 }
@@ -546,7 +554,7 @@ Result<Checkpoint> Checkpoint::openIndex(const std::string &directory, const std
 Result<Checkpoint> Checkpoint::open(const std::string &path) {
   struct stat facts;
   if (::stat(path.c_str(), &facts) != 0) {
-    return error(Code::NotFound, path, ": no such checkpoint directory or safetensors file");
+    return error(Code::NotFound, path, ": no such checkpoint directory or file");
   }
   if (!S_ISDIR(facts.st_mode)) {
     return openFile(path);
@@ -561,8 +569,12 @@ Result<Checkpoint> Checkpoint::open(const std::string &path) {
     }
   }
   std::string other = otherFormats(path);
-  return error(Code::NotFound, path, ": has neither model.safetensors.index.json nor model.safetensors",
-               other.empty() ? "" : concat("; '", other, "' is not safetensors, convert the checkpoint first"));
+  std::string hint;
+  if (!other.empty()) {
+    hint = isGguf(joinPath(path, other)) ? concat("; to read '", other, "', name that file itself")
+                                         : concat("; '", other, "' is not safetensors, convert the checkpoint first");
+  }
+  return error(Code::NotFound, path, ": has neither model.safetensors.index.json nor model.safetensors", hint);
 }
 
 const TensorInfo *Checkpoint::find(std::string_view name) const {

@@ -56,13 +56,15 @@ struct TensorInfo {
   uint64_t bytes = 0;
 };
 
-/// A safetensors file and what identifies it.
+/// A file of weights and what identifies it.
 struct CheckpointFile {
   std::string name; ///< Plain file name.
   std::string path;
   uint64_t size = 0;
   int64_t mtimeNs = 0;
-  /// Of the header: its 8 bytes of length and the text. Names every tensor with its shape, type and place.
+  /// Bytes of the header: of safetensors 8 bytes of length and the text, of GGUF all before the data.
+  uint64_t headerBytes = 0;
+  /// Of these bytes, which name every tensor with its shape, type and place.
   format::Digest headerSha256 = {};
   std::map<std::string, std::string> metadata;
 };
@@ -87,7 +89,7 @@ Result<WeightMap> parseSafetensorsIndex(const std::string &path, std::string_vie
 class Checkpoint {
 public:
   /// `path`: a directory (looks for model.safetensors.index.json, model.safetensors, then Mistral's
-  /// consolidated.safetensors.index.json and consolidated.safetensors), or one .safetensors file.
+  /// consolidated.safetensors.index.json and consolidated.safetensors), or one file, safetensors or GGUF.
   static Result<Checkpoint> open(const std::string &path);
 
   /// In order of name.

@@ -81,13 +81,14 @@ def nemotron(runs, **shape):
 
 
 def parts_of(config, layer):
-    """(FFN width, key heads) of a layer; 0: it has none."""
+    """(FFN width, heads, key heads) of a layer; 0: it has none."""
     if "block_configs" not in config:
-        return config["intermediate_size"], config["num_key_value_heads"]
+        own = {**config, **config.get("per_layer_config", {}).get(str(layer), {})}
+        return own["intermediate_size"], own["num_attention_heads"], own["num_key_value_heads"]
     block = config["block_configs"][layer]
     group, multiple = block["attention"]["n_heads_in_group"], block["ffn"]["ffn_mult"]
     width = -(-int(2 * multiple * config["hidden_size"] / 3) // 256) * 256 if multiple else 0
-    return width, config["num_attention_heads"] // group if group else 0
+    return width, config["num_attention_heads"], config["num_attention_heads"] // group if group else 0
 
 
 LLAMA31 = {**LLAMA, "vocab_size": 128256, "rope_theta": 500000.0, "rope_scaling": LLAMA31_ROPE}
@@ -112,12 +113,12 @@ ITEM_BYTES = {"F32": 4, "BF16": 2, "F16": 2, "F64": 8, "F8_E4M3": 1, "I8": 1, "I
 
 def tensors_of(config):
     """name -> shape, in the order in which transformers saves: by name within a layer."""
-    hidden, heads = config["hidden_size"], config["num_attention_heads"]
-    head_dim = config.get("head_dim") or hidden // heads
+    hidden = config["hidden_size"]
+    head_dim = config.get("head_dim") or hidden // config["num_attention_heads"]
     tensors = {"model.embed_tokens.weight": [config["vocab_size"], hidden]}
     for layer in range(config["num_hidden_layers"]):
         prefix = f"model.layers.{layer}."
-        ffn, kv_heads = parts_of(config, layer)
+        ffn, heads, kv_heads = parts_of(config, layer)
         if config["model_type"] == "mixtral":
             tensors[prefix + "block_sparse_moe.gate.weight"] = [config["num_local_experts"], hidden]
             for expert in range(config["num_local_experts"]):

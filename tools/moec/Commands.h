@@ -35,7 +35,7 @@ struct ImportCommand : CommonOptions {
 };
 
 struct CompileCommand : CommonOptions {
-  /// A Hugging Face directory or a file of moe IR.
+  /// A Hugging Face directory, a GGUF file or a file of moe IR.
   std::string input, output;
   std::string target = "cpu", dtype, emit = "package";
   /// What the package is to measure beside running: "calibration", "routing".
@@ -46,6 +46,8 @@ struct CompileCommand : CommonOptions {
   }
   /// Where the weights are, when the input is IR; empty: the checkpoint that the IR records.
   std::string weights;
+  /// Directory to take the tokenizer from; empty: that of the weights.
+  std::string tokenizer;
   /// Fusion plans, carried out in this order, and at most one map of experts to ranks.
   std::vector<std::string> plans;
   /// Ranks that run the package together; 0: those of the map, else 1.
@@ -57,7 +59,7 @@ struct CompileCommand : CommonOptions {
 };
 
 struct InspectCommand : CommonOptions {
-  /// A package or a Hugging Face directory.
+  /// A package, a Hugging Face directory or a GGUF file.
   std::string path;
 };
 

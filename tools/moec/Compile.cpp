@@ -17,12 +17,12 @@ using namespace moec;
 using llvm::Expected;
 using mlir::moe::makeError;
 
-/// A directory is imported, a file is parsed as moe IR.
+/// A directory or a GGUF file is imported, another file is parsed as moe IR.
 static Expected<Model> loadModel(mlir::MLIRContext &context, const CompileCommand &command) {
   if (!llvm::sys::fs::exists(command.input)) {
     return makeError(command.input + ": no such file or directory");
   }
-  if (llvm::sys::fs::is_directory(command.input)) {
+  if (llvm::sys::fs::is_directory(command.input) || moert::readers::isGguf(command.input)) {
     Expected<mlir::moe::CheckpointDirectory> directory = mlir::moe::openCheckpointDirectory(command.input);
     if (!directory) {
       return directory.takeError();
@@ -101,6 +101,12 @@ static Expected<std::string> openModelWeights(const CompileCommand &command, Mod
                        "; --weights DIR names another place)");
     }
     model.checkpoint = std::move(*checkpoint);
+    if (moert::readers::isGguf(path.str().str())) {
+      moert::readers::CheckpointFile facts;
+      if (auto header = moert::readers::readGgufHeader(path.str().str(), facts); header.ok()) {
+        model.tokenizer = mlir::moe::convertGgufTokenizer(*header);
+      }
+    }
   }
   if (std::error_code error = llvm::sys::fs::make_absolute(path)) {
     return makeError(path + ": " + error.message());
@@ -131,6 +137,32 @@ packWeightFiles(PackageWriter &package, const moert::readers::Checkpoint &checkp
     packaged.push_back({&file, name, *sha256});
   }
   return packaged;
+}
+
+/// The files that moe-run looks for beside the program: those of --tokenizer, of the directory `folder`, or made from a
+/// GGUF file.
+static llvm::Error addModelFiles(const CompileCommand &command, PackageWriter &package, const Model &model,
+                                 llvm::StringRef folder) {
+  if (model.tokenizer && command.tokenizer.empty()) {
+    if (!model.tokenizer->tokenizer.empty()) {
+      if (llvm::Error error = package.write("tokenizer.json", model.tokenizer->tokenizer)) {
+        return error;
+      }
+    }
+    return package.write("generation_config.json", model.tokenizer->generation);
+  }
+  if (!command.tokenizer.empty() && !llvm::sys::fs::exists(command.tokenizer + "/tokenizer.json")) {
+    return makeError(command.tokenizer + ": has no tokenizer.json (--tokenizer)");
+  }
+  if (!command.tokenizer.empty()) {
+    folder = command.tokenizer;
+  }
+  for (llvm::StringRef name : {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}) {
+    if (llvm::Error error = package.copy(name, folder)) {
+      return error;
+    }
+  }
+  return llvm::Error::success();
 }
 
 /// The contract of the sched level. What breaks it is a mistake of ours, not of the user.
@@ -184,14 +216,12 @@ static ExitCode emitPackage(const CompileCommand &command, Progress &progress, D
     return kInternalError;
   }
   program->setCompiler(getVersionString());
-  program->setCheckpoint(*weights);
-  // The names that moe-run and the usual tools look for.
+  // The runtime looks for files by name in a folder.
   llvm::StringRef folder =
       llvm::sys::fs::is_directory(*weights) ? llvm::StringRef(*weights) : llvm::sys::path::parent_path(*weights);
-  for (llvm::StringRef name : {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}) {
-    if (llvm::Error error = package->copy(name, folder)) {
-      return fail(std::move(error));
-    }
+  program->setCheckpoint(folder);
+  if (llvm::Error error = addModelFiles(command, *package, model, folder)) {
+    return fail(std::move(error));
   }
   Expected<std::vector<mlir::sched::PackagedWeights>> packaged =
       packWeightFiles(*package, *model.checkpoint, *weightFiles);

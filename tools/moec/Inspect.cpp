@@ -40,7 +40,7 @@ static ExitCode inspectDirectory(const InspectCommand &command) {
   }
   if (command.json) {
     llvm::json::Object result = describeModel(*model);
-    result["kind"] = "checkpoint";
+    result["kind"] = config.naming == mlir::moe::Naming::Gguf ? "gguf" : "checkpoint";
     result["class"] = config.family->className;
     result["shape"] = llvm::json::Object{
         {"layers", config.layers},    {"hidden", config.hidden},   {"ffn", config.ffn},
@@ -53,7 +53,8 @@ static ExitCode inspectDirectory(const InspectCommand &command) {
     printJson(std::move(result));
     return kSuccess;
   }
-  llvm::outs() << command.path << ": Hugging Face checkpoint\n";
+  const bool isGguf = config.naming == mlir::moe::Naming::Gguf;
+  llvm::outs() << command.path << (isGguf ? ": GGUF file\n" : ": Hugging Face checkpoint\n");
   row("class", config.family->className + " (" + config.family->modelType + ")");
   row("parameters", withCommas(model->parameters));
   row("weights",
@@ -171,9 +172,9 @@ ExitCode moec::runInspect(const InspectCommand &command) {
   if (isPackage(command.path)) {
     return inspectPackage(command);
   }
-  if (!llvm::sys::fs::exists(command.path + "/config.json")) {
+  if (!llvm::sys::fs::exists(command.path + "/config.json") && !moert::readers::isGguf(command.path)) {
     printError(command.path + ": is neither a package (it has no " + kProgramFile +
-               ") nor a Hugging Face model directory (it has no config.json)");
+               "), a Hugging Face model directory (it has no config.json) nor a GGUF file");
     return kUserError;
   }
   return inspectDirectory(command);

@@ -168,6 +168,7 @@ Expected<Model> moec::importDirectory(mlir::MLIRContext &context, mlir::moe::Che
   Model model;
   model.module = std::move(imported->module);
   model.checkpoint = std::move(directory.checkpoint);
+  model.tokenizer = std::move(directory.tokenizer);
   model.notes = std::move(imported->notes);
   readModelAttr(model);
   if (mlir::failed(verifyLevel(*model.module))) {
@@ -185,7 +186,7 @@ Expected<Model> moec::parseModel(mlir::MLIRContext &context, StringRef path) {
     return makeError(path + ": cannot be read: " + error.message());
   }
   if (!llvm::sys::fs::is_regular_file(status)) {
-    return makeError(path + ": is neither a Hugging Face model directory nor a file of moe IR");
+    return makeError(path + ": is neither a Hugging Face model directory, a GGUF file nor a file of moe IR");
   }
   Expected<mlir::OwningOpRef<mlir::ModuleOp>> module = mlir::moe::parseGuarded(path, &context);
   if (!module) {

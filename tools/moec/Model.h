@@ -18,6 +18,8 @@ struct Model {
   mlir::OwningOpRef<mlir::ModuleOp> module;
   /// The open checkpoint; absent when IR was read and no weights were asked for.
   std::optional<moert::readers::Checkpoint> checkpoint;
+  /// Of a GGUF file: the tokenizer inside.
+  std::optional<mlir::moe::GgufTokenizer> tokenizer;
   /// Where the weights are, as the user named it.
   std::string directory;
   std::string family, dtype;

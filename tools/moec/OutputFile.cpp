@@ -176,6 +176,10 @@ PackageWriter::~PackageWriter() {
   }
 }
 
+Error PackageWriter::write(StringRef name, StringRef contents) {
+  return writeNewFile(temporary + "/" + name.str(), contents);
+}
+
 Error PackageWriter::copy(StringRef name, StringRef fromDirectory) {
   std::string from = (fromDirectory + "/" + name).str();
   fs::file_status status;

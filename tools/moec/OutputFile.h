@@ -27,6 +27,8 @@ public:
 
   /// Where the files are written until `commit`.
   llvm::StringRef getDirectory() const { return temporary; }
+  /// Writes a small file.
+  llvm::Error write(llvm::StringRef name, llvm::StringRef contents);
   /// Copies a small file of the model (a tokenizer, a config) if it is there.
   llvm::Error copy(llvm::StringRef name, llvm::StringRef fromDirectory);
   /// Copies the file `from`, of any size, to `name`. Returns the SHA-256 of its bytes in hex.

@@ -26,10 +26,10 @@ static void addDtype(CLI::App *app, std::string &dtype) {
 static const char *const kUnusedHelp = "import although the checkpoint has tensors that the model does not use";
 
 static void addImport(CLI::App &app, ImportCommand &command) {
-  CLI::App *sub =
-      app.add_subcommand("import", "read a Hugging Face directory and write moe IR (weights stay where they are)");
+  CLI::App *sub = app.add_subcommand(
+      "import", "read a Hugging Face directory or a GGUF file and write moe IR (weights stay where they are)");
   sub->footer("Example:\n  moec import examples/models/tiny-mixtral -o model.mlir --dtype f32");
-  sub->add_option("DIR", command.directory, "directory with config.json and *.safetensors")->required();
+  sub->add_option("DIR", command.directory, "directory with config.json and *.safetensors, or a GGUF file")->required();
   sub->add_option("-o", command.output, "file to write; - is standard output")->required();
   addDtype(sub, command.dtype);
   sub->add_option("--expect-parameters", command.expectParameters, "fail unless the model has this many parameters")
@@ -40,9 +40,10 @@ static void addImport(CLI::App &app, ImportCommand &command) {
 }
 
 static void addCompile(CLI::App &app, CompileCommand &command) {
-  CLI::App *sub = app.add_subcommand("compile", "compile a Hugging Face directory or moe IR to a package for moe-run");
+  CLI::App *sub =
+      app.add_subcommand("compile", "compile a Hugging Face directory, a GGUF file or moe IR to a package for moe-run");
   sub->footer("Example:\n  moec compile examples/models/tiny-mixtral -o mixtral.pkg --dtype bf16");
-  sub->add_option("MODEL", command.input, "Hugging Face directory, or a file of moe IR")->required();
+  sub->add_option("MODEL", command.input, "Hugging Face directory, GGUF file, or a file of moe IR")->required();
   sub->add_option("-o", command.output, "package directory (or, with --emit, file) to write")->required();
   sub->add_option("--target", command.target, "cpu (all variants), or cpu:NAME")->capture_default_str();
   addDtype(sub, command.dtype);
@@ -60,6 +61,7 @@ static void addCompile(CLI::App &app, CompileCommand &command) {
       ->check(CLI::IsMember({"calibration", "routing"}));
   sub->add_option("--weights", command.weights,
                   "where the weights are, if MODEL is IR (default: where it was imported from)");
+  sub->add_option("--tokenizer", command.tokenizer, "directory with tokenizer.json (default: where the weights are)");
   sub->add_option("--plan", command.plans,
                   "a fusion plan (docs/ffn-fusion.md) or a map of moec place --format json (docs/ranks.md); may be "
                   "repeated")
@@ -134,9 +136,10 @@ static void addPlace(CLI::App &app, PlaceCommand &command) {
 }
 
 static void addInspect(CLI::App &app, InspectCommand &command) {
-  CLI::App *sub = app.add_subcommand("inspect", "describe a package or a Hugging Face directory, checking it");
+  CLI::App *sub =
+      app.add_subcommand("inspect", "describe a package, a Hugging Face directory or a GGUF file, checking it");
   sub->footer("Example:\n  moec inspect examples/models/tiny-mixtral --json");
-  sub->add_option("PATH", command.path, "package or directory")->required();
+  sub->add_option("PATH", command.path, "package, directory or GGUF file")->required();
   addCommon(sub, command);
 }
 

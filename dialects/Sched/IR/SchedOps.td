@@ -55,9 +55,10 @@ def Sched_ProgramOp : Sched_Scope<"program", [SymbolTable, IsolatedFromAbove]> {
 def Sched_FileOp : Sched_Op<"file", [Symbol, HasParent<"ProgramOp">]> {
   let summary = "a checkpoint file and its identity";
   let description = [{
-    A file is recognised by its size, its modification time and the SHA-256 of its header; `sha256` is that of the
-    whole file, for those who ask for it. A file `in_package` lies in the package, not in the checkpoint, and is
-    recognised by its digests alone: a copy has another time.
+    A file is recognised by its size, its modification time and the SHA-256 of its header, the first `header_bytes`
+    bytes (when absent: those of a safetensors header); `sha256` is that of the whole file, for those who ask for it. A
+    file `in_package` lies in the package, not in the checkpoint, and is recognised by its digests alone: a copy has
+    another time.
 
     Example:
     ```mlir
@@ -65,10 +66,11 @@ def Sched_FileOp : Sched_Op<"file", [Symbol, HasParent<"ProgramOp">]> {
     ```
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, Sched_Count:$size, I64Attr:$mtime_ns, StrAttr:$header_sha256,
-                       OptionalAttr<StrAttr>:$sha256, UnitAttr:$in_package);
+                       OptionalAttr<StrAttr>:$sha256, UnitAttr:$in_package,
+                       OptionalAttr<Sched_Positive>:$header_bytes);
   let assemblyFormat = [{
-    $sym_name `size` $size `mtime_ns` $mtime_ns `header` $header_sha256 (`sha256` $sha256^)? (`in_package` $in_package^)?
-    attr-dict
+    $sym_name `size` $size `mtime_ns` $mtime_ns `header` $header_sha256 (`header_bytes` $header_bytes^)?
+    (`sha256` $sha256^)? (`in_package` $in_package^)? attr-dict
   }];
   let hasVerifier = 1;
 }

@@ -130,6 +130,8 @@ TEST_F(LoadTest, ProgramTables) {
   refuses("checkpoint file 0 '/etc/passwd'", [](auto &p, auto &) { p.files[0].name = "/etc/passwd"; });
   refuses("a SHA-256 must have 32 bytes", [](auto &p, auto &) { p.files[0].headerSha256 = "short"; });
   refuses("a SHA-256 must have 32 bytes", [](auto &p, auto &) { p.files[0].sha256 = "short"; });
+  refuses("checkpoint file 'model.safetensors' has a header of 1000000 bytes in ",
+          [](auto &p, auto &) { p.files[0].headerBytes = 1000000; });
   refuses("package file 0 'a/../b'", [](auto &p, auto &) { p.packageFiles = {{"a/../b", ""}}; });
   refuses("package file 0 'tokenizer.json' must be a path inside the package with a SHA-256 of 32 bytes",
           [](auto &p, auto &) { p.packageDigest = "short"; });

@@ -83,7 +83,8 @@ std::string ProgramSpec::flatbuffer() const {
     auto name = builder.CreateString(f.name);
     auto header = bytesOf(builder, f.headerSha256);
     auto whole = f.sha256.empty() ? 0 : bytesOf(builder, f.sha256);
-    fileOffsets.push_back(CreateFile(builder, name, f.size, f.mtimeNs, header, whole));
+    fileOffsets.push_back(
+        CreateFile(builder, name, f.size, f.mtimeNs, header, whole, /*in_package=*/false, f.headerBytes));
   }
   std::vector<flatbuffers::Offset<PackageFile>> packageOffsets;
   for (const auto &[name, contents] : packageFiles) {

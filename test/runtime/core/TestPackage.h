@@ -26,6 +26,7 @@ struct FileSpec {
   uint64_t size = 0;
   int64_t mtimeNs = 0;
   std::string headerSha256, sha256; ///< raw bytes
+  uint64_t headerBytes = 0;         ///< 0: a safetensors header, as in packages of format 1.2
 };
 struct InitializerSpec {
   uint32_t result = 0;

@@ -96,6 +96,18 @@ TEST_F(WeightsTest, OtherHeader) {
   expectRefused(MOERT_CORRUPT, "has a header of 915131444281684");
 }
 
+TEST_F(WeightsTest, HeaderOfAnyFormat) {
+  // The first bytes, as many as the package says, whatever they mean.
+  std::string contents = readFile(weights());
+  toy.program.files[0].headerBytes = 20;
+  format::Digest digest = format::sha256(contents.data(), 20);
+  toy.program.files[0].headerSha256.assign(reinterpret_cast<const char *>(digest.data()), digest.size());
+  expectRuns(kComputed);
+  contents[19] ^= 1;
+  test::writeFile(weights(), contents);
+  expectRefused(MOERT_CORRUPT, "its header has SHA-256 ");
+}
+
 TEST_F(WeightsTest, OtherTimeIsANote) {
   toy.program.files[0].mtimeNs += 1;
   expectRuns("was written at another time than when the package was compiled");
