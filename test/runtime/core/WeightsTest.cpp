@@ -1,4 +1,5 @@
 // The checkpoint and the initializers: identity of files, misaligned tensors, the disk cache in every state.
+#include "runtime/format/Checksum.h"
 #include "test/runtime/core/TestPackage.h"
 
 #include <cstring>
@@ -100,8 +101,8 @@ TEST_F(WeightsTest, HeaderOfAnyFormat) {
   // The first bytes, as many as the package says, whatever they mean.
   std::string contents = readFile(weights());
   toy.program.files[0].headerBytes = 20;
-  format::Digest digest = format::sha256(contents.data(), 20);
-  toy.program.files[0].headerSha256.assign(reinterpret_cast<const char *>(digest.data()), digest.size());
+  const auto digest = moert::format::sha256(contents.data(), 20);
+  toy.program.files[0].headerSha256.assign(digest.begin(), digest.end());
   expectRuns(kComputed);
   contents[19] ^= 1;
   test::writeFile(weights(), contents);
