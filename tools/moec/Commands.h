@@ -88,6 +88,11 @@ struct PlaceCommand : CommonOptions {
 
 struct DoctorCommand : CommonOptions {};
 
+struct ReportCommand : CommonOptions {
+  /// A report of moec fuse, or what `moec place --json` printed; the page to write.
+  std::string input, output;
+};
+
 /// Makes fatal errors inside LLVM end as "moec: internal error: ..." with exit code 2.
 void installErrorHandlers();
 
@@ -96,6 +101,7 @@ ExitCode runCompile(const CompileCommand &command);
 ExitCode runInspect(const InspectCommand &command);
 ExitCode runPlace(const PlaceCommand &command);
 ExitCode runDoctor(const DoctorCommand &command);
+ExitCode runReport(const ReportCommand &command);
 
 /// The version that `--version` prints and packages record: "moec 0.1.0 (LLVM 22.1.8)".
 std::string getVersionString();

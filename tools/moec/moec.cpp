@@ -149,6 +149,15 @@ static void addDoctor(CLI::App &app, DoctorCommand &command) {
   addCommon(sub, command);
 }
 
+static void addReport(CLI::App &app, ReportCommand &command) {
+  CLI::App *sub = app.add_subcommand("report", "draw a report of moec fuse or moec place --json as an HTML page");
+  sub->footer("Example:\n  moec report fused.report.json -o report.html");
+  sub->add_option("FILE", command.input, "report, in JSON")->required();
+  sub->add_option("-o", command.output, "page to write, one file without outside references; - is standard output")
+      ->required();
+  addCommon(sub, command);
+}
+
 static ExitCode run(int argc, char **argv) {
   CLI::App app("moec: compiles mixture-of-experts and transformer models", "moec");
   app.footer("Exit codes: 0 success, 1 a mistake in the input, 2 a bug in moec.\n"
@@ -160,11 +169,13 @@ static ExitCode run(int argc, char **argv) {
   InspectCommand inspect;
   PlaceCommand place;
   DoctorCommand doctor;
+  ReportCommand report;
   addImport(app, import);
   addCompile(app, compile);
   addInspect(app, inspect);
   addPlace(app, place);
   addDoctor(app, doctor);
+  addReport(app, report);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &error) {
@@ -185,6 +196,9 @@ static ExitCode run(int argc, char **argv) {
   }
   if (app.got_subcommand("place")) {
     return runPlace(place);
+  }
+  if (app.got_subcommand("report")) {
+    return runReport(report);
   }
   return runDoctor(doctor);
 }

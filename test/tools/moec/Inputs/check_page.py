@@ -1,7 +1,8 @@
 """check_page.py PAGE REPORT: a page of moec is well-formed, needs nothing outside, and shows the report's numbers.
 
 Tags are closed in order; the only script is the JSON that equals REPORT; every image is a PNG inside the page whose
-pixels decode; titles of cells hold values of `expert_loads`, as far as cells have titles of their own.
+pixels decode; titles of cells hold values of `expert_loads`, as far as cells have titles of their own. Of a fusion report
+titles hold the dependency matrix and the plan, and tables the candidates.
 """
 import base64
 import html.parser
@@ -66,6 +67,24 @@ def pixels(image):
     return size
 
 
+def check_fusion(report, titles, page):
+    """The matrix by its cells, the windows of the plan by what they became, every candidate by its row."""
+    seen = {}
+    for title in titles:
+        match = re.fullmatch(r"removed layer (\d+), later layer (\d+): (\S+)", title)
+        if match:
+            seen[int(match[1]), int(match[2])] = float(match[3])
+    for i, row in enumerate(report.get("calibration", {}).get("dependency", [])):
+        for j, value in enumerate(row):
+            assert (i, j) in seen if j > i else (i, j) not in seen, (i, j)
+            assert j <= i or abs(seen[i, j] - value) <= 1e-3 * value, (i, j)
+    for window in (report.get("plan") or {}).get("windows", []):
+        assert any(f"FFN of layers {window['first']} to {window['first'] + window['length'] - 1} as one" in title for title in titles)
+    rows = re.findall(r"<tr>(.*?)</tr>", page)
+    for candidate in report.get("candidates", []):
+        assert any(row.startswith(f"<td>{html.escape(candidate['name'])}</td>") for row in rows), candidate["name"]
+
+
 def main():
     page, report = open(sys.argv[1]).read(), json.load(open(sys.argv[2]))
     checker = Checker()
@@ -74,6 +93,9 @@ def main():
     assert not checker.open and checker.scripts == 1, checker.open
     assert json.loads(checker.data) == report
     assert "http" not in page
+    if "expert_loads" not in report:
+        check_fusion(report, checker.titles, page)
+        return
     loads = report["expert_loads"]
     if len(loads) * len(loads[0]) > 6000:
         assert (len(loads[0]), len(loads)) in [pixels(image) for image in checker.images]
