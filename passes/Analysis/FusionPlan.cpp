@@ -136,7 +136,7 @@ static FusionMaps readMaps(Reader &reader, const json::Value &value, const std::
       list->push_back(readMap(reader, &name, place + "." + key + "[" + Twine(i) + "]"));
     }
   }
-  if (window.length == 1) {
+  if (window.length == 1 && window.form != FusionForm::Removed) {
     reader.fail("'" + place + "' is given for a window of one layer, which needs none");
   }
   if (window.form == FusionForm::Removed && !maps.attention.empty()) {

@@ -59,6 +59,17 @@ struct CalibrateCommand : CommonOptions {
   double ridge = 1e-3;
   int64_t judgeTokens = 2048; ///< Held-out tokens for windows; 0: all.
 };
+struct RepairCommand : CommonOptions {
+  std::string calibration, plan, output, planOutput, logits;
+  double ridge = 1e-3;
+  int64_t judgeTokens = 0; ///< 0: all that are held out.
+};
+struct CompareCommand : CommonOptions { ///< `package`: the base.
+  std::string other, otherWeights, calibration;
+  std::vector<std::string> idsFiles; ///< [DOMAIN=]FILE
+  int64_t tokens = 0;                ///< 0: all.
+  int64_t greedy = 64, prompts = 8;
+};
 struct ProfileCommand : CommonOptions {
   int64_t promptLength = 128, generate = 32, batch = 1;
   std::string trace;
@@ -69,6 +80,8 @@ moert::Status runLogits(const LogitsCommand &command);
 moert::Status runBench(const BenchCommand &command);
 moert::Status runCheck(const CheckCommand &command);
 moert::Status runCalibrate(const CalibrateCommand &command);
+moert::Status runRepair(const RepairCommand &command);
+moert::Status runCompare(const CompareCommand &command);
 moert::Status runProfile(const ProfileCommand &command);
 
 //===----------------------------------------------------------------------===//
@@ -90,6 +103,8 @@ moert::Status checkContext(const ProgramInfo &info, int64_t context);
 moert::Result<std::unique_ptr<RoutingRecorder>> beginRecording(Session &session, const CommonOptions &options);
 /// Writes the file, if anything was recorded.
 moert::Status endRecording(RoutingRecorder *recorder, const CommonOptions &options);
+/// "english=FILE" as name and file; without a name, the file's own.
+std::pair<std::string, std::string> splitDomain(const std::string &argument);
 /// `length` ids of the vocabulary that look random and are the same every time.
 std::vector<int32_t> sampleIds(int64_t length, int64_t vocabulary, uint64_t seed);
 /// The session's report as a tree.

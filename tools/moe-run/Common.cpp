@@ -132,3 +132,12 @@ Result<Json> moerun::parseReport(Session &session) {
 Status moerun::outputStatus(bool written) {
   return written ? Status() : error(Code::IO, "cannot write to standard output: ", std::strerror(errno));
 }
+
+std::pair<std::string, std::string> moerun::splitDomain(const std::string &argument) {
+  const size_t equals = argument.find('=');
+  if (equals != std::string::npos && argument.find('/') > equals) {
+    return {argument.substr(0, equals), argument.substr(equals + 1)};
+  }
+  const size_t slash = argument.rfind('/');
+  return {slash == std::string::npos ? argument : argument.substr(slash + 1), argument};
+}

@@ -189,6 +189,46 @@ void addCalibrate(CLI::App &app, CalibrateCommand &command) {
   addRecording(sub, command.recording);
 }
 
+void addRepair(CLI::App &app, RepairCommand &command) {
+  CLI::App *sub = app.add_subcommand("repair", "fit maps that make up for what a fusion plan takes away");
+  sub->footer(
+      "Example:\n  moe-run repair llama.cal.pkg --calibration llama.calibration --plan plan.json -o maps.safetensors "
+      "--plan-out repaired.json");
+  addCommon(sub, command);
+  sub->add_option("--calibration", command.calibration, "file of moe-run calibrate: the text, in both halves")
+      ->required();
+  sub->add_option("--plan", command.plan, "fusion plan (docs/ffn-fusion.md)")->required();
+  sub->add_option("-o", command.output, "file to write: the maps, as safetensors")->required();
+  sub->add_option("--plan-out", command.planOutput, "file to write: the plan, with the maps that help");
+  sub->add_option("--ridge", command.ridge, "pull of the maps to the identity, in mean squares of their inputs")
+      ->capture_default_str()
+      ->check(CLI::Range(1e-12, 1e12));
+  sub->add_option("--judge-tokens", command.judgeTokens, "held-out tokens to judge on (default: all)")
+      ->check(atLeast(2));
+  sub->add_option("--logits", command.logits,
+                  "file to write: logits of the repaired plan for the text it was judged on");
+}
+
+void addCompare(CLI::App &app, CompareCommand &command) {
+  CLI::App *sub = app.add_subcommand("compare", "how far a package's predictions are from those of another");
+  sub->footer("Example:\n  moe-run compare llama.pkg fused.pkg --calibration llama.calibration");
+  addCommon(sub, command);
+  sub->add_option("OTHER", command.other, "the package that is compared with PKG")->required();
+  sub->add_option("--other-weights", command.otherWeights, "checkpoint directory of OTHER");
+  sub->add_option("--calibration", command.calibration, "file of moe-run calibrate: its held-out text");
+  sub->add_option("--ids-file", command.idsFiles, "text as JSON: [[ids], [ids], ...]; several: several domains")
+      ->type_name("[DOMAIN=]FILE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  sub->add_option("--tokens", command.tokens, "most tokens, of all domains by turns (default: all)")->check(atLeast(2));
+  sub->add_option("--greedy", command.greedy, "tokens that both generate from the beginnings of texts (0: none)")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t(0), int64_t(1) << 20));
+  sub->add_option("--prompts", command.prompts, "texts to begin")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t(1), int64_t(256)));
+}
+
 void addProfile(CLI::App &app, ProfileCommand &command) {
   CLI::App *sub = app.add_subcommand("profile", "show where the time goes, kernel by kernel");
   sub->footer("Example:\n  moe-run profile mixtral.pkg --trace trace.json");
@@ -241,12 +281,16 @@ int run(int argc, char **argv) {
   CheckCommand check;
   CalibrateCommand calibrate;
   ProfileCommand profile;
+  RepairCommand repair;
+  CompareCommand compare;
   addGenerate(app, generate);
   addLogits(app, logits);
   addBench(app, bench);
   addCheck(app, check);
   addCalibrate(app, calibrate);
   addProfile(app, profile);
+  addRepair(app, repair);
+  addCompare(app, compare);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &problem) {
@@ -268,6 +312,8 @@ int run(int argc, char **argv) {
                   : app.got_subcommand("bench")     ? runBench(bench)
                   : app.got_subcommand("check")     ? runCheck(check)
                   : app.got_subcommand("calibrate") ? runCalibrate(calibrate)
+                  : app.got_subcommand("repair")    ? runRepair(repair)
+                  : app.got_subcommand("compare")   ? runCompare(compare)
                                                     : runProfile(profile);
   return finish(status);
 }

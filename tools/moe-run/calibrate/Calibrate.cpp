@@ -27,16 +27,6 @@ namespace {
 /// The largest text that is read.
 constexpr uint64_t kMaxTextBytes = uint64_t(1) << 30;
 
-/// "english=FILE" as name and file; without a name, the file's own.
-std::pair<std::string, std::string> splitDomain(const std::string &argument) {
-  const size_t equals = argument.find('=');
-  if (equals != std::string::npos && argument.find('/') > equals) {
-    return {argument.substr(0, equals), argument.substr(equals + 1)};
-  }
-  const size_t slash = argument.rfind('/');
-  return {slash == std::string::npos ? argument : argument.substr(slash + 1), argument};
-}
-
 /// The ids of a file, in one piece or as its sequences.
 Result<std::vector<std::vector<int32_t>>> readIds(const CalibrateCommand &command, const std::string &path,
                                                   bool isText) {

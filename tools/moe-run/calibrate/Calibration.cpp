@@ -2,7 +2,6 @@
 #include "tools/moe-run/calibrate/Calibration.h"
 
 #include <algorithm>
-#include <cmath>
 
 using namespace moert;
 using namespace moerun;
@@ -147,18 +146,8 @@ Json Calibration::summary() const {
     }
   }
   Json &rows = result["windows"] = Json::array();
-  auto number = [](double value) { return std::isfinite(value) ? Json(value) : Json(); };
   for (const WindowRow &row : windows) {
-    rows.push_back({{"first", row.window.first},
-                    {"length", row.window.length},
-                    {"form", std::string(1, formLetter(row.window.form))},
-                    {"error", row.error},
-                    {"error_repaired", row.errorRepaired},
-                    {"kl", row.kl},
-                    {"kl_repaired", row.klRepaired},
-                    {"kl_bound", number(row.klBound)},
-                    {"same_winner", row.sameWinner},
-                    {"repair", row.stages}});
+    rows.push_back(describe(row));
   }
   return result;
 }

@@ -110,22 +110,22 @@ std::vector<float> moerun::difference(const std::vector<float> &a, const std::ve
 
 Prediction::Prediction(std::vector<float> values, std::vector<int32_t> ids, int64_t vocabulary, int threads)
     : logits(std::move(values)), tokens(std::move(ids)), vocabulary(vocabulary), threads(threads),
-      logSums(tokens.size()), winners(tokens.size()) {
-  inParts(int64_t(tokens.size()), threads, [&](int64_t begin, int64_t end) {
+      logSums(logits.size() / size_t(vocabulary)), winners(logSums.size()) {
+  inParts(int64_t(logSums.size()), threads, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const float *row = logits.data() + t * vocabulary;
       winners[size_t(t)] = winnerOf(row, vocabulary);
       logSums[size_t(t)] = logSumExp(row, vocabulary, row[winners[size_t(t)]]);
     }
   });
-  for (size_t t = 0; t + 1 < tokens.size(); ++t) {
+  for (size_t t = 0; t < logSums.size() && t + 1 < tokens.size(); ++t) {
     ownLoss += logSums[t] - double(logits[t * size_t(vocabulary) + size_t(tokens[t + 1])]);
   }
 }
 
 Prediction::Effect Prediction::compare(const std::vector<float> &other) const {
-  std::vector<Effect> effects(tokens.size());
-  inParts(int64_t(tokens.size()), threads, [&](int64_t begin, int64_t end) {
+  std::vector<Effect> effects(logSums.size());
+  inParts(int64_t(effects.size()), threads, [&](int64_t begin, int64_t end) {
     for (auto t = size_t(begin); t < size_t(end); ++t) {
       const float *mine = logits.data() + t * size_t(vocabulary), *theirs = other.data() + t * size_t(vocabulary);
       const int64_t winner = winnerOf(theirs, vocabulary);

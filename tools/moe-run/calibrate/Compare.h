@@ -24,10 +24,12 @@ std::vector<float> difference(const std::vector<float> &a, const std::vector<flo
 /// What a model predicts for a sequence, made once and compared with many.
 class Prediction {
 public:
-  /// `logits` [T, V] of the sequence `tokens`; `threads` share the tokens of a comparison.
+  /// `logits` [T, V] of the sequence `tokens`, which may have one more: what follows; `threads` share the tokens of a
+  /// comparison.
   Prediction(std::vector<float> logits, std::vector<int32_t> tokens, int64_t vocabulary, int threads = 1);
 
-  /// Sums over the sequence: KL(this || other) in nats and equal winners over T tokens, loss over T - 1.
+  /// Sums over the sequence: KL(this || other) in nats and equal winners over T tokens, loss over those that have a
+  /// next.
   struct Effect {
     double kl = 0, loss = 0, sameWinner = 0;
   };

@@ -43,6 +43,20 @@ WindowRow moerun::summarize(const WindowResult &result, const JudgedText &text) 
   return row;
 }
 
+Json moerun::describe(const WindowRow &row) {
+  auto number = [](double value) { return std::isfinite(value) ? Json(value) : Json(); };
+  return {{"first", row.window.first},
+          {"length", row.window.length},
+          {"form", std::string(1, formLetter(row.window.form))},
+          {"error", row.error},
+          {"error_repaired", row.errorRepaired},
+          {"kl", row.kl},
+          {"kl_repaired", row.klRepaired},
+          {"kl_bound", number(row.klBound)},
+          {"same_winner", row.sameWinner},
+          {"repair", row.stages}};
+}
+
 std::vector<double> moerun::pack(const std::vector<WindowRow> &rows) {
   std::vector<double> numbers;
   for (const WindowRow &row : rows) {

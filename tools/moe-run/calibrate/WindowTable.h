@@ -7,6 +7,7 @@
 #ifndef MOE_TOOLS_MOERUN_CALIBRATE_WINDOWTABLE_H
 #define MOE_TOOLS_MOERUN_CALIBRATE_WINDOWTABLE_H
 
+#include "tools/moe-run/Console.h"
 #include "tools/moe-run/calibrate/WindowFit.h"
 
 namespace moerun {
@@ -31,6 +32,9 @@ struct WindowRow {
 };
 
 WindowRow summarize(const WindowResult &result, const JudgedText &text);
+
+/// A row for --json, without its domains; null for what is not finite.
+Json describe(const WindowRow &row);
 
 /// Rows as numbers, for a file.
 std::vector<double> pack(const std::vector<WindowRow> &rows);
