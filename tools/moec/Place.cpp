@@ -1,6 +1,7 @@
 //===- Place.cpp - moec place: which rank holds which expert ----------------===//
 
 #include "passes/Analysis/Placement/MapFile.h"
+#include "passes/Analysis/Placement/Split.h"
 #include "passes/Analysis/Placement/Statistics.h"
 #include "tools/moec/Bake.h"
 #include "tools/moec/Console.h"
@@ -10,6 +11,7 @@
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/Process.h"
 #include "llvm/Support/raw_ostream.h"
+#include <numeric>
 
 using namespace moec;
 using namespace moe::placement;
@@ -88,6 +90,22 @@ static Status checkBake(const PlaceCommand &command) {
   return Status();
 }
 
+/// How replicas should share the load of their expert, for engines of ours: the best split of the profiles' mean load.
+static void addShares(Map &map, const Statistics &statistics, const PlanOptions &options) {
+  for (size_t layer = 0; layer < map.layers.size(); ++layer) {
+    Loads mean(map.model.experts);
+    for (size_t i = 0; i < statistics.profiles.size(); ++i) {
+      const Loads &loads = statistics.profiles[i].layers[layer];
+      const double sum = std::accumulate(loads.begin(), loads.end(), 0.0);
+      const double weight = options.importance.empty() ? 1 : options.importance[i];
+      for (size_t expert = 0; expert < loads.size(); ++expert) {
+        mean[expert] += weight * loads[expert] / sum;
+      }
+    }
+    map.shares.push_back(sharesOf(map.layers[layer], mean, options.cluster));
+  }
+}
+
 ExitCode moec::runPlace(const PlaceCommand &command) {
   Progress progress(command, 3);
   if (Status status = checkBake(command); !status.ok()) {
@@ -140,6 +158,9 @@ ExitCode moec::runPlace(const PlaceCommand &command) {
   Result<Plan> plan = planPlacement(*statistics, options);
   if (!plan.ok()) {
     return ::fail(plan.status());
+  }
+  if (*format == MapFormat::Json) {
+    addShares(plan->map, *statistics, options);
   }
   progress.begin("check and write " + command.output);
   const std::string text = writeMap(plan->map, *format);

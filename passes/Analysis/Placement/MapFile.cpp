@@ -87,7 +87,11 @@ static std::string writeOwn(const Map &map) {
                             ", \"total_layers\": ", map.model.totalLayers, ", \"layers\": [");
   for (size_t layer = 0; layer < map.layers.size(); ++layer) {
     text += concat(layer == 0 ? "\n" : ",\n", "{\"layer\": ", map.model.layerIds[layer],
-                   ", \"slots\": ", listOf(map.layers[layer]), "}");
+                   ", \"slots\": ", listOf(map.layers[layer]));
+    if (!map.shares.empty()) {
+      text += concat(", \"shares\": ", listOf(map.shares[layer]));
+    }
+    text += "}";
   }
   return text + "\n]}\n";
 }
@@ -196,8 +200,24 @@ static Result<Map> readOwn(const std::string &path, const JsonView &root, Map ma
                  " layers, but these are ", map.model.experts, ", ", map.ranks, " and ", map.model.totalLayers);
   }
   for (const JsonView &layer : root.at("layers").elements()) {
-    MOERT_TRY(
-        placeLayer(path, map, static_cast<int>(layer.at("layer").integer(0, kMost)), readSlots(layer.at("slots"))));
+    const int id = static_cast<int>(layer.at("layer").integer(0, kMost));
+    MOERT_TRY(placeLayer(path, map, id, readSlots(layer.at("slots"))));
+    if (!layer.has("shares")) {
+      continue;
+    }
+    map.shares.resize(map.layers.size());
+    const size_t at =
+        std::lower_bound(map.model.layerIds.begin(), map.model.layerIds.end(), id) - map.model.layerIds.begin();
+    map.shares[at] = readSlots(layer.at("shares"));
+    if (map.shares[at].size() != map.layers[at].size()) {
+      layer.fail(Code::InvalidArgument, "has ", map.shares[at].size(), " shares, but ", map.layers[at].size(),
+                 " slots");
+    }
+  }
+  for (const std::vector<int> &shares : map.shares) {
+    if (shares.empty()) {
+      root.at("layers").fail(Code::InvalidArgument, "must have 'shares' in every layer, or in none");
+    }
   }
   return std::move(map);
 }
@@ -361,7 +381,8 @@ static std::set<std::string> topLevelKeys(const std::string &text, MapFormat for
 Status moe::placement::checkMapFile(const Map &map, MapFormat format, const std::string &text) {
   MOERT_TRY(checkMap(map));
   MOERT_ASSIGN(read, parseMap("the written map", text, map.model, map.ranks));
-  if (read.layers != map.layers || read.ranks != map.ranks) {
+  if (read.layers != map.layers || read.ranks != map.ranks ||
+      (format == MapFormat::Json && read.shares != map.shares)) {
     return error(Code::Internal, "the written map reads back as another one");
   }
   std::set<std::string> wanted;

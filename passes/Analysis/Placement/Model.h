@@ -91,6 +91,9 @@ struct Map {
   int ranks = 1;
   /// [layer][slot].
   std::vector<LayerMap> layers;
+  /// [layer][slot]: how much of its expert's load the replica in the slot should take, relative to the expert's other
+  /// replicas. Empty: replicas are alike.
+  std::vector<std::vector<int>> shares;
 
   int slots() const { return layers.empty() ? 0 : static_cast<int>(layers.front().size()); }
 };

@@ -2,6 +2,7 @@
 
 #include "passes/Analysis/Placement/Split.h"
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 using namespace moe::placement;
@@ -126,4 +127,20 @@ Split Splitter::run() {
 
 Split moe::placement::splitLoads(const LayerMap &map, const Loads &loads, const Cluster &cluster) {
   return Splitter(map, loads, cluster).run();
+}
+
+std::vector<int> moe::placement::sharesOf(const LayerMap &map, const Loads &loads, const Cluster &cluster) {
+  const Split split = splitLoads(map, loads, cluster);
+  std::vector<int> shares(map.size());
+  std::vector<int> sums(loads.size());
+  for (size_t slot = 0; slot < map.size(); ++slot) {
+    const double load = loads[map[slot]];
+    shares[slot] = load > 0 ? static_cast<int>(std::lround(1000 * split.slots[slot] / load)) : 1;
+    sums[map[slot]] += shares[slot];
+  }
+  // Rounding may leave nothing of an expert with very many replicas.
+  for (size_t slot = 0; slot < map.size(); ++slot) {
+    shares[slot] += sums[map[slot]] == 0;
+  }
+  return shares;
 }

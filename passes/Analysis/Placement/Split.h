@@ -24,6 +24,10 @@ struct Split {
 
 Split splitLoads(const LayerMap &map, const Loads &loads, const Cluster &cluster);
 
+/// The best split as whole numbers, what an engine can follow: of every 1000 tokens of an expert, how many the replica
+/// in each slot takes. Replicas of an expert without load are alike.
+std::vector<int> sharesOf(const LayerMap &map, const Loads &loads, const Cluster &cluster);
+
 } // namespace moe::placement
 
 #endif // MOE_PASSES_ANALYSIS_PLACEMENT_SPLIT_H

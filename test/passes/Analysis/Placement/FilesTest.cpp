@@ -191,6 +191,16 @@ TEST_F(Files, MapsReadBackInEveryFormat) {
       std::swap(other.layers[0].front(), other.layers[0].back());
       EXPECT_FALSE(checkMapFile(other, format, text).ok());
       EXPECT_EQ(engineRules(format).size(), 4u);
+      if (format == MapFormat::Json) {
+        Map shared = plan->map;
+        shared.shares.assign(shared.layers.size(), std::vector<int>(shape.slots, 7));
+        const std::string with = writeMap(shared, format);
+        EXPECT_TRUE(checkMapFile(shared, format, with).ok());
+        EXPECT_FALSE(checkMapFile(shared, format, text).ok()) << "the file has no shares";
+        EXPECT_EQ(parseMap("map", with, statistics.model, shape.ranks)->shares, shared.shares);
+        shared.shares.back().pop_back();
+        EXPECT_FALSE(parseMap("map", writeMap(shared, format), statistics.model, shape.ranks).ok());
+      }
     }
   }
 }

@@ -259,6 +259,24 @@ TEST(Split, MatchesTheBoundOverSubsets) {
   }
 }
 
+TEST(Split, SharesAreTheSplitInWholeNumbers) {
+  const Cluster cluster{2, 4, 1};
+  // Expert 0 takes half of all: 4 of its 10 beside expert 1, 6 beside expert 2.
+  EXPECT_EQ(sharesOf({0, 1, 0, 2}, {10, 6, 4}, cluster), (std::vector<int>{400, 1000, 600, 1000}));
+  // No load: replicas are alike, and no expert is left without.
+  EXPECT_EQ(sharesOf({0, 1, 0, 2}, {0, 6, 4}, cluster), (std::vector<int>{1, 1000, 1, 1000}));
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    const Cluster wide{6, 18, 1};
+    const Loads loads = makeStatistics(1, 12, 1, 1.2, 0.2, seed).profiles[0].layers[0];
+    const LayerMap map = removeDuplicates(trivialMap(wide, 12), loads, wide);
+    const std::vector<int> shares = sharesOf(map, loads, wide);
+    const Split split = splitLoads(map, loads, wide);
+    for (size_t slot = 0; slot < map.size(); ++slot) {
+      EXPECT_NEAR(shares[slot] * loads[map[slot]] / 1000, split.slots[slot], loads[map[slot]] / 1000) << seed;
+    }
+  }
+}
+
 TEST(Relabel, FindsAPermutationOfNodesAndRanks) {
   const Cluster cluster{8, 40, 4};
   const Loads loads = makeStatistics(1, 32, 1).profiles[0].layers[0];

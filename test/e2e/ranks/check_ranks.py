@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""R ranks equal one rank: logits of ragged sequences, fed at once, token by token and in mixed batches.
+
+    check_ranks.py FAMILY...        expert, tensor, one-expert
+
+The bound is 2e-4 in f32: with several ranks the sum over a token's experts (or over a branch's width) has another order, which
+is all that differs; what was measured is printed. With fewer sequences than ranks, some ranks have no token of their own.
+"""
+
+import array
+import json
+import pathlib
+import random
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+MODELS = ROOT / "examples/models"
+BOUND = 2e-4
+
+
+def run(*command):
+    result = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if result.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))}: exit {result.returncode}\n{result.stderr}")
+    return result.stdout
+
+
+def compile_package(model, output, *options):
+    run("moec", "compile", model, "-o", output, "--dtype", "f32", "--target", "cpu:host", "--max-tokens", 64, "--quiet",
+        *options)
+    return output
+
+
+def read_npy(path):
+    """The numbers of an .npy file of f32."""
+    data = pathlib.Path(path).read_bytes()
+    (length,) = struct.unpack_from("<H", data, 8)
+    values = array.array("f")
+    values.frombytes(data[10 + length:])
+    return values
+
+
+def logits(package, ids, folder, *options):
+    (folder / "ids.json").write_text(json.dumps(ids))
+    run("moe-run", "logits", package, "--ids-file", folder / "ids.json", "-o", folder / "out.npy", "--quiet", *options)
+    return read_npy(folder / "out.npy")
+
+
+def compare(name, one, several, ranks, folder, bound=BOUND):
+    """Largest difference over all ways to feed, or the end."""
+    rng = random.Random(7)
+    draw = lambda *lengths: [[rng.randrange(3, 2000) for _ in range(n)] for n in lengths]
+    ragged, alone = draw(23, 4, 11, 1, 7, 9, 2, 5, 3), draw(6)
+    cases = [("prefill", ragged, ()),
+             ("mixed", ragged, ("--chunks", "random:3", "--interleave", min(5, 2 * ranks))),
+             ("decode", draw(5, 7, 3), ("--chunks", "token", "--interleave", 3)),
+             ("one sequence", alone, ())]
+    worst = 0.0
+    for case, ids, options in cases:
+        expected = logits(one, ids, folder, *options)
+        actual = logits(several, ids, folder, *options, "--thread-ranks", ranks)
+        if len(expected) != len(actual):
+            sys.exit(f"{name}, {case}: {len(actual)} logits instead of {len(expected)}")
+        worst = max([worst] + [abs(a - b) for a, b in zip(expected, actual)])
+        if not worst <= bound:  # NaN fails
+            sys.exit(f"{name}, {ranks} ranks, {case}: logits differ by {worst}, but at most {bound} is allowed")
+    print(f"{name}, {ranks} ranks: largest difference {worst:.1e}")
+
+
+def check_expert(folder):
+    """Experts placed by what was recorded, with redundant replicas, and in order."""
+    one = compile_package(MODELS / "tiny-mixtral", folder / "one")
+    for ranks, slots in ((2, 20), (4, 24), (8, 16)):
+        placement = folder / f"map{ranks}.json"
+        run("moec", "place", ROOT / "examples/placement/routing.json", "--ranks", ranks, "--slots", slots, "-o", placement,
+            "--quiet")
+        several = compile_package(MODELS / "tiny-mixtral", folder / f"placed{ranks}", "--plan", placement)
+        compare(f"mixtral, {slots} slots", one, several, ranks, folder)
+
+
+def check_tensor(folder):
+    """Heads, widths and experts; of 8 ranks each computes the attentions whole, of 4 two share a key/value head."""
+    one = compile_package(MODELS / "tiny-llama", folder / "one")
+    for ranks in (2, 4, 8):
+        options = ("--attention", "whole") if ranks == 8 else ()
+        several = compile_package(MODELS / "tiny-llama", folder / f"llama{ranks}", "--ranks", ranks, *options)
+        compare("llama", one, several, ranks, folder)
+    one = compile_package(MODELS / "tiny-mixtral", folder / "moe")
+    several = compile_package(MODELS / "tiny-mixtral", folder / "moe2", "--ranks", 2, "--parallel", "tensor")
+    compare("mixtral, heads and experts", one, several, 2, folder)
+
+
+def without_router(folder):
+    """tiny-mixtral with routers of zeros: every token chooses experts 0 and 1, the lowest of equals."""
+    copy = folder / "model"
+    shutil.copytree(MODELS / "tiny-mixtral", copy)
+    path = copy / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    (length,) = struct.unpack_from("<Q", data)
+    found = 0
+    for name, tensor in json.loads(data[8:8 + length]).items():
+        if name.endswith("block_sparse_moe.gate.weight"):
+            begin, end = (8 + length + offset for offset in tensor["data_offsets"])
+            data[begin:end] = bytes(end - begin)
+            found += 1
+    assert found == 6
+    path.write_bytes(data)
+    return copy
+
+
+def check_one_expert(folder):
+    """All tokens on two experts, none on the others; most ranks have nothing to do, some slots share one expert."""
+    model = without_router(folder)
+    one = compile_package(model, folder / "one")
+    replicas = [0, 1, 2, 3, 4, 5, 6, 7, 0, 8, 9, 10, 11, 1, 0, 12, 13, 14, 15, 1]
+    for name, slots, bound in (("in order", list(range(16)), 0), ("replicas", replicas, BOUND)):
+        placement = folder / f"{name}.json"
+        layers = [{"layer": layer, "slots": slots} for layer in range(6)]
+        placement.write_text(json.dumps({"format": "moe-placement", "version": 1, "experts": 16, "ranks": 4,
+                                         "slots": len(slots), "total_layers": 6, "layers": layers}))
+        several = compile_package(model, folder / f"package {name}", "--plan", placement)
+        # In order both experts are on rank 0, which sums as one rank does: the same bits.
+        compare(f"one expert, {name}", one, several, 4, folder, bound)
+
+
+def main():
+    checks = {"expert": check_expert, "tensor": check_tensor, "one-expert": check_one_expert}
+    for family in sys.argv[1:]:
+        with tempfile.TemporaryDirectory() as folder:
+            checks[family](pathlib.Path(folder))
+
+
+if __name__ == "__main__":
+    main()
