@@ -386,9 +386,7 @@ static void checkForeignKeys(const json::Object &config, KeyReader &keys, const 
 // Blocks
 //===----------------------------------------------------------------------===//
 
-/// The width that `ffn_mult` stands for, as every reader of the format computes it: two thirds of the multiple of H,
-/// rounded up to a multiple of 256.
-static int64_t widthOfMultiple(double multiple, int64_t hidden) {
+int64_t moe::widthOfMultiple(double multiple, int64_t hidden) {
   const auto width = static_cast<int64_t>(2 * multiple * static_cast<double>(hidden) / 3);
   return (width + 255) / 256 * 256;
 }

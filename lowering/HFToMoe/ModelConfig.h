@@ -100,6 +100,10 @@ struct ModelConfig {
   std::vector<std::string> notes;
 };
 
+/// The width that `ffn_mult` of a block stands for, as every reader of the format computes it: two thirds of the
+/// multiple of H, rounded up to a multiple of 256.
+int64_t widthOfMultiple(double multiple, int64_t hidden);
+
 /// Reads a parsed config.json. `file` names it in errors; every wrong key is reported, one line each.
 llvm::Expected<ModelConfig> parseModelConfig(const llvm::json::Value &config, llvm::StringRef file);
 

@@ -162,6 +162,13 @@ FailureOr<LoweredProgram> mlir::moe::lowerMoeToSched(ModuleOp module, const Sche
     program.setCheckpointAttr(checkpoint);
   }
   Weights weights(module, program);
+  for (const NamedWeight &wanted : options.weights) {
+    FailureOr<FlatSymbolRefAttr> tensor = weights.getNamed(wanted.value, wanted.name);
+    if (failed(tensor)) {
+      return failure();
+    }
+    result.weightNames.push_back(tensor->getValue().str());
+  }
   SmallVector<std::unique_ptr<cpu::KernelLibrary>> libraries;
   for (const cpu::CpuTarget *target : options.targets) {
     libraries.push_back(std::make_unique<cpu::KernelLibrary>(context, *target));

@@ -22,6 +22,12 @@ namespace mlir::moe {
 #define GEN_PASS_REGISTRATION
 #include "lowering/MoeToSched/Passes.h.inc"
 
+/// A weight value of the module that is wanted under a name, whether or not a step reads it.
+struct NamedWeight {
+  std::string name;
+  Value value;
+};
+
 struct SchedOptions {
   /// CPU kinds, best first.
   SmallVector<const cpu::CpuTarget *> targets;
@@ -31,6 +37,8 @@ struct SchedOptions {
   int64_t fewTokens = 8;
   /// Adds states and launches that count what the router chooses together (docs/placement.md).
   bool recordRouting = false;
+  /// Computed weights that the program is to have as tensors, for moert_weights_read.
+  SmallVector<NamedWeight> weights;
 };
 
 /// The kernels of one target as a linked shared object.
@@ -42,6 +50,8 @@ struct CompiledKernels {
 struct LoweredProgram {
   OwningOpRef<ModuleOp> module; ///< holds one sched.program
   SmallVector<CompiledKernels> kernels;
+  /// What the tensors of SchedOptions::weights are called: the name that was wished for, or one like it that is free.
+  SmallVector<std::string> weightNames;
 };
 
 /// Lowers a verified moe-level module with one @step. What no kernel serves is an error at its op that names the

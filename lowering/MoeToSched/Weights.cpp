@@ -86,7 +86,7 @@ LogicalResult Weights::declareSources(Operation *user, Value weight) {
   return success();
 }
 
-FailureOr<FlatSymbolRefAttr> Weights::resolve(Operation *user, Value weight) {
+FailureOr<FlatSymbolRefAttr> Weights::resolve(Operation *user, Value weight, StringRef wish) {
   if (FlatSymbolRefAttr known = computed.lookup(weight)) {
     return known;
   }
@@ -97,7 +97,8 @@ FailureOr<FlatSymbolRefAttr> Weights::resolve(Operation *user, Value weight) {
   if (auto get = weight.getDefiningOp<GetWeightOp>()) {
     return declare(user, module.lookupSymbol<WeightOp>(get.getWeightAttr()).getTensorName(), type);
   }
-  std::string name = freshName((weight.getDefiningOp()->getName().stripDialect() + "." + Twine(computed.size())).str());
+  std::string name = freshName(
+      wish.empty() ? (weight.getDefiningOp()->getName().stripDialect() + "." + Twine(computed.size())).str() : wish.str());
   sched::TensorOp::create(builder, module.getLoc(), name, type, /*computed=*/true);
   return computed[weight] = FlatSymbolRefAttr::get(builder.getContext(), name);
 }
@@ -115,6 +116,10 @@ FailureOr<Attribute> Weights::getTensor(Operation *user, Value weight) {
     return failure();
   }
   return Attribute(sched::WeightAttr::get(*symbol));
+}
+
+FailureOr<FlatSymbolRefAttr> Weights::getNamed(Value weight, StringRef name) {
+  return resolve(weight.getDefiningOp(), weight, name);
 }
 
 FailureOr<Attribute> Weights::getTable(Operation *user, Value weight) {

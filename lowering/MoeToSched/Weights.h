@@ -30,11 +30,15 @@ public:
   /// The operand that points at a table of E pointers, one per row of a stacked weight value.
   FailureOr<Attribute> getTable(Operation *user, Value weight);
 
+  /// The tensor that holds a weight value; one that is computed and has none yet gets it under `name`, or one like it.
+  FailureOr<FlatSymbolRefAttr> getNamed(Value weight, StringRef name);
+
   /// Writes the initializers of every computed weight met so far into `variant`, using kernels of `kernels`.
   void emitInitializers(sched::VariantOp variant, cpu::KernelLibrary &kernels);
 
 private:
-  FailureOr<FlatSymbolRefAttr> resolve(Operation *user, Value weight);
+  /// `name`: of a computed weight; empty: of its op.
+  FailureOr<FlatSymbolRefAttr> resolve(Operation *user, Value weight, StringRef name = "");
   /// The symbol of a tensor of the checkpoint; an error at `user` if it is declared with another type.
   FailureOr<FlatSymbolRefAttr> declare(Operation *user, StringRef name, RankedTensorType type);
   /// `name`, or one like it that no tensor of the checkpoint and nothing else here has.

@@ -15,13 +15,14 @@ static constexpr FusionForm kAll[] = {FusionForm::Removed, FusionForm::Deferred,
 
 // nemotron-nas stores widths as multiples of hidden / 1.5 and rounds them up to 256; it has one head count for all
 // layers; SGLang and TensorRT-LLM read it without biases; vLLM starts the residual in the attention of layer 0.
-// GGUF deci: a layer with an FFN width of 0 is skipped as a whole, its attention too.
+// GGUF deci: a layer with an FFN width of 0 is skipped as a whole, its attention too; llama.cpp takes sizes of all heads
+// from layer 0.
 static constexpr FormatFacts kFormats[] = {
     {ExportFormat::NemotronNas, kRemovedDeferred, /*widthMultiple=*/256, /*allowsBiases=*/false,
      /*needsFirstAttention=*/true, /*allowsNoAttention=*/true, /*allowsNoFFN=*/true},
     {ExportFormat::WideLlama, kPair, /*widthMultiple=*/1, /*allowsBiases=*/true, /*needsFirstAttention=*/true,
      /*allowsNoAttention=*/false, /*allowsNoFFN=*/false},
-    {ExportFormat::Gguf, kRemovedPair, /*widthMultiple=*/1, /*allowsBiases=*/false, /*needsFirstAttention=*/false,
+    {ExportFormat::Gguf, kRemovedPair, /*widthMultiple=*/1, /*allowsBiases=*/false, /*needsFirstAttention=*/true,
      /*allowsNoAttention=*/true, /*allowsNoFFN=*/false},
     {ExportFormat::Package, kAll, /*widthMultiple=*/1, /*allowsBiases=*/true, /*needsFirstAttention=*/false,
      /*allowsNoAttention=*/true, /*allowsNoFFN=*/true},

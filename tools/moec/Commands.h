@@ -58,6 +58,17 @@ struct CompileCommand : CommonOptions {
   bool allowUnusedTensors = false;
 };
 
+struct ExportCommand : CommonOptions {
+  std::string directory, output;
+  /// As EngineFacts names it.
+  std::string engine;
+  std::vector<std::string> plans;
+  /// llama.cpp's name of a way to cut text; empty: found.
+  std::string preTokenizer;
+  int64_t shardBytes = 5'000'000'000;
+  bool allowUnusedTensors = false;
+};
+
 struct InspectCommand : CommonOptions {
   /// A package, a Hugging Face directory or a GGUF file.
   std::string path;
@@ -98,6 +109,7 @@ void installErrorHandlers();
 
 ExitCode runImport(const ImportCommand &command);
 ExitCode runCompile(const CompileCommand &command);
+ExitCode runExport(const ExportCommand &command);
 ExitCode runInspect(const InspectCommand &command);
 ExitCode runPlace(const PlaceCommand &command);
 ExitCode runDoctor(const DoctorCommand &command);

@@ -8,6 +8,7 @@
 #include "mlir/Pass/PassManager.h"
 #include "passes/Analysis/PlacementFile.h"
 #include "passes/Passes.h"
+#include "tools/moec/ComputedWeights.h"
 #include "tools/moec/Model.h"
 #include "tools/moec/OutputFile.h"
 #include "llvm/Support/FileSystem.h"
@@ -113,30 +114,6 @@ static Expected<std::string> openModelWeights(const CompileCommand &command, Mod
   }
   llvm::sys::path::remove_dots(path, /*remove_dot_dot=*/false);
   return path.str().str();
-}
-
-/// Copies the files with weights beside the checkpoint into the package, as maps-1.safetensors and so on.
-static Expected<std::vector<mlir::sched::PackagedWeights>>
-packWeightFiles(PackageWriter &package, const moert::readers::Checkpoint &checkpoint,
-                llvm::ArrayRef<moert::readers::Checkpoint> files) {
-  std::vector<mlir::sched::PackagedWeights> packaged;
-  unsigned number = 0;
-  auto isTaken = [&](const std::string &name) {
-    return llvm::any_of(checkpoint.files(),
-                        [&](const moert::readers::CheckpointFile &file) { return file.name == name; });
-  };
-  for (const moert::readers::Checkpoint &file : files) {
-    std::string name;
-    do {
-      name = "maps-" + std::to_string(++number) + ".safetensors";
-    } while (isTaken(name));
-    Expected<std::string> sha256 = package.copyWeights(file.files().front().path, name);
-    if (!sha256) {
-      return sha256.takeError();
-    }
-    packaged.push_back({&file, name, *sha256});
-  }
-  return packaged;
 }
 
 /// The files that moe-run looks for beside the program: those of --tokenizer, of the directory `folder`, or made from a

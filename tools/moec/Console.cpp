@@ -59,6 +59,13 @@ void Progress::begin(StringRef stage) {
   }
 }
 
+void Progress::update(size_t done, size_t total) {
+  if (!quiet && terminal) {
+    llvm::errs() << "\r[" << current << '/' << stages << "] " << name << ": " << done << " of " << total << " ... ";
+    llvm::errs().flush();
+  }
+}
+
 void Progress::end() {
   if (!name.empty() && !quiet) {
     double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

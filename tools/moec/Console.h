@@ -39,6 +39,8 @@ public:
   Progress(const CommonOptions &options, unsigned stages);
   /// Ends the running stage, if any, and begins the next.
   void begin(llvm::StringRef stage);
+  /// On a terminal: how far the running stage is.
+  void update(size_t done, size_t total);
   /// Ends the running stage.
   void end();
   /// Leaves the line of the running stage, so that an error starts on its own.

@@ -89,8 +89,7 @@ static StringRef parentOf(StringRef path) {
   return parent.empty() ? "." : parent;
 }
 
-/// "<path>.tmp-<pid>". Such names of processes that are gone (killed while writing) are removed.
-static std::string temporaryName(StringRef path) {
+void moec::removeLeftovers(StringRef path) {
   std::string prefix = (path_ns::filename(path) + ".tmp-").str();
   std::error_code error;
   for (fs::directory_iterator it(parentOf(path), error), end; it != end && !error; it.increment(error)) {
@@ -101,6 +100,11 @@ static std::string temporaryName(StringRef path) {
       fs::remove(it->path());
     }
   }
+}
+
+/// "<path>.tmp-<pid>". Such names of processes that are gone are removed.
+static std::string temporaryName(StringRef path) {
+  removeLeftovers(path);
   return (path + ".tmp-" + Twine(::getpid())).str();
 }
 
@@ -147,15 +151,15 @@ static bool isEmptyDirectory(StringRef path) {
   return fs::is_directory(path) && fs::directory_iterator(path, error) == fs::directory_iterator() && !error;
 }
 
-Expected<PackageWriter> PackageWriter::create(StringRef name) {
+Expected<PackageWriter> PackageWriter::create(StringRef name, StringRef kind, StringRef marker) {
   name = name.rtrim('/');
   if (name.empty()) {
-    return makeError("the package needs a name: -o PKG");
+    return makeError("the " + kind + " needs a name: -o " + (kind == "package" ? "PKG" : "OUT"));
   }
   // Of a link to a package, the package is replaced: swapping the link itself would remove what it points to.
   const std::string path = moert::followLinks(name.str());
-  if (fs::exists(path) && !isPackage(path) && !isEmptyDirectory(path)) {
-    return makeError(name + ": exists and is not a package (it has no " + kProgramFile +
+  if (fs::exists(path) && !fs::is_regular_file(path + "/" + marker) && !isEmptyDirectory(path)) {
+    return makeError(name + ": exists and is not a " + kind + " (it has no " + marker +
                      "), so it is not overwritten; choose another name or remove it");
   }
   std::string temporary = temporaryName(path);

@@ -16,11 +16,18 @@ namespace moec {
 /// Writes `contents` to `path` ("-": stdout), whole or not at all.
 llvm::Error writeOutput(llvm::StringRef path, llvm::StringRef contents);
 
-/// A package directory in the making.
+/// Removes the temporary files and directories of `path` that processes left which were killed while writing it.
+void removeLeftovers(llvm::StringRef path);
+
+constexpr llvm::StringLiteral kProgramFile = "program.moep", kManifestFile = "manifest.json";
+
+/// A directory in the making: a package, an exported checkpoint.
 class PackageWriter {
 public:
-  /// Prepares `<path>.tmp-<pid>`. An existing `path` must be a package, an empty directory, or not there.
-  static llvm::Expected<PackageWriter> create(llvm::StringRef path);
+  /// Prepares `<path>.tmp-<pid>`. An existing `path` must be what is going to be there, empty, or not there: a `kind`,
+  /// known by its file `marker`.
+  static llvm::Expected<PackageWriter> create(llvm::StringRef path, llvm::StringRef kind = "package",
+                                              llvm::StringRef marker = kProgramFile);
   PackageWriter(PackageWriter &&other);
   /// Removes what was written, unless committed.
   ~PackageWriter();
@@ -34,7 +41,7 @@ public:
   /// Copies the file `from`, of any size, to `name`. Returns the SHA-256 of its bytes in hex.
   llvm::Expected<std::string> copyWeights(llvm::StringRef from, llvm::StringRef name);
 
-  /// Flushes everything and puts the directory into its place, replacing an older package.
+  /// Flushes everything and puts the directory into its place, replacing an older one.
   llvm::Error commit();
 
 private:
@@ -45,8 +52,6 @@ private:
 
 /// Whether `directory` holds a package: it has a program file.
 bool isPackage(llvm::StringRef directory);
-
-constexpr llvm::StringLiteral kProgramFile = "program.moep", kManifestFile = "manifest.json";
 
 } // namespace moec
 

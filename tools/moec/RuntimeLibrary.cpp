@@ -37,9 +37,13 @@ Expected<RuntimeLibrary> RuntimeLibrary::open() {
   library.version = reinterpret_cast<decltype(library.version)>(::dlsym(handle, "moert_version"));
   library.load = reinterpret_cast<decltype(library.load)>(::dlsym(handle, "moert_program_load"));
   library.release = reinterpret_cast<decltype(library.release)>(::dlsym(handle, "moert_program_free"));
+  library.weightsOpen = reinterpret_cast<decltype(library.weightsOpen)>(::dlsym(handle, "moert_weights_open"));
+  library.weightsRead = reinterpret_cast<decltype(library.weightsRead)>(::dlsym(handle, "moert_weights_read"));
+  library.weightsFree = reinterpret_cast<decltype(library.weightsFree)>(::dlsym(handle, "moert_weights_free"));
   library.message = reinterpret_cast<decltype(library.message)>(::dlsym(handle, "moert_status_message"));
   library.releaseStatus = reinterpret_cast<decltype(library.releaseStatus)>(::dlsym(handle, "moert_status_free"));
-  if (!library.version || !library.load || !library.release || !library.message || !library.releaseStatus) {
+  if (!library.version || !library.load || !library.release || !library.weightsOpen || !library.weightsRead ||
+      !library.weightsFree || !library.message || !library.releaseStatus) {
     return makeError(library.path + ": lacks functions of moert.h");
   }
   return library;
@@ -47,13 +51,51 @@ Expected<RuntimeLibrary> RuntimeLibrary::open() {
 
 std::string RuntimeLibrary::getVersion() const { return version(); }
 
+llvm::Error RuntimeLibrary::take(moert_status *status) const {
+  if (!status) {
+    return llvm::Error::success();
+  }
+  llvm::Error error = makeError(message(status));
+  releaseStatus(status);
+  return error;
+}
+
 llvm::Error RuntimeLibrary::checkPackage(const std::string &package) const {
   moert_program *program = nullptr;
-  if (moert_status *status = load(package.c_str(), &program)) {
-    llvm::Error error = makeError(message(status));
-    releaseStatus(status);
+  if (llvm::Error error = take(load(package.c_str(), &program))) {
     return error;
   }
   release(program);
   return llvm::Error::success();
+}
+
+Expected<std::unique_ptr<RuntimeWeights>> RuntimeLibrary::openWeights(const std::string &package,
+                                                                      const std::string &checkpoint) const {
+  std::unique_ptr<RuntimeWeights> result(new RuntimeWeights(*this));
+  if (llvm::Error error = take(load(package.c_str(), &result->program))) {
+    return std::move(error);
+  }
+  moert_session_options options = {};
+  options.struct_size = sizeof(options);
+  options.weights = checkpoint.c_str();
+  // A weight may be large, and nobody waits for it as for a step.
+  options.deadline_seconds = 24 * 3600;
+  if (llvm::Error error = take(weightsOpen(result->program, &options, &result->weights))) {
+    return std::move(error);
+  }
+  return result;
+}
+
+RuntimeWeights::~RuntimeWeights() {
+  library.weightsFree(weights);
+  library.release(program);
+}
+
+Expected<llvm::StringRef> RuntimeWeights::read(const std::string &name) {
+  const void *data = nullptr;
+  size_t size = 0;
+  if (llvm::Error error = library.take(library.weightsRead(weights, name.c_str(), &data, &size))) {
+    return std::move(error);
+  }
+  return llvm::StringRef(static_cast<const char *>(data), size);
 }

@@ -79,6 +79,25 @@ static void addCompile(CLI::App &app, CompileCommand &command) {
   addCommon(sub, command);
 }
 
+static void addExport(CLI::App &app, ExportCommand &command) {
+  CLI::App *sub = app.add_subcommand("export", "write a (fused) model as a checkpoint that a serving engine loads");
+  sub->footer("Example:\n  moec export examples/models/tiny-llama --plan plan.json --for llama.cpp -o fused.gguf");
+  sub->add_option("DIR", command.directory, "directory with config.json and *.safetensors")->required();
+  sub->add_option("-o", command.output, "directory, or .gguf file for llama.cpp, to write")->required();
+  sub->add_option("--for", command.engine, "engine that is to load it")
+      ->required()
+      ->check(CLI::IsMember({"vllm", "sglang", "trtllm", "llama.cpp", "transformers"}));
+  sub->add_option("--plan", command.plans, "a fusion plan (docs/ffn-fusion.md), carried out first; may be repeated")
+      ->allow_extra_args(false);
+  sub->add_option("--shard-bytes", command.shardBytes, "most bytes of tensors in one safetensors file")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t(1), int64_t(1) << 50));
+  sub->add_option("--pre-tokenizer", command.preTokenizer,
+                  "llama.cpp's name of the tokenizer's way to cut text (default: found in a table)");
+  sub->add_flag("--allow-unused-tensors", command.allowUnusedTensors, kUnusedHelp);
+  addCommon(sub, command);
+}
+
 static void addPlace(CLI::App &app, PlaceCommand &command) {
   CLI::App *sub = app.add_subcommand("place", "decide which rank holds which expert replica, from routing statistics");
   sub->footer("Example:\n"
@@ -166,12 +185,14 @@ static ExitCode run(int argc, char **argv) {
   app.require_subcommand(1);
   ImportCommand import;
   CompileCommand compile;
+  ExportCommand exported;
   InspectCommand inspect;
   PlaceCommand place;
   DoctorCommand doctor;
   ReportCommand report;
   addImport(app, import);
   addCompile(app, compile);
+  addExport(app, exported);
   addInspect(app, inspect);
   addPlace(app, place);
   addDoctor(app, doctor);
@@ -190,6 +211,9 @@ static ExitCode run(int argc, char **argv) {
   }
   if (app.got_subcommand("compile")) {
     return runCompile(compile);
+  }
+  if (app.got_subcommand("export")) {
+    return runExport(exported);
   }
   if (app.got_subcommand("inspect")) {
     return runInspect(inspect);
