@@ -172,6 +172,9 @@ Expected<ModelExport> ModelExport::plan(ModuleOp module, StringRef directory, co
                           std::to_string(format.widthMultiple));
   }
   result.tensors = format.format == ExportFormat::Gguf ? listGgufTensors(result.graph) : listHFTensors(result.graph);
+  if (options.storeInF32) {
+    storeInF32(result.tensors);
+  }
   facts.layers = static_cast<int64_t>(result.graph.layers.size());
   facts.tensors = static_cast<int64_t>(result.tensors.size());
   facts.computedTensors = static_cast<int64_t>(result.getComputedWeights().size());
@@ -208,7 +211,8 @@ Error ModelExport::write(StringRef path, WeightBytes &weights, TensorProgress pr
 
 Error ModelExport::writeFile(StringRef path, WeightBytes &weights, TensorProgress progress) {
   GgufMetadata metadata;
-  addModelKeys(metadata, graph, llvm::sys::path::filename(StringRef(directory).rtrim('/')), contextLength);
+  addModelKeys(metadata, graph, tensors.front().element, llvm::sys::path::filename(StringRef(directory).rtrim('/')),
+               contextLength);
   if (Error error = addTokenizerKeys(metadata, directory, config, options.preTokenizer, graph.vocab)) {
     return error;
   }
@@ -224,7 +228,7 @@ Error ModelExport::writeDirectory(StringRef path, WeightBytes &weights, TensorPr
     facts.files.push_back(name.str());
     return toError(moert::readers::writeWholeFile(joinPath(path, name), text));
   };
-  Expected<json::Object> written = makeHFConfig(graph, facts.format, config);
+  Expected<json::Object> written = makeHFConfig(graph, facts.format, tensors.front().element, config);
   if (!written) {
     return written.takeError();
   }

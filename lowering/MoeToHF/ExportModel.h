@@ -26,6 +26,8 @@ struct ExportOptions {
   int64_t shardBytes = 5'000'000'000;
   /// llama.cpp's name of the tokenizer's way to cut text; empty: found in a table.
   std::string preTokenizer;
+  /// Write weights of 16 bits as f32.
+  bool storeInF32 = false;
 };
 
 /// What was written, for reports.
@@ -63,6 +65,7 @@ private:
   std::string directory;
   ExportOptions options;
   ExportGraph graph;
+  /// The embedding first.
   std::vector<ExportTensor> tensors;
   llvm::json::Object config;
   int64_t contextLength = 0;

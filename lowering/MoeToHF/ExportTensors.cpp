@@ -135,6 +135,14 @@ static Error writePaired(const ExportTensor &tensor, StringRef bytes, llvm::func
   return Error::success();
 }
 
+void moe::storeInF32(std::vector<ExportTensor> &tensors) {
+  for (ExportTensor &tensor : tensors) {
+    if (widthOf(tensor.element) == 2) {
+      tensor.element = Float32Type::get(tensor.element.getContext());
+    }
+  }
+}
+
 /// Elements of a 16-bit type as f32, which holds all of them.
 static std::string widen(StringRef bytes, Type element) {
   const llvm::fltSemantics &semantics = cast<FloatType>(element).getFloatSemantics();
@@ -166,12 +174,11 @@ Error moe::writeTensor(const ExportTensor &tensor, WeightBytes &weights, llvm::f
     return makeError("tensor '" + tensor.name + "' has " + Twine(bytes->size()) + " bytes, but its shape makes it " +
                      Twine(expected));
   }
-  if (tensor.pairedHeads != 0) {
-    return writePaired(tensor, *bytes, sink);
+  std::string wide;
+  if (stored != tensor.element) {
+    assert(tensor.element.isF32() && widthOf(stored) == 2 && "nothing else is converted");
+    wide = widen(*bytes, stored);
+    bytes = StringRef(wide);
   }
-  if (stored == tensor.element) {
-    return sink(*bytes);
-  }
-  assert(tensor.element.isF32() && widthOf(stored) == 2 && "the formats convert nothing else");
-  return sink(widen(*bytes, stored));
+  return tensor.pairedHeads != 0 ? writePaired(tensor, *bytes, sink) : sink(*bytes);
 }

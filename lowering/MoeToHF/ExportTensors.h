@@ -1,8 +1,8 @@
 //===- ExportTensors.h - The tensors of an export, and their bytes ----------===//
 //
 // A tensor of the result is a weight value under the name that the format gives
-// it. Its bytes are those of the value; two formats want more: GGUF has the rows
-// of q and k in another order (pairs side by side) and norms in f32.
+// it. Its bytes are those of the value, or its numbers in f32; GGUF has the rows of
+// q and k in another order (pairs side by side).
 //
 //===----------------------------------------------------------------------===//
 
@@ -32,6 +32,9 @@ struct ExportTensor {
 std::vector<ExportTensor> listHFTensors(const ExportGraph &graph);
 /// Under the names of llama.cpp.
 std::vector<ExportTensor> listGgufTensors(const ExportGraph &graph);
+
+/// Makes tensors of 16-bit elements f32 ones, which hold the same numbers.
+void storeInF32(std::vector<ExportTensor> &tensors);
 
 /// Where the bytes of weight values come from.
 class WeightBytes {

@@ -80,7 +80,8 @@ void GgufMetadata::addFloats(StringRef key, llvm::ArrayRef<float> values) {
 /// `general.file_type` of a file whose matrices are of type `element`.
 static int64_t fileType(Type element) { return element.isF32() ? 0 : element.isF16() ? 1 : 32; }
 
-void moe::addModelKeys(GgufMetadata &metadata, const ExportGraph &graph, StringRef name, int64_t contextLength) {
+void moe::addModelKeys(GgufMetadata &metadata, const ExportGraph &graph, Type storage, StringRef name,
+                       int64_t contextLength) {
   SmallVector<int64_t> heads, kvHeads, widths;
   for (const ExportLayer &layer : graph.layers) {
     heads.push_back(layer.heads);
@@ -90,7 +91,7 @@ void moe::addModelKeys(GgufMetadata &metadata, const ExportGraph &graph, StringR
   metadata.addString("general.architecture", "deci");
   metadata.addString("general.type", "model");
   metadata.addString("general.name", name);
-  metadata.addUInt("general.file_type", fileType(cast<RankedTensorType>(graph.embedding.getType()).getElementType()));
+  metadata.addUInt("general.file_type", fileType(storage));
   metadata.addUInt("general.quantization_version", 2);
   metadata.addUInt("deci.vocab_size", graph.vocab);
   metadata.addUInt("deci.context_length", contextLength);

@@ -38,8 +38,10 @@ private:
   int64_t count = 0;
 };
 
-/// The keys of architecture `deci` for `graph`. `contextLength`: that the model was made for.
-void addModelKeys(GgufMetadata &metadata, const ExportGraph &graph, llvm::StringRef name, int64_t contextLength);
+/// The keys of architecture `deci` for `graph`. `storage`: the element type of most weights. `contextLength`: that the
+/// model was made for.
+void addModelKeys(GgufMetadata &metadata, const ExportGraph &graph, Type storage, llvm::StringRef name,
+                  int64_t contextLength);
 
 /// Writes the file.
 llvm::Error writeGguf(llvm::StringRef path, const GgufMetadata &metadata, llvm::ArrayRef<ExportTensor> tensors,

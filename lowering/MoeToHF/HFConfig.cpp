@@ -124,13 +124,13 @@ static void writeWidths(json::Object &config, const ExportGraph &graph) {
   config["per_layer_config"] = std::move(perLayer);
 }
 
-Expected<json::Object> moe::makeHFConfig(const ExportGraph &graph, ExportFormat format, const json::Object &original) {
+Expected<json::Object> moe::makeHFConfig(const ExportGraph &graph, ExportFormat format, Type storage,
+                                         const json::Object &original) {
   json::Object config = original;
   // Said of layers that are no more, or by formats that are not this one.
   for (StringRef key : {"layer_types", "block_configs", "per_layer_config", "pretraining_tp", "_name_or_path"}) {
     config.erase(key);
   }
-  const Type storage = cast<RankedTensorType>(graph.embedding.getType()).getElementType();
   const StringRef dtype = storage.isF32()   ? "float32"
                           : storage.isF64() ? "float64"
                           : storage.isF16() ? "float16"

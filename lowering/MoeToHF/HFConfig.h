@@ -15,8 +15,8 @@
 
 namespace mlir::moe {
 
-/// The config of `graph` as `format` (NemotronNas or WideLlama) spells it.
-llvm::Expected<llvm::json::Object> makeHFConfig(const ExportGraph &graph, ExportFormat format,
+/// The config of `graph` as `format` (NemotronNas or WideLlama) spells it. `storage`: the element type of most weights.
+llvm::Expected<llvm::json::Object> makeHFConfig(const ExportGraph &graph, ExportFormat format, Type storage,
                                                 const llvm::json::Object &original);
 
 /// The Python file that `format` brings along, and its name.

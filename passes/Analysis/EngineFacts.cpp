@@ -36,7 +36,7 @@ static constexpr EngineFormat kSglang[] = {{ExportFormat::NemotronNas, "0.5.1", 
 static constexpr EngineFormat kTrtllm[] = {{ExportFormat::NemotronNas, "0.20", "", "--trust_remote_code"}};
 static constexpr EngineFormat kLlamaCpp[] = {{ExportFormat::Gguf, "b5298", "llama-cpp-python 0.3.36", ""}};
 static constexpr EngineFormat kTransformers[] = {
-    {ExportFormat::WideLlama, "5.0", "5.19 and 5.23", "trust_remote_code=True"}};
+    {ExportFormat::WideLlama, "5.0", "5.24", "trust_remote_code=True"}};
 static constexpr EngineFormat kPackage[] = {{ExportFormat::Package, "0.1", "0.1", ""}};
 
 static const EngineFacts kEngines[] = {

@@ -65,6 +65,8 @@ struct ExportCommand : CommonOptions {
   std::vector<std::string> plans;
   /// llama.cpp's name of a way to cut text; empty: found.
   std::string preTokenizer;
+  /// "f32", or empty: weights as they are stored.
+  std::string dtype;
   int64_t shardBytes = 5'000'000'000;
   bool allowUnusedTensors = false;
 };

@@ -90,6 +90,7 @@ ExitCode moec::runExport(const ExportCommand &command) {
   options.engine = mlir::moe::findEngine(command.engine);
   options.shardBytes = command.shardBytes;
   options.preTokenizer = command.preTokenizer;
+  options.storeInF32 = command.dtype == "f32";
   Expected<ModelExport> planned = ModelExport::plan(*model->module, command.directory, options);
   if (!planned) {
     return fail(planned.takeError());

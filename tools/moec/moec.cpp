@@ -89,6 +89,8 @@ static void addExport(CLI::App &app, ExportCommand &command) {
       ->check(CLI::IsMember({"vllm", "sglang", "trtllm", "llama.cpp", "transformers"}));
   sub->add_option("--plan", command.plans, "a fusion plan (docs/ffn-fusion.md), carried out first; may be repeated")
       ->allow_extra_args(false);
+  sub->add_option("--dtype", command.dtype, "f32: write weights of 16 bits as f32 (default: as they are stored)")
+      ->check(CLI::IsMember({"f32"}));
   sub->add_option("--shard-bytes", command.shardBytes, "most bytes of tensors in one safetensors file")
       ->capture_default_str()
       ->check(CLI::Range(int64_t(1), int64_t(1) << 50));
