@@ -72,12 +72,8 @@ static std::string describeLayer(const ExportLayer &layer) {
   return spellLayers(layer.first, layer.last) + (layer.first == layer.last ? " has " : " have ");
 }
 
-static Expected<const EngineFormat *> chooseFormat(const ExportGraph &graph, const EngineFacts &engine) {
-  auto needs = findNeeds(graph);
-  SmallVector<FusionForm> forms = llvm::map_to_vector(needs, [](const auto &need) { return need.first; });
-  if (const EngineFormat *format = engine.findFormat(forms)) {
-    return format;
-  }
+/// Why nothing that `engine` loads expresses `needs`.
+static Error describeNeeds(ArrayRef<std::pair<FusionForm, const ExportLayer *>> needs, const EngineFacts &engine) {
   std::string reasons;
   for (const auto &[form, layer] : needs) {
     const char *what = form == FusionForm::Removed    ? "no attention"
@@ -98,7 +94,7 @@ static Expected<const EngineFormat *> chooseFormat(const ExportGraph &graph, con
 }
 
 /// The rules of a format beyond the forms.
-Error ModelExport::check(const FormatFacts &format) {
+Error ModelExport::check(const FormatFacts &format) const {
   const std::string what = spell(format.format).str();
   const ExportLayer &front = graph.layers.front();
   if (format.needsFirstAttention && !front.hasAttention()) {
@@ -116,16 +112,26 @@ Error ModelExport::check(const FormatFacts &format) {
     return makeError("the activation of the model's FFNs is " + stringifyActivation(graph.activation) +
                      ", but every reader of a " + what + " computes silu");
   }
-  if (format.format != ExportFormat::NemotronNas) {
-    return Error::success();
-  }
-  for (const ExportLayer &layer : graph.layers) {
-    if (layer.hasAttention() && layer.heads % layer.kvHeads != 0) {
-      return makeError(describeLayer(layer) + Twine(layer.heads) + " heads and " + Twine(layer.kvHeads) +
-                       " key heads, which is no whole number of heads for each");
-    }
-  }
   return Error::success();
+}
+
+/// The first format of the engine that expresses the model and whose rules it keeps.
+Expected<const EngineFormat *> ModelExport::chooseFormat() const {
+  const auto needs = findNeeds(graph);
+  std::string problem;
+  for (const EngineFormat &candidate : options.engine->formats) {
+    const FormatFacts &format = getFormatFacts(candidate.format);
+    if (!llvm::all_of(needs, [&](const auto &need) { return format.expresses(need.first); })) {
+      continue;
+    }
+    Error error = check(format);
+    if (!error) {
+      return &candidate;
+    }
+    std::string text = llvm::toString(std::move(error));
+    problem = problem.empty() ? text : problem;
+  }
+  return problem.empty() ? describeNeeds(needs, *options.engine) : makeError(problem);
 }
 
 Expected<ModelExport> ModelExport::plan(ModuleOp module, StringRef directory, const ExportOptions &options) {
@@ -148,15 +154,11 @@ Expected<ModelExport> ModelExport::plan(ModuleOp module, StringRef directory, co
     return makeError(directory + ": " + llvm::toString(graph.takeError()));
   }
   result.graph = std::move(*graph);
-  const EngineFacts &engine = *options.engine;
-  Expected<const EngineFormat *> chosen = chooseFormat(result.graph, engine);
+  Expected<const EngineFormat *> chosen = result.chooseFormat();
   if (!chosen) {
     return makeError(directory + ": " + llvm::toString(chosen.takeError()));
   }
   const FormatFacts &format = getFormatFacts((*chosen)->format);
-  if (Error error = result.check(format)) {
-    return makeError(directory + ": " + llvm::toString(std::move(error)));
-  }
   ExportFacts &facts = result.facts;
   facts.format = format.format;
   facts.minimumVersion = (*chosen)->minimumVersion.str();

@@ -58,7 +58,8 @@ public:
 
 private:
   ModelExport() = default;
-  llvm::Error check(const FormatFacts &format);
+  llvm::Expected<const EngineFormat *> chooseFormat() const;
+  llvm::Error check(const FormatFacts &format) const;
   llvm::Error writeDirectory(llvm::StringRef path, WeightBytes &weights, TensorProgress progress);
   llvm::Error writeFile(llvm::StringRef path, WeightBytes &weights, TensorProgress progress);
 

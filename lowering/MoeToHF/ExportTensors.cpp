@@ -143,20 +143,35 @@ void moe::storeInF32(std::vector<ExportTensor> &tensors) {
   }
 }
 
-/// Elements of a 16-bit type as f32, which holds all of them.
-static std::string widen(StringRef bytes, Type element) {
+/// Every number of a 16-bit type as f32, which holds all of them, by its bits.
+static std::vector<float> makeWideningTable(Type element) {
   const llvm::fltSemantics &semantics = cast<FloatType>(element).getFloatSemantics();
-  std::string result(bytes.size() * 2, '\0');
-  for (size_t i = 0; i < bytes.size() / 2; ++i) {
-    uint16_t bits;
-    std::memcpy(&bits, bytes.data() + 2 * i, sizeof(bits));
+  std::vector<float> table;
+  for (uint32_t bits = 0; bits < 65536; ++bits) {
     llvm::APFloat number(semantics, llvm::APInt(16, bits));
     bool losesInfo;
     number.convert(llvm::APFloat::IEEEsingle(), llvm::APFloat::rmNearestTiesToEven, &losesInfo);
-    const float value = number.convertToFloat();
-    std::memcpy(result.data() + 4 * i, &value, sizeof(value));
+    table.push_back(number.convertToFloat());
   }
-  return result;
+  return table;
+}
+
+/// Elements of a 16-bit type as f32, piece by piece.
+static Error writeWide(StringRef bytes, ArrayRef<float> table, llvm::function_ref<Error(StringRef)> sink) {
+  constexpr size_t kPiece = 1 << 20;
+  for (size_t at = 0; at < bytes.size(); at += kPiece) {
+    StringRef piece = bytes.substr(at, kPiece);
+    std::string wide(piece.size() * 2, '\0');
+    for (size_t i = 0; i < piece.size() / 2; ++i) {
+      uint16_t bits;
+      std::memcpy(&bits, piece.data() + 2 * i, sizeof(bits));
+      std::memcpy(wide.data() + 4 * i, &table[bits], sizeof(float));
+    }
+    if (Error error = sink(wide)) {
+      return error;
+    }
+  }
+  return Error::success();
 }
 
 Error moe::writeTensor(const ExportTensor &tensor, WeightBytes &weights, llvm::function_ref<Error(StringRef)> sink) {
@@ -174,11 +189,13 @@ Error moe::writeTensor(const ExportTensor &tensor, WeightBytes &weights, llvm::f
     return makeError("tensor '" + tensor.name + "' has " + Twine(bytes->size()) + " bytes, but its shape makes it " +
                      Twine(expected));
   }
-  std::string wide;
+  std::vector<float> table;
+  auto convert = [&](StringRef piece) { return writeWide(piece, table, sink); };
+  llvm::function_ref<Error(StringRef)> last = sink;
   if (stored != tensor.element) {
     assert(tensor.element.isF32() && widthOf(stored) == 2 && "nothing else is converted");
-    wide = widen(*bytes, stored);
-    bytes = StringRef(wide);
+    table = makeWideningTable(stored);
+    last = convert;
   }
-  return tensor.pairedHeads != 0 ? writePaired(tensor, *bytes, sink) : sink(*bytes);
+  return tensor.pairedHeads != 0 ? writePaired(tensor, *bytes, last) : last(*bytes);
 }

@@ -97,8 +97,9 @@ FailureOr<FlatSymbolRefAttr> Weights::resolve(Operation *user, Value weight, Str
   if (auto get = weight.getDefiningOp<GetWeightOp>()) {
     return declare(user, module.lookupSymbol<WeightOp>(get.getWeightAttr()).getTensorName(), type);
   }
-  std::string name = freshName(
-      wish.empty() ? (weight.getDefiningOp()->getName().stripDialect() + "." + Twine(computed.size())).str() : wish.str());
+  std::string name =
+      freshName(wish.empty() ? (weight.getDefiningOp()->getName().stripDialect() + "." + Twine(computed.size())).str()
+                             : wish.str());
   sched::TensorOp::create(builder, module.getLoc(), name, type, /*computed=*/true);
   return computed[weight] = FlatSymbolRefAttr::get(builder.getContext(), name);
 }

@@ -4,6 +4,7 @@
     export.py hf MODEL OUT WINDOW...    OUT against the checkpoint it was made from; WINDOW: FIRST-LAST:FORM
     export.py gguf FILE OUT             a GGUF file against a directory with the same model
     export.py logits A.npy B.npy TOL    two files of moe-run logits
+    export.py same A B                  two directories of the same numbers in other types
     export.py keep OUT                  a digest of a file or of all files of a directory
 
 Plain Python. Scaled weights are compared within two roundings of bf16, everything else byte by byte.
@@ -276,6 +277,14 @@ def keep(path):
     return digest.hexdigest()
 
 
+def check_same(first, second):
+    a, b = read_checkpoint(first), read_checkpoint(second)
+    assert set(a) == set(b)
+    for name in a:
+        assert a[name][0] != b[name][0] and a[name][1] == b[name][1] and numbers(a[name]) == numbers(b[name]), name
+    print(f"{len(a)} tensors of the same numbers")
+
+
 command, *args = sys.argv[1:]
 if command == "hf":
     ranges = [window.split(":") for window in args[2:]]
@@ -284,5 +293,7 @@ elif command == "gguf":
     check_gguf(*args)
 elif command == "logits":
     check_logits(args[0], args[1], float(args[2]))
+elif command == "same":
+    check_same(*args)
 else:
     print(keep(args[0]))
