@@ -15,8 +15,8 @@ static constexpr FusionForm kAll[] = {FusionForm::Removed, FusionForm::Deferred,
 
 // nemotron-nas stores widths as multiples of hidden / 1.5 and rounds them up to 256; it has one head count for all
 // layers; SGLang and TensorRT-LLM read it without biases; vLLM starts the residual in the attention of layer 0.
-// GGUF deci: a layer with an FFN width of 0 is skipped as a whole, its attention too; llama.cpp takes sizes of all heads
-// from layer 0.
+// GGUF deci: a layer with an FFN width of 0 is skipped as a whole, its attention too; llama.cpp takes sizes of all
+// heads from layer 0.
 static constexpr FormatFacts kFormats[] = {
     {ExportFormat::NemotronNas, kRemovedDeferred, /*widthMultiple=*/256, /*allowsBiases=*/false,
      /*needsFirstAttention=*/true, /*allowsNoAttention=*/true, /*allowsNoFFN=*/true},
@@ -35,8 +35,7 @@ static constexpr EngineFormat kVllm[] = {
 static constexpr EngineFormat kSglang[] = {{ExportFormat::NemotronNas, "0.5.1", "", "--trust-remote-code"}};
 static constexpr EngineFormat kTrtllm[] = {{ExportFormat::NemotronNas, "0.20", "", "--trust_remote_code"}};
 static constexpr EngineFormat kLlamaCpp[] = {{ExportFormat::Gguf, "b5298", "llama-cpp-python 0.3.36", ""}};
-static constexpr EngineFormat kTransformers[] = {
-    {ExportFormat::WideLlama, "5.0", "5.24", "trust_remote_code=True"}};
+static constexpr EngineFormat kTransformers[] = {{ExportFormat::WideLlama, "5.0", "5.24", "trust_remote_code=True"}};
 static constexpr EngineFormat kPackage[] = {{ExportFormat::Package, "0.1", "0.1", ""}};
 
 static const EngineFacts kEngines[] = {
