@@ -202,49 +202,70 @@ struct TensorParallelPass : moe::impl::TensorParallelBase<TensorParallelPass> {
     return dyn_cast_or_null<LinearOp>(op);
   }
 
+  /// How the heads of an attention are divided: on how many ranks a key/value head lies, and whether each of several
+  /// attentions that were joined is divided by itself.
+  struct HeadPlan {
+    int64_t copies = 1;
+    bool segments = false;
+  };
+
+  /// Ranks per key/value head; 0 if `heads` of them cannot be divided.
+  int64_t copiesOf(int64_t heads) const {
+    return heads % ranks == 0 ? 1 : ranks > heads && ranks % heads == 0 ? ranks / heads : 0;
+  }
+
+  std::optional<HeadPlan> planHeads(AttentionOp op, LinearOp o) const {
+    const int64_t q = op.getHeads(), g = op.getKvHeads();
+    LinearOp qLinear = projectionOf(op.getQ()), kLinear = projectionOf(op.getK()), vLinear = projectionOf(op.getV());
+    if (qLinear && kLinear && vLinear) {
+      const int64_t keyDim = typeOf(op.getK()).getDimSize(1) / g, valueDim = typeOf(op.getV()).getDimSize(1) / g;
+      auto headsOf = [](Value weight, int64_t dim, int64_t headDim) {
+        return llvm::map_to_vector(segmentsOf(weight, dim),
+                                   [&](int64_t length) { return length % headDim == 0 ? length / headDim : 0; });
+      };
+      // The columns of o follow the heads of v in the order of those of q.
+      SmallVector<int64_t> queries = headsOf(qLinear.getWeight(), 0, keyDim),
+                           keys = headsOf(kLinear.getWeight(), 0, keyDim);
+      const bool alike = queries.size() > 1 && queries.size() == keys.size() &&
+                         keys == headsOf(vLinear.getWeight(), 0, valueDim) &&
+                         queries == headsOf(o.getWeight(), 1, valueDim);
+      const int64_t copies = alike && keys.front() > 0 ? copiesOf(keys.front()) : 0;
+      auto fits = [&](auto pair) {
+        auto [own, ownKeys] = pair;
+        return ownKeys > 0 && own % ranks == 0 && copiesOf(ownKeys) == copies && own * g == ownKeys * q;
+      };
+      if (copies > 0 && llvm::all_of(llvm::zip_equal(queries, keys), fits)) {
+        return HeadPlan{copies, true};
+      }
+    }
+    if (q % ranks != 0 || copiesOf(g) == 0) {
+      return std::nullopt;
+    }
+    return HeadPlan{copiesOf(g), false};
+  }
+
   LogicalResult divideAttention(AttentionOp op) {
     const int64_t q = op.getHeads(), g = op.getKvHeads();
-    const bool shared = ranks > g && ranks % g == 0;
-    if (q % ranks != 0 || (g % ranks != 0 && !shared)) {
-      return op.emitOpError("has Q = ")
-             << q << " query heads and G = " << g << " key/value heads, which R = " << ranks.getValue()
-             << " ranks do not divide: R must divide Q, and divide G or be a multiple of it; "
-             << "attention=whole leaves attentions as they are";
-    }
     auto o = op.getResult().hasOneUse() ? dyn_cast<LinearOp>(*op.getResult().user_begin()) : LinearOp();
     if (!o) {
       return op.emitOpError("cannot be divided among ranks: its result must go to one moe.linear and nowhere else; "
                             "attention=whole leaves attentions as they are");
     }
-    OpBuilder b(o);
-    const int64_t copies = shared ? ranks / g : 1;
-    // Attentions that were joined are cut one by one where their heads allow it; the columns of o follow the heads of v
-    // in the order of those of q.
-    bool segments = false;
-    if (LinearOp qLinear = projectionOf(op.getQ()), kLinear = projectionOf(op.getK()),
-        vLinear = projectionOf(op.getV());
-        qLinear && kLinear && vLinear && !shared) {
-      const int64_t keyDim = typeOf(op.getK()).getDimSize(1) / g, valueDim = typeOf(op.getV()).getDimSize(1) / g;
-      auto inHeads = [&](Value weight, int64_t dim, int64_t headDim) {
-        auto lengths = segmentsOf(weight, dim);
-        bool whole = llvm::all_of(lengths, [&](int64_t length) { return length % (headDim * ranks) == 0; });
-        return whole ? llvm::map_to_vector(lengths, [&](int64_t length) { return length / headDim; })
-                     : SmallVector<int64_t>();
-      };
-      SmallVector<int64_t> queries = inHeads(qLinear.getWeight(), 0, keyDim),
-                           keys = inHeads(kLinear.getWeight(), 0, keyDim);
-      segments = !queries.empty() && !keys.empty() && queries.size() == keys.size() &&
-                 keys == inHeads(vLinear.getWeight(), 0, valueDim) && queries == inHeads(o.getWeight(), 1, valueDim) &&
-                 llvm::all_of(llvm::zip_equal(queries, keys),
-                              [&](auto pair) { return std::get<0>(pair) * g == std::get<1>(pair) * q; });
+    std::optional<HeadPlan> plan = planHeads(op, o);
+    if (!plan) {
+      return op.emitOpError("has Q = ")
+             << q << " query heads and G = " << g << " key/value heads, which R = " << ranks.getValue()
+             << " ranks do not divide: R must divide Q, and divide G or be a multiple of it; "
+             << "attention=whole leaves attentions as they are";
     }
-    Cutter queryCutter{b, ranks, 1, segments}, keyCutter{b, ranks, copies, segments};
+    OpBuilder b(o);
+    Cutter queryCutter{b, ranks, 1, plan->segments}, keyCutter{b, ranks, plan->copies, plan->segments};
     FailureOr<Value> query = divideHeads(queryCutter, op.getQ(), q), key = divideHeads(keyCutter, op.getK(), g),
                      value = divideHeads(keyCutter, op.getV(), g);
     if (failed(query) || failed(key) || failed(value)) {
       return failure();
     }
-    const int64_t ownQ = q / ranks, ownG = g * copies / ranks;
+    const int64_t ownQ = q / ranks, ownG = g * plan->copies / ranks;
     auto module = getOperation();
     auto state = module.lookupSymbol<StateOp>(op.getCacheAttr());
     auto cache = cast<KVCacheType>(state.getType());

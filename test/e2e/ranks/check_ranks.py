@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """R ranks equal one rank: logits of ragged sequences, fed at once, token by token and in mixed batches.
 
-    check_ranks.py FAMILY...        expert, tensor, one-expert
+    check_ranks.py FAMILY...        expert, tensor, fused, one-expert
 
 The bound is 2e-4 in f32: with several ranks the sum over a token's experts (or over a branch's width) has another order, which
 is all that differs; what was measured is printed. With fewer sequences than ranks, some ranks have no token of their own.
@@ -94,6 +94,18 @@ def check_tensor(folder):
     compare("mixtral, heads and experts", one, several, 2, folder)
 
 
+def check_fused(folder):
+    """A fused model: what was joined is divided part by part, its attentions with shared heads on 4 ranks."""
+    plan = folder / "plan.json"
+    plan.write_text(json.dumps({"format": "moe-fusion-plan", "version": 1, "layers": 16, "remove_attention": [1],
+                                "windows": [{"first": 2, "length": 3, "form": "D"}, {"first": 5, "length": 3, "form": "P"},
+                                            {"first": 8, "length": 3, "form": "R"}]}))
+    one = compile_package(MODELS / "tiny-llama", folder / "one", "--plan", plan)
+    for ranks in (2, 4):
+        several = compile_package(MODELS / "tiny-llama", folder / f"fused{ranks}", "--plan", plan, "--ranks", ranks)
+        compare("llama, fused", one, several, ranks, folder)
+
+
 def without_router(folder):
     """tiny-mixtral with routers of zeros: every token chooses experts 0 and 1, the lowest of equals."""
     copy = folder / "model"
@@ -128,7 +140,7 @@ def check_one_expert(folder):
 
 
 def main():
-    checks = {"expert": check_expert, "tensor": check_tensor, "one-expert": check_one_expert}
+    checks = {"expert": check_expert, "tensor": check_tensor, "fused": check_fused, "one-expert": check_one_expert}
     for family in sys.argv[1:]:
         with tempfile.TemporaryDirectory() as folder:
             checks[family](pathlib.Path(folder))
