@@ -67,8 +67,22 @@ struct LowerAdd : OpRewritePattern<AddOp> {
   }
 };
 
+/// An exchange of one rank with itself. Of more, linalg knows nothing: what is left is diagnosed by the pass.
+template <typename Op> struct LowerExchangeOfOne : OpRewritePattern<Op> {
+  using OpRewritePattern<Op>::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(Op op, PatternRewriter &rewriter) const override {
+    if (op.getRanks() != 1) {
+      return rewriter.notifyMatchFailure(op, "is among several ranks");
+    }
+    rewriter.replaceOp(op, op.getX());
+    return success();
+  }
+};
+
 } // namespace
 
 void moe::populateLinearPatterns(RewritePatternSet &patterns) {
-  patterns.add<LowerEmbedding, LowerGatherRows, LowerLinear, LowerAdd>(patterns.getContext());
+  patterns.add<LowerEmbedding, LowerGatherRows, LowerLinear, LowerAdd, LowerExchangeOfOne<AllReduceOp>,
+               LowerExchangeOfOne<AllGatherOp>, LowerExchangeOfOne<ReduceScatterOp>>(patterns.getContext());
 }
