@@ -141,6 +141,9 @@ Status moerun::runRepair(const RepairCommand &command) {
       }));
       const WindowRow row = summarize(one[0], bench.judgedText());
       windows.push_back(describe(row));
+      for (const auto &[stages, kl] : one[0].tried) {
+        windows.back()["tried"].push_back({{"repair", stages}, {"kl", kl}});
+      }
     }
     Json &planned = plan.tree["windows"][i];
     planned.erase("maps");

@@ -289,17 +289,24 @@ Status WindowFit::judge(std::vector<Trial> &trials, size_t every, double share) 
   return {};
 }
 
+double WindowFit::stageKl(const WindowScore &score) const {
+  double kl = 0, tokens = 0;
+  for (size_t s = 0; s < heldOut.count(); s += stageEvery()) {
+    kl += score.kl[s];
+    tokens += double(heldOut.ids(s).size());
+  }
+  return kl / tokens;
+}
+
 void WindowFit::keepBest(const std::vector<Trial> &trials) {
   for (const Trial &trial : trials) {
-    double now = 0, then = 0;
-    for (size_t s = 0; s < heldOut.count(); s += stageEvery()) {
-      now += trial.score.kl[s];
-      then += trial.job->best.kl[s];
-    }
-    if (now < then) {
+    WindowResult &result = *trial.job->result;
+    const int32_t stages =
+        (trial.attention ? kAttentionMaps : 0) | (trial.ffn ? kFFNMaps : 0) | (trial.output ? kOutputMap : 0);
+    result.tried.emplace_back(stages, stageKl(trial.score));
+    if (result.tried.back().second < stageKl(trial.job->best)) {
       trial.job->best = trial.score;
-      trial.job->result->stages =
-          (trial.attention ? kAttentionMaps : 0) | (trial.ffn ? kFFNMaps : 0) | (trial.output ? kOutputMap : 0);
+      result.stages = stages;
     }
   }
 }

@@ -41,6 +41,8 @@ struct WindowResult {
   WindowMaps maps;
   int32_t stages = 0;
   WindowScore plain, repaired;
+  /// Everything that was tried, in order: stages, and the mean KL on the sequences that stages are judged on.
+  std::vector<std::pair<int32_t, double>> tried;
 };
 
 class WindowFit {
@@ -97,6 +99,8 @@ private:
   size_t stageEvery() const { return heldOut.count() >= 8 ? 4 : 1; }
   /// Trials that lower the KL of their window on those become what it is.
   void keepBest(const std::vector<Trial> &trials);
+  /// The mean KL of `score` on those.
+  double stageKl(const WindowScore &score) const;
   moert::Status judgeOne(Trial &trial, size_t sequence, const Prediction &full, const Stream &z);
   /// The length of the longest window, of a form or of all.
   int64_t longest(std::optional<Form> form = {}) const;
