@@ -5,6 +5,7 @@
     export.py gguf FILE OUT             a GGUF file against a directory with the same model
     export.py logits A.npy B.npy TOL    two files of moe-run logits
     export.py same A B                  two directories of the same numbers in other types
+    export.py maps FILE H NAME...       writes maps [H, H] that halve their input and turn its first elements
     export.py keep OUT                  a digest of a file or of all files of a directory
 
 Plain Python. Scaled weights are compared within two roundings of bf16, everything else byte by byte.
@@ -285,6 +286,19 @@ def check_same(first, second):
     print(f"{len(a)} tensors of the same numbers")
 
 
+def write_maps(path, hidden, *names):
+    hidden, header, data = int(hidden), {}, b""
+    for name in names:
+        # Row i: half of element i, and a little of element i + 1.
+        row = lambda i: [0.5 if j == i else 0.01 if j == i + 1 else 0.0 for j in range(hidden)]
+        matrix = b"".join(struct.pack(f"<{hidden}f", *row(i)) for i in range(hidden))
+        header[name] = {"dtype": "F32", "shape": [hidden, hidden], "data_offsets": [len(data), len(data) + len(matrix)]}
+        data += matrix
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    pathlib.Path(path).write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
 command, *args = sys.argv[1:]
 if command == "hf":
     ranges = [window.split(":") for window in args[2:]]
@@ -293,6 +307,8 @@ elif command == "gguf":
     check_gguf(*args)
 elif command == "logits":
     check_logits(args[0], args[1], float(args[2]))
+elif command == "maps":
+    write_maps(*args)
 elif command == "same":
     check_same(*args)
 else:
