@@ -250,6 +250,23 @@ static Step tensorCopy(Warp &w, const Op &op, uint32_t m) {
     if (step != Step::Next) {
       return step;
     }
+    if (map.shadow) {
+      // A map that a kernel made: its writer is ordered before, and a proxy fence stands between. That nobody writes it
+      // while it is read is not judged.
+      WarpJudge judge(w, op, true);
+      judge.lane = l;
+      judge.shared = map.shared;
+      Access now, ordered;
+      now.time = w.grid->memory->actors.now();
+      now.actor = w.actor + AgentBulkRead;
+      now.tag = Access::makeTag(l, Weak, ScopeSys, op.site);
+      for (uint64_t at = 0; at < sizeof(TensorMapFields); at += 16) {
+        map.shadow->judgeWrites(map.offset + at, now, w.proxiedReach, judge, ordered);
+      }
+      if (!map.shadow->allDefined(map.offset, sizeof(TensorMapFields))) {
+        w.report(FindingKind::Undefined, op, l, "undefined bytes of a tensor map decide what is copied");
+      }
+    }
     TensorMapFields fields;
     std::memcpy(&fields, map.pointer, sizeof fields);
     const unsigned rank = fields.rank + 1U, element = tensorElementBytes(fields.elementType);

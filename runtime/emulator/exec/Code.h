@@ -166,6 +166,8 @@ bool selectMatrix(Builder &builder, const ptx::Instruction &inst, Op &op);
 bool selectMbarrier(Builder &builder, const ptx::Instruction &inst, Op &op);
 bool selectBulk(Builder &builder, const ptx::Instruction &inst, Op &op);
 bool selectWarpgroup(Builder &builder, const ptx::Instruction &inst, Op &op);
+bool selectTensormap(Builder &builder, const ptx::Instruction &inst, Op &op);
+bool selectStack(Builder &builder, const ptx::Instruction &inst, Op &op);
 bool selectWmma(Builder &builder, const ptx::Instruction &inst, Op &op);
 
 /// Calls of functions without a body: vprintf, __assertfail, malloc, free (Builtins.cpp).

@@ -98,7 +98,11 @@ Frame *Warp::newFrame(const FunctionCode &code, Frame *caller) {
   made->undef[1] = 0;
   made->caller = caller;
   uint32_t align = std::max<uint32_t>(code.function->localAlign, 16);
-  uint32_t top = caller ? caller->localBase + uint32_t(caller->code->function->localBytes) : 0;
+  made->tops.clear();
+  uint32_t top = caller ? caller->localEnd() : 0;
+  for (uint32_t taken : caller ? caller->tops : std::vector<uint32_t>()) {
+    top = std::max(top, taken);
+  }
   made->localBase = (top + align - 1) / align * align;
   uint64_t needed = made->localBase + code.function->localBytes;
   if (code.function->localBytes) {

@@ -229,7 +229,8 @@ static bool select(Builder &b, const ptx::Instruction &inst, Op &op) {
          selectControl(b, inst, op) || selectAccess(b, inst, op) || selectAtomic(b, inst, op) ||
          selectSync(b, inst, op) || selectShuffle(b, inst, op) || selectCopy(b, inst, op) ||
          selectMatrix(b, inst, op) || selectMbarrier(b, inst, op) || selectBulk(b, inst, op) ||
-         selectWarpgroup(b, inst, op) || selectWmma(b, inst, op);
+         selectWarpgroup(b, inst, op) || selectWmma(b, inst, op) || selectTensormap(b, inst, op) ||
+         selectStack(b, inst, op);
 }
 
 static Status translateFunction(const ptx::Module &module, const ptx::Function &function, Code &code,

@@ -47,6 +47,14 @@ struct Frame {
   Frame *caller = nullptr;
   uint32_t localBase = 0;                           ///< of the function's .local variables, per lane
   std::vector<uint8_t> parameters, results, params; ///< lane-major: lane * bytes + offset
+  std::vector<uint32_t> tops;                       ///< per lane, where its local memory ends; empty without alloca
+
+  uint32_t localEnd() const { return localBase + uint32_t(code->function->localBytes); }
+  void openStack() {
+    if (tops.empty()) {
+      tops.assign(32, localEnd());
+    }
+  }
 };
 
 /// Lanes that go on together.

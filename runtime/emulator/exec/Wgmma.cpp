@@ -177,19 +177,39 @@ static void multiplyRow(const float *a, unsigned count, float sign, const float 
   std::memcpy(sum, part, sizeof part);
 }
 
+/// Every type has 32 bytes of K.
+constexpr unsigned bytesOfK = 32;
+
 static SharedMatrix matrixOf(uint64_t descriptor, Type type, bool mnMajor) {
   SharedMatrix matrix(descriptor);
-  matrix.bytes = ptx::bitsOf(type) / 8;
+  matrix.bytes = std::max(1U, ptx::bitsOf(type) / 8); // single bits by eight
   matrix.mnMajor = mnMajor;
   return matrix;
 }
 
 static Tile tileA(const Warp &w, const Op &op, uint64_t descriptor) {
-  return {matrixOf(descriptor, op.inst->types[1], op.extra & 4), w.index % 4 * 16, 16, op.inst->mods.k};
+  const SharedMatrix matrix = matrixOf(descriptor, op.inst->types[1], op.extra & 4);
+  return {matrix, w.index % 4 * 16, 16, bytesOfK / matrix.bytes};
 }
 
 static Tile tileB(const Op &op, uint64_t descriptor) {
-  return {matrixOf(descriptor, op.inst->types[2], op.extra & 8), 0, op.inst->mods.n, op.inst->mods.k};
+  const SharedMatrix matrix = matrixOf(descriptor, op.inst->types[2], op.extra & 8);
+  return {matrix, 0, op.inst->mods.n, bytesOfK / matrix.bytes};
+}
+
+/// Single bits: D += number of ones in the rows of A and B, anded.
+static void computeBits(const uint32_t (*a)[8], const uint8_t *b, unsigned N, uint32_t scaleD, uint32_t **registers) {
+  for (unsigned i = 0; i < N / 2; ++i) {
+    for (unsigned l = 0; l < 32; ++l) {
+      const unsigned row = l / 4 + 8 * (i / 2 & 1), column = i / 4 * 8 + l % 4 * 2 + (i & 1);
+      uint32_t other[8], ones = 0;
+      std::memcpy(other, b + size_t(column) * bytesOfK, sizeof other);
+      for (unsigned k = 0; k < 8; ++k) {
+        ones += unsigned(__builtin_popcount(a[row][k] & other[k]));
+      }
+      registers[i][l] = (scaleD >> l & 1 ? registers[i][l] : 0) + ones;
+    }
+  }
 }
 
 // imm: fragments {d, a (registers), -, -}; a, b: descriptors; c: scale-d; extra: bits 0,1 negate a,b; 2,3 MN-major.
@@ -200,13 +220,15 @@ static bool compute(Warp &w, const Op &op, Frame *frame, uint64_t descriptorA, u
   const ptx::Instruction &inst = *op.inst;
   const Fragments &f = w.grid->code->fragments[op.imm];
   const Ref *refs = w.grid->code->refs.data();
-  const unsigned N = inst.mods.n, K = inst.mods.k;
   const Type ta = inst.types[1], td = inst.types[0];
+  const bool bits = ta == Type::B1;
+  const unsigned N = inst.mods.n, K = bits ? bytesOfK : inst.mods.k;
+  uint32_t bitsOfA[16][8];
   auto lanes = [&](const Ref &r) { return reinterpret_cast<uint32_t *>(frame->registers + r.offset); };
   static thread_local float a[16 * 32], c[16 * 256];
   static thread_local uint8_t raw[256 * 32];
   uint8_t badRows[16] = {}, badColumns[256] = {};
-  const unsigned bytesA = ptx::bitsOf(ta) / 8;
+  const unsigned bytesA = std::max(1U, ptx::bitsOf(ta) / 8);
   if (f.count[1]) {
     const unsigned p = 4 / bytesA;
     for (unsigned i = 0; i < f.count[1]; ++i) {
@@ -214,6 +236,10 @@ static bool compute(Warp &w, const Op &op, Frame *frame, uint64_t descriptorA, u
       for (unsigned l = 0; l < 32; ++l) {
         const unsigned row = l / 4 + 8 * (i & 1);
         badRows[row] |= uint8_t(i < taintA.size() ? taintA[i] >> l & 1 : 0);
+        if (bits) {
+          bitsOfA[row][l % 4 + 4 * (i / 2)] = from[l];
+          continue;
+        }
         for (unsigned e = 0; e < p; ++e) {
           a[row * K + p * (l % 4) + 4 * p * (i / 2) + e] = elementOf(from[l] >> e * bytesA * 8 % 32, ta);
         }
@@ -224,13 +250,17 @@ static bool compute(Warp &w, const Op &op, Frame *frame, uint64_t descriptorA, u
     if (!gather(w, op, tile, raw, badRows)) {
       return false;
     }
-    decode(ta, tile, raw, a, K, 1);
+    if (bits) {
+      std::memcpy(bitsOfA, raw, sizeof bitsOfA);
+    } else {
+      decode(ta, tile, raw, a, K, 1);
+    }
   }
   const Tile tile = tileB(op, descriptorB);
   if (!gather(w, op, tile, raw, badColumns)) {
     return false;
   }
-  const float *b = decodedB(inst.types[2], tile, raw, descriptorB);
+  const float *b = bits ? nullptr : decodedB(inst.types[2], tile, raw, descriptorB);
   const bool halfD = td == Type::F16, integer = td == Type::S32;
   const float sign = ((op.extra & 1) != 0) != ((op.extra & 2) != 0) ? -1.0F : 1.0F;
   // Where register i holds its elements: two of a row (f16), or one.
@@ -251,7 +281,9 @@ static bool compute(Warp &w, const Op &op, Frame *frame, uint64_t descriptorA, u
       multiplyRow<8>(a + r * K, K, sign, b + n, N, sum + n);
     }
   };
-  if (!halfD && !integer && (scaleD == 0 || scaleD == ~0U)) {
+  if (bits) {
+    computeBits(bitsOfA, raw, N, scaleD, registers);
+  } else if (!halfD && !integer && (scaleD == 0 || scaleD == ~0U)) {
     // The usual case, a row at a time: eight columns are four lanes of two registers, taking turns.
     for (unsigned r = 0; r < 16; ++r) {
       alignas(64) float sum[256];
@@ -491,9 +523,6 @@ bool selectWarpgroup(Builder &b, const ptx::Instruction &inst, Op &op) {
   op.flags = OpSync;
   switch (inst.op) {
   case Opcode::WgmmaMmaAsync: {
-    if (inst.types[1] == Type::B1) {
-      return b.fail("wgmma of single bits is not supported");
-    }
     Fragments f;
     part(f, 0, 0, 32);
     bool registers = fn.operand(inst, 1).kind == ptx::OperandKind::Vector;

@@ -19,8 +19,7 @@ using ptx::Type;
 namespace {
 /// A fragment: its matrix and how elements are packed in registers.
 struct WmmaShape {
-  unsigned rows, columns, perRegister, bytes;
-  bool wide;
+  unsigned rows, columns, perRegister, bits;
 };
 } // namespace
 
@@ -28,7 +27,7 @@ static WmmaShape wmmaShape(const ptx::Instruction &inst, char which, Type type) 
   unsigned m = inst.mods.m, n = inst.mods.n, k = inst.mods.k;
   unsigned rows = which == 'b' ? k : m, columns = which == 'a' ? k : n;
   unsigned bits = ptx::bitsOf(type);
-  return {rows, columns, bits >= 32 ? 1 : 32 / bits, bits / 8, bits == 64};
+  return {rows, columns, bits >= 32 ? 1 : 32 / bits, bits};
 }
 
 static char fragmentOf(const ptx::Instruction &inst) {
@@ -56,6 +55,7 @@ static Step wmmaAccess(Warp &w, const Op &op, uint32_t m) {
   const uint64_t lead = op.b.bits ? w.lane(op.b, 0) : rowMajor ? s.columns : s.rows;
   requireDefined(w, op, op.a, m, "an address");
   const unsigned total = s.rows * s.columns, perLane = op.listCount * s.perRegister;
+  const unsigned bytes = std::max(1U, s.bits / 8);
   WarpJudge judge(w, op);
   Access now;
   now.time = w.checks ? w.grid->memory->actors.now() : 0;
@@ -65,15 +65,16 @@ static Step wmmaAccess(Warp &w, const Op &op, uint32_t m) {
       uint64_t value = load ? 0 : w.lane(refs[i], l);
       bool bad = !load && w.checks && (w.undefined(refs[i]) >> l & 1);
       for (unsigned e = 0; e < s.perRegister; ++e) {
-        unsigned element = (l * perLane + i * s.perRegister + e) % total;
-        unsigned r = element / s.columns, c = element % s.columns;
-        uint64_t address = w.lane(op.a, l) + uint64_t(op.imm) + (rowMajor ? r * lead + c : c * lead + r) * s.bytes;
+        const unsigned element = (l * perLane + i * s.perRegister + e) % total;
+        const unsigned r = element / s.columns, c = element % s.columns;
+        // Elements of less than a byte are read only, each with the byte that it lies in.
+        const uint64_t at = (rowMajor ? r * lead + c : c * lead + r) * s.bits;
+        const uint64_t address = w.lane(op.a, l) + uint64_t(op.imm) + at / 8;
         uint8_t *pointer = nullptr;
         Shadow *shadow = nullptr;
         uint64_t offset = 0;
         Block *owner = nullptr;
-        Step step =
-            resolveOne(w, op, l, address, inst.mods.space, s.bytes, !load, s.bytes, pointer, shadow, offset, owner);
+        Step step = resolveOne(w, op, l, address, inst.mods.space, bytes, !load, bytes, pointer, shadow, offset, owner);
         if (step != Step::Next) {
           return step;
         }
@@ -81,18 +82,19 @@ static Step wmmaAccess(Warp &w, const Op &op, uint32_t m) {
           judge.lane = l;
           judge.shared = owner != nullptr;
           now.tag = Access::makeTag(l, Weak, ScopeSys, op.site);
-          shadow->access(offset, s.bytes, !load, now, w.reach, judge);
+          shadow->access(offset, bytes, !load, now, w.reach, judge);
         }
         if (load) {
           uint64_t bits = 0;
-          std::memcpy(&bits, pointer, s.bytes);
-          value |= bits << e * s.bytes * 8 % 64;
-          bad |= shadow && shadow->definedBits(offset, s.bytes) != (1U << s.bytes) - 1;
+          std::memcpy(&bits, pointer, bytes);
+          bits = s.bits < 8 ? bits >> at % 8 & ((1U << s.bits) - 1) : bits;
+          value |= bits << e * s.bits % 64;
+          bad |= shadow && shadow->definedBits(offset, bytes) != (1U << bytes) - 1;
         } else {
-          uint64_t bits = value >> e * s.bytes * 8 % 64;
-          std::memcpy(pointer, &bits, s.bytes);
+          uint64_t bits = value >> e * s.bits % 64;
+          std::memcpy(pointer, &bits, bytes);
           if (shadow) {
-            shadow->setDefined(offset, s.bytes, !bad);
+            shadow->setDefined(offset, bytes, !bad);
           }
         }
       }
@@ -114,6 +116,12 @@ static double wmmaValue(uint64_t bits, Type type) {
     return floatOfBits(uint32_t(bits));
   case Type::S32:
     return double(int32_t(bits));
+  case Type::S4:
+    return double(int32_t(uint32_t(bits) << 28) >> 28);
+  case Type::U4:
+    return double(bits & 15);
+  case Type::B1:
+    return double(bits & 1);
   default:
     return elementOf(uint32_t(bits), type);
   }
@@ -142,7 +150,7 @@ static Step wmmaMultiply(Warp &w, const Op &op, uint32_t m) {
         uint64_t bits = w.lane(refs[f.first[part] + i], l);
         for (unsigned e = 0; e < s.perRegister; ++e) {
           unsigned at = (l * f.count[part] + i) * s.perRegister + e;
-          values[part][at % values[part].size()] = wmmaValue(bits >> e * s.bytes * 8 % 64, types[part]);
+          values[part][at % values[part].size()] = wmmaValue(bits >> e * s.bits % 64, types[part]);
         }
       }
     }
@@ -155,7 +163,8 @@ static Step wmmaMultiply(Warp &w, const Op &op, uint32_t m) {
   for (unsigned r = 0; r < M; ++r) {
     for (unsigned n = 0; n < N; ++n) {
       for (unsigned k = 0; k < K; ++k) {
-        double product = values[1][r * K + k] * values[2][k * N + n];
+        const double x = values[1][r * K + k], y = values[2][k * N + n];
+        const double product = inst.mods.mode == ptx::Mode::XorPopc ? double(x != y) : x * y;
         sum[r * N + n] = types[0] == Type::F64 || types[0] == Type::S32 ? sum[r * N + n] + product
                                                                         : double(float(sum[r * N + n] + product));
       }
@@ -173,7 +182,7 @@ static Step wmmaMultiply(Warp &w, const Op &op, uint32_t m) {
                            ? uint32_t(inst.mods.satfinite ? int64_t(std::min(std::max(v, -2147483648.0), 2147483647.0))
                                                           : int64_t(v))
                            : encode(v, formatF16, ptx::Round::RN, false);
-        bits |= one << e * s.bytes * 8 % 64;
+        bits |= one << e * s.bits % 64;
       }
       w.setLane(refs[f.first[0] + i], l, bits);
     }
@@ -192,9 +201,6 @@ bool selectWmma(Builder &b, const ptx::Instruction &inst, Op &op) {
     op.flags = OpSync;
     bool load = inst.op == Opcode::WmmaLoad;
     unsigned bits = ptx::bitsOf(inst.types[0]);
-    if (bits < 8) {
-      return b.fail("wmma of less than 8 bits is not supported");
-    }
     b.list(fn.operand(inst, load ? 0 : 1), bits == 64 ? 64 : 32, op.list, op.listCount);
     if (inst.operandCount > 2 && fn.operand(inst, 2).kind != ptx::OperandKind::None) {
       op.b = b.ref(inst, 2, 32);
@@ -203,9 +209,6 @@ bool selectWmma(Builder &b, const ptx::Instruction &inst, Op &op) {
     return b.address(fn.operand(inst, load ? 1 : 0), op.a, op) || b.fail("this kind of address is not supported");
   }
   case Opcode::WmmaMma: {
-    if (inst.types[1] == Type::B1 || inst.types[1] == Type::S4 || inst.types[1] == Type::U4) {
-      return b.fail("wmma of less than 8 bits is not supported");
-    }
     op.flags = OpSync;
     Fragments f;
     for (unsigned i = 0; i < 4; ++i) {

@@ -146,6 +146,11 @@ public:
   /// by the caller from run to run; writes of the same lane up to its time need no second look.
   void readTile(TileReader &reader, uint64_t offset, const Access &now, const Reach &reach, Judge &judge,
                 Access &ordered) {
+    judgeWrites(offset, now, reach, judge, ordered);
+    reader.runs[offset / 16] = now;
+  }
+  /// Judges a read of 16 bytes against the last writes, and leaves no trace of it.
+  void judgeWrites(uint64_t offset, const Access &now, const Reach &reach, Judge &judge, Access &ordered) {
     Page &page = pages[offset / pageBytes];
     if (page.cells) {
       const Cell *cell = &page.cells[offset % pageBytes >> page.shift];
@@ -163,7 +168,6 @@ public:
         }
       }
     }
-    reader.runs[offset / 16] = now;
   }
 
 private:

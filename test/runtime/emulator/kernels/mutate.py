@@ -134,7 +134,7 @@ def counts_and_phases(site, named):
     if ".multicast::cluster" in op:
         yield "one block fewer", site.with_operand(3, XOR(1), 16)
     if re.match(r"(shfl|vote|match|redux)\.sync", op):
-        yield "members without lane 31", site.with_operand(len(args) - 1, ("and", lambda a, b: a & b, 0x7FFFFFFF))
+        yield "members without lanes 7 and 31", site.with_operand(len(args) - 1, ("and", lambda a, b: a & b, 0x7FFFFF7F))
 
 
 def weaker(site, blocks):

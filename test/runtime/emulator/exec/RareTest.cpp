@@ -1,0 +1,325 @@
+//===- RareTest.cpp - Forms that few kernels use ---------------------------===//
+//
+// alloca and the stack, discard, tensor maps that a kernel builds itself, and
+// matrices of single bits and four bits.
+//
+//===----------------------------------------------------------------------===//
+#include "test/runtime/emulator/exec/Harness.h"
+
+#include <random>
+
+using namespace moert::emulator;
+using namespace moert::emulator::testing;
+
+namespace {
+const Timing timings[] = {Timing::Late, Timing::Early, Timing::Random};
+
+std::string with(std::string text, const std::string &part, const std::string &instead) {
+  size_t at = text.find(part);
+  EXPECT_NE(at, std::string::npos) << part;
+  return text.replace(at, part.size(), instead);
+}
+} // namespace
+
+TEST(Stack, AllocaOfEachLaneLivesUntilItsFunctionReturns) {
+  // f(n) takes 16 + 16 n bytes behind a variable of its own, fills the first and last word, calls f(n - 1), and adds.
+  const std::string function = R"(
+.func (.reg .b32 %out) f(.reg .b32 %n)
+{
+  .reg .b32 %r<8>; .reg .b64 %rd<8>; .reg .pred %p<2>;
+  .local .align 4 .b8 own[4];
+  st.local.u32 [own], %n;
+  shl.b32 %r1, %n, 4;
+  add.u32 %r1, %r1, 16;
+  cvt.u64.u32 %rd1, %r1;
+  alloca.u64 %rd2, %rd1, 16;
+  add.u64 %rd3, %rd2, %rd1;
+  mul.lo.u32 %r2, %n, 1000;
+  st.local.u32 [%rd2], %n;
+  st.local.u32 [%rd3+-4], %r2;
+  mov.u32 %r3, 0;
+  setp.eq.u32 %p1, %n, 0;
+  @%p1 bra BACK;
+  sub.u32 %r4, %n, 1;
+  call (%r3), f, (%r4);
+BACK:
+  ld.local.u32 %r5, [%rd2];
+  ld.local.u32 %r6, [%rd3+-4];
+  ld.local.u32 %r7, [own];
+  add.u32 %r3, %r3, %r5;
+  add.u32 %r3, %r3, %r6;
+  add.u32 %out, %r3, %r7;
+  ret;
+}
+)";
+  const std::string text = kernel(".param .u64 out", R"(
+  .reg .b32 %r<8>; .reg .b64 %rd<8>;
+  ld.param.u64 %rd1, [out];
+  mov.u32 %r1, %tid.x;
+  and.b32 %r2, %r1, 7;
+  stacksave.u64 %rd4;
+  alloca.u64 %rd5, 64;
+  st.local.u32 [%rd5], %r1;
+  call (%r3), f, (%r2);
+  ld.local.u32 %r4, [%rd5];
+  stackrestore.u64 %rd4;
+  alloca.u64 %rd6, 64;
+  setp.eq.u64 %same, %rd5, %rd6;
+  @!%same trap;
+  sub.u32 %r4, %r4, %r1;
+  add.u32 %r3, %r3, %r4;
+  mul.wide.u32 %rd2, %r1, 4;
+  add.u64 %rd1, %rd1, %rd2;
+  st.global.u32 [%rd1], %r3;
+  ret;)",
+                                  ".func (.reg .b32 %out) f(.reg .b32 %n);\n" + function);
+  Device device;
+  ASSERT_TRUE(device.load(with(text, ".reg .b64 %rd<8>;\n  ld.param", ".reg .b64 %rd<8>; .reg .pred %same;\n  ld.param")));
+  uint64_t out = device.upload(std::vector<uint32_t>(32));
+  ASSERT_EQ(device.run({1, 1, 1}, {32, 1, 1}, out), LaunchError::None) << device.findings();
+  EXPECT_EQ(device.findings(), "");
+  auto got = device.download<uint32_t>(out, 32);
+  for (unsigned l = 0; l < 32; ++l) {
+    unsigned n = l & 7;
+    EXPECT_EQ(got[l], n * (n + 1) / 2 * 1002) << l;
+  }
+}
+
+TEST(Stack, AllocaIsUndefinedAndBounded) {
+  const std::string text = kernel(".param .u64 out", R"(
+  .reg .b32 %r<8>; .reg .b64 %rd<8>; .reg .pred %p<2>;
+  ld.param.u64 %rd1, [out];
+  alloca.u64 %rd2, 16;
+  ld.local.u32 %r1, [%rd2];
+  setp.eq.u32 %p1, %r1, 0;
+  @%p1 st.global.u32 [%rd1], 1;
+  ret;)");
+  Device device;
+  ASSERT_TRUE(device.load(text));
+  uint64_t out = device.upload(std::vector<uint32_t>(1));
+  device.run({1, 1, 1}, {1, 1, 1}, out);
+  EXPECT_TRUE(device.found(FindingKind::Undefined)) << device.findings();
+  Device large;
+  ASSERT_TRUE(large.load(with(text, "%rd2, 16", "%rd2, 1048576")));
+  EXPECT_EQ(large.run({1, 1, 1}, {1, 1, 1}, out), LaunchError::IllegalAddress);
+}
+
+TEST(Discard, MakesALineUndefined) {
+  const std::string text = kernel(".param .u64 out", R"(
+  .reg .b64 %rd<2>;
+  ld.param.u64 %rd1, [out];
+  discard.global.L2 [%rd1+128], 128;
+  ret;)");
+  Device device;
+  ASSERT_TRUE(device.load(text));
+  uint64_t out = device.upload(std::vector<uint32_t>(128));
+  ASSERT_EQ(device.run({1, 1, 1}, {1, 1, 1}, out), LaunchError::None) << device.findings();
+  EXPECT_EQ(device.memory.firstUndefined(out, 512), 128U);
+  EXPECT_EQ(device.memory.firstUndefined(out + 256, 256), 256U);
+}
+
+TEST(Tensormap, AMapThatTheKernelBuilds) {
+  // 8 rows of 16 words in global memory; a box of 4 x 8 elements from (column 8, row 2).
+  const std::string text = kernel(".param .u64 out, .param .u64 in, .param .u64 map", R"(
+  .reg .b32 %r<16>; .reg .b64 %rd<8>; .reg .pred %p<4>;
+  .shared .align 128 .b8 tile[128];
+  .shared .align 128 .b8 fresh[128];
+  .shared .align 8 .b64 bar;
+  ld.param.u64 %rd1, [out];
+  ld.param.u64 %rd2, [in];
+  ld.param.u64 %rd3, [map];
+  mov.u32 %r1, %tid.x;
+  mov.u32 %r2, fresh;
+  mov.u32 %r3, tile;
+  mov.u32 %r4, bar;
+  shl.b32 %r5, %r1, 2;
+  add.u32 %r6, %r2, %r5;
+  st.shared.u32 [%r6], 0;
+  bar.warp.sync -1;
+  setp.ne.u32 %p1, %r1, 0;
+  @%p1 bra MADE;
+  tensormap.replace.tile.global_address.shared::cta.b1024.b64 [%r2], %rd2;
+  tensormap.replace.tile.rank.shared::cta.b1024.b32 [%r2], 1;
+  tensormap.replace.tile.box_dim.shared::cta.b1024.b32 [%r2], 0, 8;
+  tensormap.replace.tile.box_dim.shared::cta.b1024.b32 [%r2], 1, 4;
+  tensormap.replace.tile.global_dim.shared::cta.b1024.b32 [%r2], 0, 16;
+  tensormap.replace.tile.global_dim.shared::cta.b1024.b32 [%r2], 1, 8;
+  tensormap.replace.tile.global_stride.shared::cta.b1024.b64 [%r2], 0, 64;
+  tensormap.replace.tile.element_stride.shared::cta.b1024.b32 [%r2], 0, 1;
+  tensormap.replace.tile.element_stride.shared::cta.b1024.b32 [%r2], 1, 1;
+  tensormap.replace.tile.elemtype.shared::cta.b1024.b32 [%r2], 2;
+  tensormap.replace.tile.swizzle_mode.shared::cta.b1024.b32 [%r2], 0;
+  mbarrier.init.shared.b64 [%r4], 1;
+  fence.proxy.async;
+MADE:
+  bar.warp.sync -1;
+  tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.gpu.sync.aligned [%rd3], [%r2], 128;
+  @%p1 bra WAIT;
+  fence.proxy.tensormap::generic.acquire.gpu [%rd3], 128;
+  mbarrier.arrive.expect_tx.shared.b64 _, [%r4], 128;
+  mov.u32 %r7, 8;
+  mov.u32 %r8, 2;
+  cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%r3], [%rd3, {%r7, %r8}], [%r4];
+WAIT:
+  bar.warp.sync -1;
+LOOP:
+  mbarrier.try_wait.parity.shared.b64 %p2, [%r4], 0;
+  @!%p2 bra LOOP;
+  add.u32 %r9, %r3, %r5;
+  ld.shared.u32 %r10, [%r9];
+  mul.wide.u32 %rd5, %r1, 4;
+  add.u64 %rd1, %rd1, %rd5;
+  st.global.u32 [%rd1], %r10;
+  ret;)");
+  auto run = [&](const std::string &version, Timing timing, std::vector<uint32_t> *got) {
+    Device device;
+    if (!device.load(version)) {
+      return std::string("did not load");
+    }
+    device.options.timing = timing;
+    std::vector<uint32_t> values(128);
+    for (unsigned i = 0; i < 128; ++i) {
+      values[i] = i * 3;
+    }
+    uint64_t in = device.upload(values), out = device.upload(std::vector<uint32_t>(32));
+    uint64_t map = device.memory.allocate(0, 128);
+    EXPECT_EQ(device.run({1, 1, 1}, {32, 1, 1}, out, in, map), LaunchError::None) << device.findings();
+    if (got) {
+      *got = device.download<uint32_t>(out, 32);
+    }
+    return device.findings();
+  };
+  for (Timing timing : timings) {
+    std::vector<uint32_t> got;
+    EXPECT_EQ(run(text, timing, &got), "");
+    for (unsigned i = 0; i < 32; ++i) {
+      EXPECT_EQ(got[i], ((2 + i / 8) * 16 + 8 + i % 8) * 3) << i;
+    }
+    const std::string unfenced = with(text, "fence.proxy.tensormap::generic.acquire.gpu [%rd3], 128;", "");
+    EXPECT_NE(run(unfenced, timing, nullptr).find("proxy fence"), std::string::npos);
+    const std::string half = with(text, "bar.warp.sync -1;\n  tensormap.cp", "tensormap.cp");
+    EXPECT_EQ(run(half, timing, nullptr), "") << "lane 0 writes the map and copies it";
+  }
+}
+
+TEST(Wmma, FourBitsAndSingleBits) {
+  std::mt19937 random(7);
+  struct Case {
+    const char *shape, *type, *operation;
+    unsigned k, bits;
+  };
+  for (const Case &c : {Case{"m8n8k32", "s4", "", 32, 4}, Case{"m8n8k32", "u4", "", 32, 4},
+                        Case{"m8n8k128", "b1", ".xor.popc", 128, 1}, Case{"m8n8k128", "b1", ".and.popc", 128, 1}}) {
+    const std::string shape = c.shape, type = c.type, operation = c.operation;
+    const std::string text = kernel(".param .u64 out, .param .u64 a, .param .u64 b", R"(
+  .reg .b32 %r<16>; .reg .b64 %rd<8>;
+  ld.param.u64 %rd1, [out];
+  ld.param.u64 %rd2, [a];
+  ld.param.u64 %rd3, [b];
+  wmma.load.a.sync.aligned.row.)" + shape + ".global." + type + R"( {%r1}, [%rd2];
+  wmma.load.b.sync.aligned.col.)" + shape + ".global." + type + R"( {%r2}, [%rd3];
+  wmma.load.c.sync.aligned.row.)" + shape + R"(.global.s32 {%r3, %r4}, [%rd1];
+  wmma.mma)" + operation + ".sync.aligned.row.col." + shape + ".s32." + type + "." + type + R"(.s32 {%r5, %r6}, {%r1}, {%r2}, {%r3, %r4};
+  wmma.store.d.sync.aligned.row.)" + shape + R"(.global.s32 [%rd1], {%r5, %r6};
+  ret;)");
+    Device device;
+    ASSERT_TRUE(device.load(text));
+    // Element (row, k) of A and of the transposed B: `bits` bits each, rows one after another.
+    std::vector<uint32_t> a(8 * c.k * c.bits / 32), b(a.size());
+    for (size_t i = 0; i < a.size(); ++i) {
+      a[i] = random();
+      b[i] = random();
+    }
+    std::vector<int32_t> before(64);
+    for (int i = 0; i < 64; ++i) {
+      before[i] = i - 20;
+    }
+    uint64_t out = device.upload(before);
+    ASSERT_EQ(device.run({1, 1, 1}, {32, 1, 1}, out, device.upload(a), device.upload(b)), LaunchError::None)
+        << device.findings();
+    EXPECT_EQ(device.findings(), "");
+    auto got = device.download<int32_t>(out, 64);
+    auto value = [&](const std::vector<uint32_t> &from, unsigned row, unsigned k) {
+      unsigned at = (row * c.k + k) * c.bits;
+      int raw = int(from[at / 32] >> at % 32 & ((1U << c.bits) - 1));
+      return type == "s4" && raw >= 8 ? raw - 16 : raw;
+    };
+    for (unsigned i = 0; i < 64; ++i) {
+      int want = before[i];
+      for (unsigned k = 0; k < c.k; ++k) {
+        int x = value(a, i / 8, k), y = value(b, i % 8, k);
+        want += operation == ".xor.popc" ? x ^ y : x * y;
+      }
+      EXPECT_EQ(got[i], want) << type << operation << " element " << i;
+    }
+  }
+}
+
+TEST(Wgmma, SingleBits) {
+  // A: 64 rows of 256 bits, B: 8 rows, without swizzle: core matrices of 8 rows of 16 bytes, the two of K 128 bytes apart.
+  const std::string text = kernel(".param .u64 out, .param .u64 in", R"(
+  .reg .b32 %r<16>; .reg .b64 %rd<16>; .reg .pred %p<4>;
+  .shared .align 1024 .b8 s[2304];
+  ld.param.u64 %rd1, [out];
+  ld.param.u64 %rd2, [in];
+  mov.u32 %r1, %tid.x;
+  mov.u32 %r2, s;
+  mov.u32 %r3, %r1;
+FILL:
+  shl.b32 %r4, %r3, 2;
+  cvt.u64.u32 %rd3, %r4;
+  add.u64 %rd3, %rd2, %rd3;
+  ld.global.u32 %r5, [%rd3];
+  add.u32 %r4, %r2, %r4;
+  st.shared.u32 [%r4], %r5;
+  add.u32 %r3, %r3, 128;
+  setp.lt.u32 %p1, %r3, 576;
+  @%p1 bra FILL;
+  mov.u32 %r10, 5;
+  mov.u32 %r11, 6;
+  mov.u32 %r12, 7;
+  mov.u32 %r13, 8;
+  fence.proxy.async;
+  bar.sync 0;
+  shr.u32 %r6, %r2, 4;
+  cvt.u64.u32 %rd4, %r6;
+  or.b64 %rd4, %rd4, 68719476736;
+  or.b64 %rd4, %rd4, 524288;
+  add.u64 %rd5, %rd4, 128;
+  wgmma.fence.sync.aligned;
+  setp.eq.u32 %p2, %r1, %r1;
+  wgmma.mma_async.sync.aligned.m64n8k256.s32.b1.b1.and.popc {%r10, %r11, %r12, %r13}, %rd4, %rd5, %p2;
+  wgmma.commit_group.sync.aligned;
+  wgmma.wait_group.sync.aligned 0;
+  mul.wide.u32 %rd6, %r1, 16;
+  add.u64 %rd1, %rd1, %rd6;
+  st.global.v4.u32 [%rd1], {%r10, %r11, %r12, %r13};
+  ret;)");
+  std::mt19937 random(3);
+  std::vector<uint32_t> words(576);
+  for (uint32_t &word : words) {
+    word = random();
+  }
+  // Row r, word k of eight: core matrix (r / 8, k / 4), row r % 8 of it.
+  auto word = [&](unsigned base, unsigned row, unsigned k) {
+    return words[base + row / 8 * 64 + k / 4 * 32 + row % 8 * 4 + k % 4];
+  };
+  for (Timing timing : timings) {
+    Device device;
+    ASSERT_TRUE(device.load(text));
+    device.options.timing = timing;
+    uint64_t out = device.upload(std::vector<uint32_t>(512)), in = device.upload(words);
+    ASSERT_EQ(device.run({1, 1, 1}, {128, 1, 1}, out, in), LaunchError::None) << device.findings();
+    EXPECT_EQ(device.findings(), "");
+    auto got = device.download<uint32_t>(out, 512);
+    for (unsigned t = 0; t < 128; ++t) {
+      for (unsigned i = 0; i < 4; ++i) {
+        unsigned row = t / 32 * 16 + t % 32 / 4 + (i & 2 ? 8 : 0), column = t % 4 * 2 + (i & 1), want = 5 + i;
+        for (unsigned k = 0; k < 8; ++k) {
+          want += unsigned(__builtin_popcount(word(0, row, k) & word(512, column, k)));
+        }
+        ASSERT_EQ(got[t * 4 + i], want) << "thread " << t << " register " << i;
+      }
+    }
+  }
+}
