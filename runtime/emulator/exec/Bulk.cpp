@@ -261,7 +261,7 @@ static Step tensorCopy(Warp &w, const Op &op, uint32_t m) {
       now.actor = w.actor + AgentBulkRead;
       now.tag = Access::makeTag(l, Weak, ScopeSys, op.site);
       for (uint64_t at = 0; at < sizeof(TensorMapFields); at += 16) {
-        map.shadow->judgeWrites(map.offset + at, now, w.proxiedReach, judge, ordered);
+        map.shadow->judgeWrites(map.offset + at, 16, now, w.proxiedReach, judge, ordered);
       }
       if (!map.shadow->allDefined(map.offset, sizeof(TensorMapFields))) {
         w.report(FindingKind::Undefined, op, l, "undefined bytes of a tensor map decide what is copied");

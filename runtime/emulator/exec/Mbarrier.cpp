@@ -78,8 +78,13 @@ static AccessMode barrierAccess() {
   return mode;
 }
 
-/// Shows an access to the barrier's own bytes to the shadow: operations on it are atomic among themselves.
-static void judgeBarrier(Warp &w, const Op &op, unsigned lane, Block *owner, uint32_t offset, bool plainWrite) {
+/// How an operation accesses the bytes of its mbarrier.
+enum class Touch { Write, Update, Look };
+
+/// Shows an access to the barrier's own bytes to the shadow: operations on it are atomic among themselves. A test leaves
+/// no trace: whoever goes on has its answer, so that the barrier may be invalidated behind anything that lanes meet at
+/// (libcu++ does that behind match.sync, which orders no memory).
+static void judgeBarrier(Warp &w, const Op &op, unsigned lane, Block *owner, uint32_t offset, Touch touch) {
   if (!w.checks || !owner->shadow) {
     return;
   }
@@ -90,7 +95,12 @@ static void judgeBarrier(Warp &w, const Op &op, unsigned lane, Block *owner, uin
   now.time = w.grid->memory->actors.now();
   now.actor = w.actor;
   AccessMode mode = barrierAccess();
-  now.tag = Access::makeTag(lane, plainWrite ? Weak : mode.kind, mode.scope, op.site);
+  now.tag = Access::makeTag(lane, touch == Touch::Write ? Weak : mode.kind, mode.scope, op.site);
+  if (touch == Touch::Look) {
+    Access ordered;
+    owner->shadow->judgeWrites(offset, 8, now, w.reach, judge, ordered);
+    return;
+  }
   owner->shadow->access(offset, 8, true, now, w.reach, judge);
   owner->shadow->setDefined(offset, 8, true);
 }
@@ -132,7 +142,7 @@ static Step initialise(Warp &w, const Op &op, uint32_t m) {
       return w.fault(FindingKind::Barrier, LaunchError::IllegalInstruction, op, l,
                      "an mbarrier of " + std::to_string(count) + " arrivals; 1 to " + std::to_string(mostPending));
     }
-    judgeBarrier(w, op, l, owner, offset, true);
+    judgeBarrier(w, op, l, owner, offset, Touch::Write);
     Mbarrier bar;
     bar.expected = count;
     bar.pending = count;
@@ -159,7 +169,7 @@ static Step invalidate(Warp &w, const Op &op, uint32_t m) {
     if (step != Step::Next) {
       return step;
     }
-    judgeBarrier(w, op, l, owner, offset, true);
+    judgeBarrier(w, op, l, owner, offset, Touch::Write);
     owner->mbarriers.erase(offset);
     if (owner->shadow) {
       owner->shadow->setDefined(offset, 8, false);
@@ -186,7 +196,7 @@ static Step arrive(Warp &w, const Op &op, uint32_t m) {
     if (step != Step::Next) {
       return step;
     }
-    judgeBarrier(w, op, l, owner, offset, false);
+    judgeBarrier(w, op, l, owner, offset, Touch::Update);
     noteVisit(w, op, l, owner);
     Mbarrier &bar = owner->mbarriers[offset];
     uint64_t value = op.b.bits ? w.lane(op.b, l) : 1;
@@ -257,7 +267,7 @@ static Step testWait(Warp &w, const Op &op, uint32_t m) {
     if (step != Step::Next) {
       return step;
     }
-    judgeBarrier(w, op, l, owner, offset, false);
+    judgeBarrier(w, op, l, owner, offset, Touch::Look);
     Mbarrier &bar = owner->mbarriers[offset];
     uint64_t wanted = w.lane(op.b, l);
     // Parity p waits for the phase with that parity: done when the running phase has the other one.

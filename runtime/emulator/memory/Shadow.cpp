@@ -117,8 +117,7 @@ void Shadow::writeTiles(uint64_t offset, uint64_t size, const Access &now, const
 
 void Shadow::slowCheck(const Access &earlier, bool earlierWrites, const Access &now, bool nowWrites, Judge &judge,
                        uint64_t offset) {
-  if (earlier.kind() != Weak && earlier.kind() != AsyncAccess && now.kind() != Weak && now.kind() != AsyncAccess &&
-      judge.stronglyRelated(earlier, now)) {
+  if (mayMeet(earlier, now, judge)) {
     return;
   }
   if (!judge.ordered(earlier, earlierWrites, now)) {

@@ -146,15 +146,16 @@ public:
   /// by the caller from run to run; writes of the same lane up to its time need no second look.
   void readTile(TileReader &reader, uint64_t offset, const Access &now, const Reach &reach, Judge &judge,
                 Access &ordered) {
-    judgeWrites(offset, now, reach, judge, ordered);
+    judgeWrites(offset, 16, now, reach, judge, ordered);
     reader.runs[offset / 16] = now;
   }
-  /// Judges a read of 16 bytes against the last writes, and leaves no trace of it.
-  void judgeWrites(uint64_t offset, const Access &now, const Reach &reach, Judge &judge, Access &ordered) {
+  /// Judges a read of `size` bytes (8 or 16, aligned) against the last writes, and leaves no trace of it.
+  void judgeWrites(uint64_t offset, unsigned size, const Access &now, const Reach &reach, Judge &judge,
+                   Access &ordered) {
     Page &page = pages[offset / pageBytes];
     if (page.cells) {
       const Cell *cell = &page.cells[offset % pageBytes >> page.shift];
-      const Cell *end = cell + (16 >> page.shift);
+      const Cell *end = cell + (size >> page.shift);
       for (; cell != end; ++cell) {
         const Access &write = cell->write;
         if (write.time == 0 || within(write, now, reach) ||
@@ -163,7 +164,7 @@ public:
         }
         if (judge.ordered(write, true, now)) {
           ordered = write;
-        } else {
+        } else if (!mayMeet(write, now, judge)) {
           judge.conflict(write, true, now, false, offset);
         }
       }
@@ -230,6 +231,11 @@ private:
     } else {
       addRead(cell, now, reach, judge);
     }
+  }
+  /// Are both strong, within each other's scope?
+  static bool mayMeet(const Access &earlier, const Access &now, Judge &judge) {
+    return earlier.kind() != Weak && earlier.kind() != AsyncAccess && now.kind() != Weak &&
+           now.kind() != AsyncAccess && judge.stronglyRelated(earlier, now);
   }
   /// A write against the reads of tiles.
   void writeTiles(uint64_t offset, uint64_t size, const Access &now, const Reach &reach, Judge &judge);

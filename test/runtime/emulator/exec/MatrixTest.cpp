@@ -284,3 +284,61 @@ TEST(BankConflicts, TransposeWithAndWithoutPadding) {
     EXPECT_EQ(device.counts.bankConflicts, width == 32 ? 31U : 0U);
   }
 }
+
+TEST(BankConflicts, StridesAndWidths) {
+  // Lane l loads `bytes` at l * stride. Banks are words of 4 bytes, 32 of them; 8-byte accesses go by half warps, 16-byte
+  // ones by quarters; lanes that read one word share it. Extra wavefronts, counted by hand.
+  struct Case {
+    unsigned bytes, stride, extra;
+  };
+  const Case cases[] = {
+      {4, 4, 0},     // one word per bank
+      {4, 0, 0},     // a broadcast
+      {4, 8, 1},     // every other bank, two words each
+      {4, 32, 7},    // banks 0, 8, 16, 24: eight words each
+      {4, 12, 0},    // 3 and 32 have no common divisor
+      {8, 8, 0},     // 16 lanes fill 32 banks
+      {8, 16, 2},    // 16 lanes on banks 0, 1, 4, 5, ...: two words each, in both halves
+      {8, 128, 30},  // 16 lanes on banks 0 and 1, in both halves
+      {16, 16, 0},   // 8 lanes fill 32 banks
+      {16, 32, 4},   // 8 lanes on half of the banks, in four quarters
+      {16, 144, 0},  // rows of 128 bytes and a pad of 16
+      {16, 128, 28}, // 8 lanes on banks 0 to 3, in four quarters
+  };
+  for (const Case &c : cases) {
+    const std::string load = c.bytes == 4   ? "ld.shared.u32 %r4, [%r3];"
+                             : c.bytes == 8 ? "ld.shared.v2.u32 {%r4, %r5}, [%r3];"
+                                            : "ld.shared.v4.u32 {%r4, %r5, %r6, %r7}, [%r3];";
+    Device device;
+    ASSERT_TRUE(device.load(kernel("", ".reg .b32 %r<8>; .shared .align 16 .b8 s[4608];\n"
+                                       "mov.u32 %r1, %tid.x; mul.lo.u32 %r2, %r1, " +
+                                           std::to_string(c.stride) + "; mov.u32 %r3, s; add.u32 %r3, %r3, %r2;\n" +
+                                           load + " ret;")));
+    ASSERT_EQ(device.run({1, 1, 1}, {32, 1, 1}), LaunchError::None) << device.findings();
+    EXPECT_EQ(device.counts.bankConflicts, c.extra) << c.bytes << " bytes, stride " << c.stride;
+  }
+}
+
+TEST(BankConflicts, LdmatrixWithAndWithoutSwizzle) {
+  // Four tiles of 8 x 16 bytes from rows of 128 bytes: lane l gives row l % 8 of tile l / 8, 16-byte column l / 8. Plainly
+  // the eight rows of a tile lie in the same four banks; with the columns exchanged (xor of the row) in all 32.
+  for (bool swizzled : {false, true}) {
+    Device device;
+    ASSERT_TRUE(device.load(kernel("", std::string(R"(
+  .reg .b32 %r<16>;
+  .shared .align 128 .b8 s[1024];
+  mov.u32 %r1, %tid.x;
+  and.b32 %r2, %r1, 7;
+  shr.u32 %r3, %r1, 3;
+)") + (swizzled ? "xor.b32 %r3, %r3, %r2;\n" : "") + R"(
+  shl.b32 %r4, %r2, 7;
+  shl.b32 %r5, %r3, 4;
+  add.u32 %r4, %r4, %r5;
+  mov.u32 %r6, s;
+  add.u32 %r4, %r4, %r6;
+  ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r8, %r9, %r10, %r11}, [%r4];
+  ret;)")));
+    ASSERT_EQ(device.run({1, 1, 1}, {32, 1, 1}), LaunchError::None) << device.findings();
+    EXPECT_EQ(device.counts.bankConflicts, swizzled ? 0U : 28U);
+  }
+}

@@ -119,21 +119,25 @@ def run(driver, case, text=None):
     return problems
 
 
+def modes(seeds):
+    """The emulator's modes as environments, the seeded ones with so many seeds."""
+    made = [dict(MOE_EMU_SCHEDULE=schedule) for schedule in ("early", "late")]
+    made += [dict(MOE_EMU_SCHEDULE="random", MOE_EMU_SEED=str(seed)) for seed in range(seeds)]
+    made += [dict(mode, MOE_EMU_DELAY_LANES="on") for mode in made]
+    return made + [dict(MOE_EMU_CHECKS="off"), dict(MOE_EMU_CHECKS="off", MOE_EMU_THREADS="3")]
+
+
 def run_modes(options):
     """The cases once per mode, each in a process of its own: the emulator reads its settings when it is loaded."""
-    modes = [dict(MOE_EMU_SCHEDULE=schedule) for schedule in ("early", "late")]
-    modes += [dict(MOE_EMU_SCHEDULE="random", MOE_EMU_SEED=str(seed)) for seed in range(options.seeds)]
-    modes += [dict(mode, MOE_EMU_DELAY_LANES="on") for mode in modes]
-    modes += [dict(MOE_EMU_CHECKS="off"), dict(MOE_EMU_CHECKS="off", MOE_EMU_THREADS="2")]
     failed = 0
-    for mode in modes:
+    for mode in modes(options.seeds):
         environment = dict(os.environ, MOE_EMU_FINDING_EXIT="3", **mode)
         command = [sys.executable, __file__, "--libcuda", options.libcuda, *options.cases]
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode:
             failed += 1
             print(f"{' '.join(f'{k}={v}' for k, v in mode.items())}: exit {done.returncode}\n{done.stdout[-2000:]}")
-    print(f"{len(modes)} modes, {failed} failed")
+    print(f"{len(modes(options.seeds))} modes, {failed} failed")
     return 1 if failed else 0
 
 
