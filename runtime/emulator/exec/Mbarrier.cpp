@@ -169,7 +169,8 @@ static Step invalidate(Warp &w, const Op &op, uint32_t m) {
     if (step != Step::Next) {
       return step;
     }
-    judgeBarrier(w, op, l, owner, offset, Touch::Write);
+    // An operation on the barrier like others: arrivals before it need no order that the shadow could see (libcu++ again).
+    judgeBarrier(w, op, l, owner, offset, Touch::Update);
     owner->mbarriers.erase(offset);
     if (owner->shadow) {
       owner->shadow->setDefined(offset, 8, false);

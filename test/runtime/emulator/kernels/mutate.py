@@ -315,7 +315,7 @@ def main():
     parser.add_argument("--libcuda", required=True)
     parser.add_argument("kernels", nargs="*")
     parser.add_argument("--sample", type=int, nargs=2, metavar=("OF", "REST"), help="only every OF-th mutant")
-    parser.add_argument("--seeds", type=int, default=8, help="random seeds per mode (default 8)")
+    parser.add_argument("--seeds", type=int, default=32, help="random seeds per mode (default 32)")
     parser.add_argument("--limit", type=int, default=400000, help="warp instructions after which a launch is stopped")
     parser.add_argument("--verbose", action="store_true", help="print how each mutant is found")
     options = parser.parse_args()
