@@ -81,9 +81,9 @@ static AccessMode barrierAccess() {
 /// How an operation accesses the bytes of its mbarrier.
 enum class Touch { Write, Update, Look };
 
-/// Shows an access to the barrier's own bytes to the shadow: operations on it are atomic among themselves. A test leaves
-/// no trace: whoever goes on has its answer, so that the barrier may be invalidated behind anything that lanes meet at
-/// (libcu++ does that behind match.sync, which orders no memory).
+/// Shows an access to the barrier's own bytes to the shadow: operations on it are atomic among themselves. A test
+/// leaves no trace: whoever goes on has its answer, so that the barrier may be invalidated behind anything that lanes
+/// meet at (libcu++ does that behind match.sync, which orders no memory).
 static void judgeBarrier(Warp &w, const Op &op, unsigned lane, Block *owner, uint32_t offset, Touch touch) {
   if (!w.checks || !owner->shadow) {
     return;
@@ -169,7 +169,8 @@ static Step invalidate(Warp &w, const Op &op, uint32_t m) {
     if (step != Step::Next) {
       return step;
     }
-    // An operation on the barrier like others: arrivals before it need no order that the shadow could see (libcu++ again).
+    // An operation on the barrier like others: arrivals before it need no order that the shadow could see (libcu++
+    // again).
     judgeBarrier(w, op, l, owner, offset, Touch::Update);
     owner->mbarriers.erase(offset);
     if (owner->shadow) {

@@ -234,8 +234,8 @@ private:
   }
   /// Are both strong, within each other's scope?
   static bool mayMeet(const Access &earlier, const Access &now, Judge &judge) {
-    return earlier.kind() != Weak && earlier.kind() != AsyncAccess && now.kind() != Weak &&
-           now.kind() != AsyncAccess && judge.stronglyRelated(earlier, now);
+    return earlier.kind() != Weak && earlier.kind() != AsyncAccess && now.kind() != Weak && now.kind() != AsyncAccess &&
+           judge.stronglyRelated(earlier, now);
   }
   /// A write against the reads of tiles.
   void writeTiles(uint64_t offset, uint64_t size, const Access &now, const Reach &reach, Judge &judge);

@@ -286,8 +286,8 @@ TEST(BankConflicts, TransposeWithAndWithoutPadding) {
 }
 
 TEST(BankConflicts, StridesAndWidths) {
-  // Lane l loads `bytes` at l * stride. Banks are words of 4 bytes, 32 of them; 8-byte accesses go by half warps, 16-byte
-  // ones by quarters; lanes that read one word share it. Extra wavefronts, counted by hand.
+  // Lane l loads `bytes` at l * stride. Banks are words of 4 bytes, 32 of them; 8-byte accesses go by half warps,
+  // 16-byte ones by quarters; lanes that read one word share it. Extra wavefronts, counted by hand.
   struct Case {
     unsigned bytes, stride, extra;
   };
@@ -320,8 +320,8 @@ TEST(BankConflicts, StridesAndWidths) {
 }
 
 TEST(BankConflicts, LdmatrixWithAndWithoutSwizzle) {
-  // Four tiles of 8 x 16 bytes from rows of 128 bytes: lane l gives row l % 8 of tile l / 8, 16-byte column l / 8. Plainly
-  // the eight rows of a tile lie in the same four banks; with the columns exchanged (xor of the row) in all 32.
+  // Four tiles of 8 x 16 bytes from rows of 128 bytes: lane l gives row l % 8 of tile l / 8, 16-byte column l / 8.
+  // Plainly the eight rows of a tile lie in the same four banks; with the columns exchanged (xor of the row) in all 32.
   for (bool swizzled : {false, true}) {
     Device device;
     ASSERT_TRUE(device.load(kernel("", std::string(R"(
@@ -330,7 +330,8 @@ TEST(BankConflicts, LdmatrixWithAndWithoutSwizzle) {
   mov.u32 %r1, %tid.x;
   and.b32 %r2, %r1, 7;
   shr.u32 %r3, %r1, 3;
-)") + (swizzled ? "xor.b32 %r3, %r3, %r2;\n" : "") + R"(
+)") + (swizzled ? "xor.b32 %r3, %r3, %r2;\n" : "") +
+                                           R"(
   shl.b32 %r4, %r2, 7;
   shl.b32 %r5, %r3, 4;
   add.u32 %r4, %r4, %r5;

@@ -74,7 +74,8 @@ BACK:
   ret;)",
                                   ".func (.reg .b32 %out) f(.reg .b32 %n);\n" + function);
   Device device;
-  ASSERT_TRUE(device.load(with(text, ".reg .b64 %rd<8>;\n  ld.param", ".reg .b64 %rd<8>; .reg .pred %same;\n  ld.param")));
+  ASSERT_TRUE(
+      device.load(with(text, ".reg .b64 %rd<8>;\n  ld.param", ".reg .b64 %rd<8>; .reg .pred %same;\n  ld.param")));
   uint64_t out = device.upload(std::vector<uint32_t>(32));
   ASSERT_EQ(device.run({1, 1, 1}, {32, 1, 1}, out), LaunchError::None) << device.findings();
   EXPECT_EQ(device.findings(), "");
@@ -211,7 +212,8 @@ TEST(Wmma, FourBitsAndSingleBits) {
   for (const Case &c : {Case{"m8n8k32", "s4", "", 32, 4}, Case{"m8n8k32", "u4", "", 32, 4},
                         Case{"m8n8k128", "b1", ".xor.popc", 128, 1}, Case{"m8n8k128", "b1", ".and.popc", 128, 1}}) {
     const std::string shape = c.shape, type = c.type, operation = c.operation;
-    const std::string text = kernel(".param .u64 out, .param .u64 a, .param .u64 b", R"(
+    const std::string text =
+        kernel(".param .u64 out, .param .u64 a, .param .u64 b", R"(
   .reg .b32 %r<16>; .reg .b64 %rd<8>;
   ld.param.u64 %rd1, [out];
   ld.param.u64 %rd2, [a];
@@ -219,7 +221,9 @@ TEST(Wmma, FourBitsAndSingleBits) {
   wmma.load.a.sync.aligned.row.)" + shape + ".global." + type + R"( {%r1}, [%rd2];
   wmma.load.b.sync.aligned.col.)" + shape + ".global." + type + R"( {%r2}, [%rd3];
   wmma.load.c.sync.aligned.row.)" + shape + R"(.global.s32 {%r3, %r4}, [%rd1];
-  wmma.mma)" + operation + ".sync.aligned.row.col." + shape + ".s32." + type + "." + type + R"(.s32 {%r5, %r6}, {%r1}, {%r2}, {%r3, %r4};
+  wmma.mma)" + operation + ".sync.aligned.row.col." + shape + ".s32." +
+                                                                    type + "." + type +
+                                                                    R"(.s32 {%r5, %r6}, {%r1}, {%r2}, {%r3, %r4};
   wmma.store.d.sync.aligned.row.)" + shape + R"(.global.s32 [%rd1], {%r5, %r6};
   ret;)");
     Device device;
@@ -256,7 +260,8 @@ TEST(Wmma, FourBitsAndSingleBits) {
 }
 
 TEST(Wgmma, SingleBits) {
-  // A: 64 rows of 256 bits, B: 8 rows, without swizzle: core matrices of 8 rows of 16 bytes, the two of K 128 bytes apart.
+  // A: 64 rows of 256 bits, B: 8 rows, without swizzle: core matrices of 8 rows of 16 bytes, the two of K 128 bytes
+  // apart.
   const std::string text = kernel(".param .u64 out, .param .u64 in", R"(
   .reg .b32 %r<16>; .reg .b64 %rd<16>; .reg .pred %p<4>;
   .shared .align 1024 .b8 s[2304];
