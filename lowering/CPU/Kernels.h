@@ -173,7 +173,8 @@ struct MaskPaddingKernel {
 /// expert begin), slots, shares (i32 [S]: of every replica), totals (i32 [E]: the sum of an expert's shares), taken
 /// (scratch, i64 [E + S]), counts (i64 [E], grow by this step's choices), E, S, slots per rank, rank. One workgroup.
 struct LocalizeKernel {
-  std::string name() const { return "localize"; }
+  bool countOwn = false; ///< count only choices that fall on this rank, so that the counts of all ranks add up
+  std::string name() const { return countOwn ? "localize_count_own" : "localize"; }
   void emit(KernelBuilder &b) const;
 };
 

@@ -56,10 +56,14 @@ void LocalizeKernel::emit(KernelBuilder &b) const {
           Int replica{&b, best[0]};
           increase(taken, expert);
           increase(taken, e + replica);
-          increase(counts, expert);
           Int slot = b.loadI32(slots, replica) - first;
-          Int below = b.select(slot < perRank, slot, b.i64(-1));
-          b.storeI32(b.select(slot < zero, b.i64(-1), below), to, choice);
+          Int below = b.select(slot < perRank, slot, b.i64(-1)), local = b.select(slot < zero, b.i64(-1), below);
+          b.storeI32(local, to, choice);
+          if (countOwn) {
+            b.ifThen(b.i64(-1) < local, [&] { increase(counts, expert); });
+          } else {
+            increase(counts, expert);
+          }
         },
         [&] { b.storeI32(b.i64(-1), to, choice); });
   });

@@ -4,6 +4,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "dialects/Moe/IR/MoeRanks.h"
 #include "dialects/Moe/IR/MoeRope.h"
 #include "lowering/MoeToSched/StepLowering.h"
 #include "runtime/include/moert/kernel_abi.h"
@@ -462,7 +463,9 @@ LogicalResult StepLowering::lowerLocalize(LocalizeOp op) {
   const int layer = expertLayers++;
   localized[op.getResult()] = layer;
   int taken = newBuffer(fixedExtent((e + s) * 8)), counts = counterBuffer("expert_counts." + std::to_string(layer), e);
-  launch(op, "replicas", context.kernels.use(cpu::LocalizeKernel{}), sched::GridAttr::get(fixedExtent(1)),
+  // Where ranks have tokens of their own, moe-run adds up their counts; else it takes those of rank 0.
+  const bool countOwn = op->getParentOfType<ModuleOp>()->hasAttr(kDistributedAttr);
+  launch(op, "replicas", context.kernels.use(cpu::LocalizeKernel{countOwn}), sched::GridAttr::get(fixedExtent(1)),
          {read(op.getExperts()), rowCount(rows), constant(k * rowFactor(rows)), write(tensorBuffer(op.getResult())),
           read(constantBuffer<int32_t>(begins)), read(constantBuffer<int32_t>(slots)),
           read(constantBuffer<int32_t>(shares)), read(constantBuffer<int32_t>(totals)), write(taken), update(counts),

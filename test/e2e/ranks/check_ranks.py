@@ -71,6 +71,14 @@ def compare(name, one, several, ranks, folder, bound=BOUND):
     print(f"{name}, {ranks} ranks: largest difference {worst:.1e}")
 
 
+def check_counts(one, several, ranks):
+    """The counts of experts are those of one rank, padding and replicas or not."""
+    counts = [json.loads(run("moe-run", "generate", package, "--ids", "5,17,300,42,8", "--max-new", 6, "--json", *options))
+              ["expert_counts"] for package, options in ((one, ()), (several, ("--thread-ranks", ranks)))]
+    if counts[0] != counts[1]:
+        sys.exit(f"{ranks} ranks count {counts[1]}, but one rank {counts[0]}")
+
+
 def check_expert(folder):
     """Experts placed by what was recorded, with redundant replicas, and in order."""
     one = compile_package(MODELS / "tiny-mixtral", folder / "one")
@@ -80,6 +88,7 @@ def check_expert(folder):
             "--quiet")
         several = compile_package(MODELS / "tiny-mixtral", folder / f"placed{ranks}", "--plan", placement)
         compare(f"mixtral, {slots} slots", one, several, ranks, folder)
+        check_counts(one, several, ranks)
 
 
 def check_tensor(folder):
@@ -92,6 +101,7 @@ def check_tensor(folder):
     one = compile_package(MODELS / "tiny-mixtral", folder / "moe")
     several = compile_package(MODELS / "tiny-mixtral", folder / "moe2", "--ranks", 2, "--parallel", "tensor")
     compare("mixtral, heads and experts", one, several, 2, folder)
+    check_counts(one, several, 2)
 
 
 def check_fused(folder):

@@ -19,7 +19,7 @@ protected:
 
   /// What `rank` makes of `ids` (rows of k): its slots; choices of every expert are added to `counts`.
   Guarded<int32_t> localize(const Placement &placement, const Guarded<int32_t> &ids, int64_t k, int64_t rank,
-                            Guarded<int64_t> &counts) {
+                            Guarded<int64_t> &counts, bool countOwn = false) {
     const int64_t s = static_cast<int64_t>(placement.slots.size());
     Guarded<int32_t> begins{0}, slots, shares, totals;
     for (int64_t e = 0; e < placement.experts; ++e) {
@@ -40,7 +40,7 @@ protected:
     fit(totals);
     Guarded<int32_t> out(ids.size(), -7);
     Guarded<int64_t> taken(placement.experts + s, 99);
-    run(LocalizeKernel{}, 1,
+    run(LocalizeKernel{countOwn}, 1,
         {word(ids), word(static_cast<int64_t>(ids.size()) / k), word(k), word(out), word(begins), word(slots),
          word(shares), word(totals), word(taken), word(counts), word(placement.experts), word(s),
          word(s / placement.ranks), word(rank)});
@@ -121,6 +121,11 @@ TEST_P(RankKernelsTest, LocalizeByHand) {
   EXPECT_EQ(localize(placement, ids, 2, 0, counts), (Guarded<int32_t>{0, 1, -1, -1, 0, 0, -1, -1}));
   EXPECT_EQ(localize(placement, ids, 2, 1, counts), (Guarded<int32_t>{-1, -1, 0, 1, -1, -1, -1, 0}));
   EXPECT_EQ(counts, (Guarded<int64_t>{10, 4}));
+  for (auto [rank, expected] : {std::pair(0, Guarded<int64_t>{3, 1}), std::pair(1, Guarded<int64_t>{2, 1})}) {
+    Guarded<int64_t> own(2, 0);
+    localize(placement, ids, 2, rank, own, /*countOwn=*/true);
+    EXPECT_EQ(own, expected) << "rank " << rank;
+  }
 }
 
 TEST_P(RankKernelsTest, MaskPadding) {

@@ -13,7 +13,7 @@
 // EXPERT: sched.collective all_gather (write @arena[{{[0-9]+}}, 64*T], read @arena[{{[0-9]+}}, 32*T]) label "all_gather"
 // EXPERT: sched.collective all_gather (write @arena[{{[0-9]+}}, 16*T], read @arena[{{[0-9]+}}, 8*T]) label "all_gather"
 // EXPERT: sched.collective all_gather (write @arena[{{[0-9]+}}, 16*T], read @arena[{{[0-9]+}}, 8*T]) label "all_gather"
-// EXPERT: sched.launch @localize grid(1) (read @arena[{{[0-9]+}}, 16*T], size T, constant 4, {{.*}}, write @arena[{{[0-9]+}}, 80], readwrite @expert_counts.0[0, 32], constant 4, constant 6, constant 3, size rank)
+// EXPERT: sched.launch @localize_count_own grid(1) (read @arena[{{[0-9]+}}, 16*T], size T, constant 4, {{.*}}, write @arena[{{[0-9]+}}, 80], readwrite @expert_counts.0[0, 32], constant 4, constant 6, constant 3, size rank)
 // EXPERT: sched.launch @sort_by_expert grid(1) (read @arena[{{[0-9]+}}, 16*T], size T, constant 3, constant 4, {{.*}}, readwrite @slot_counts.0[0, 24])
 // EXPERT: sched.launch @experts_up{{.*}} grid(4*T cap 3) {{.*}} table @[[UP]] per_rank 3
 // EXPERT: sched.fill {{.*}} label "experts.zero"
