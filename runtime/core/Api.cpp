@@ -196,6 +196,12 @@ void moert_group_abort(moert_group *group, int rank, const char *reason) {
   }
 }
 
+void moert_group_end_job(moert_group *group, int status) {
+  if (moert::Communicator *member = group ? group->group->member(group->group->ownRank()) : nullptr) {
+    member->endJob(status);
+  }
+}
+
 void moert_group_free(moert_group *group) { delete group; }
 
 moert_status *moert_session_create(moert_program *program, const moert_session_options *options, moert_session **out) {

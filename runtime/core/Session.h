@@ -34,8 +34,12 @@ public:
   /// JSON, valid until the next call.
   const char *report();
 
-  /// Whether everything that kernels use may be freed; waits for stragglers up to the deadline.
-  bool canBeFreed() { return !isStuck || backend->synchronize(); }
+  /// Whether everything that kernels use may be freed; waits for stragglers up to the deadline. After a failure between
+  /// processes a message may still be on its way out of a buffer.
+  bool canBeFreed() {
+    const bool mayStillSend = communicator && group->ownRank() >= 0 && !communicator->failure().ok();
+    return !mayStillSend && (!isStuck || backend->synchronize());
+  }
 
 private:
   /// An entry with its plans, one per range of T.

@@ -62,6 +62,8 @@ public:
   virtual bool receive(int from, void *data, uint64_t bytes, int64_t deadlineNs) = 0;
   /// Tells the others that this rank failed: their waits end with "rank N failed: `reason`".
   virtual void abort(Code code, const std::string &reason) = 0;
+  /// Ends the processes that the ranks are with this exit status; of threads nothing.
+  virtual void endJob(int status) = 0;
   /// Threads for each rank's kernels on a machine where this process may use `available` cores.
   virtual int threadShare(int available) const = 0;
   /// How many ranks share this process's cores.

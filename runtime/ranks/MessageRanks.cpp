@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
-#include <sched.h>
 #include <vector>
 
 namespace moert {
@@ -128,6 +127,8 @@ public:
     }
   }
 
+  void endJob(int status) override { transport.end_job(&transport, status); }
+
   /// A process that mpirun bound has the cores it has; else those of the machine are shared.
   int threadShare(int available) const override {
     return std::min(available, std::max(1, cpu::machineCores() / std::max(1, transport.local_ranks)));
@@ -185,8 +186,21 @@ private:
     return 1;
   }
 
-  /// Runs the flows that were added; `call` is what they are for, null: a message.
+  /// Runs the flows that were added; `call` is what they are for, null: a message. After a failure nothing may arrive
+  /// in memory that the caller is about to free.
   bool run(const CollectiveCall *call, int64_t deadlineNs) {
+    if (runFlows(call, deadlineNs)) {
+      return true;
+    }
+    for (size_t i = 0; i < flowCount; ++i) {
+      if (flows[i].isBegun && !flows[i].isOver) {
+        transport.cancel(&transport, &flows[i].transfer);
+      }
+    }
+    return false;
+  }
+
+  bool runFlows(const CollectiveCall *call, int64_t deadlineNs) {
     const int64_t start = monotonicNs();
     for (size_t i = 0; i < flowCount; ++i) {
       flows[i].since = start;
@@ -219,11 +233,8 @@ private:
       if (!idle) {
         continue;
       }
-      if (idle < spins + 64) {
-        sched_yield();
-      } else {
-        usleep(50);
-      }
+      // A sleep, not a yield: on a busy machine who yields waits for everybody, who wakes up comes first.
+      usleep(idle < spins + 500 ? 20 : 200);
       if (missedDeadline(call, deadlineNs)) {
         return false;
       }

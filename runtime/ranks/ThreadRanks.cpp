@@ -141,6 +141,8 @@ public:
     }
   }
 
+  void endJob(int) override {}
+
   int threadShare(int available) const override { return std::max(1, available / ranks()); }
   int sharers() const override { return ranks(); }
 

@@ -40,6 +40,8 @@ typedef struct moert_transport {
   void (*cancel)(struct moert_transport *, moert_transfer *);
   /* The orderly end. Not called after a failure: it may wait for ranks that are gone. */
   void (*close)(struct moert_transport *);
+  /* Ends all processes of the job with this exit status, this one too. */
+  void (*end_job)(struct moert_transport *, int status);
   char error[256];
 } moert_transport;
 

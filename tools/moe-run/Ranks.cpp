@@ -7,6 +7,7 @@
 #include "tools/moe-run/Ranks.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
@@ -143,6 +144,13 @@ Result<moert_group *> moerun::joinProcesses() {
 void moerun::leaveProcesses() {
   moert_group_free(processes);
   processes = nullptr;
+}
+
+void moerun::endProcesses(int status) {
+  if (processes != nullptr) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    moert_group_end_job(processes, status);
+  }
 }
 
 Status moerun::serveRank(const Package &package, SessionOptions options, moert_group *group, int rank) {

@@ -27,6 +27,8 @@ bool hasLostThreads();
 /// This process's place among them: joined once, left in order by leaveProcesses.
 moert::Result<moert_group *> joinProcesses();
 void leaveProcesses();
+/// After a failure: ends all of them, once every rank has had time to say what it knows. Returns if there are none.
+void endProcesses(int status);
 
 /// Serves rank 0 as `rank` of `group` until it is told to stop.
 moert::Status serveRank(const Package &package, SessionOptions options, moert_group *group, int rank);

@@ -258,14 +258,15 @@ int finish(const Status &status) {
     const std::string who = processRanks() > 1 ? concat("rank ", processRank(), ": ") : "";
     std::cerr << "moe-run: error: " + who + status.message() + "\n" << std::flush;
   }
-  leaveProcesses();
   const bool isOurs = status.code() == Code::Internal || status.code() == Code::Deadline;
   const int code = status.ok() ? 0 : isOurs ? internalError : userError;
   if (!status.ok() && (processRanks() > 1 || hasLostThreads())) {
-    // MPI's own end, and threads that hang, would be waited for.
+    // An orderly end would wait for ranks that are gone, and for threads that hang.
     std::fflush(stdout);
+    endProcesses(code);
     std::_Exit(code);
   }
+  leaveProcesses();
   return code;
 }
 

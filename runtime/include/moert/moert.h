@@ -84,6 +84,9 @@ MOERT_API moert_status *moert_group_receive(moert_group *group, int rank, int fr
                                             double deadline_seconds);
 /* `rank` (of this process) gives up: the waits of all others end with "rank N failed: `reason`". */
 MOERT_API void moert_group_abort(moert_group *group, int rank, const char *reason);
+/* After a failure: ends every process of a group of processes with this exit status, the caller's too, also those that
+ * are stopped. Returns only for threads, for which it does nothing. */
+MOERT_API void moert_group_end_job(moert_group *group, int status);
 /* Sessions that use the group keep it. */
 MOERT_API void moert_group_free(moert_group *group);
 

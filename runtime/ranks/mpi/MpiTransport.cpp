@@ -8,8 +8,11 @@
 #include "runtime/ranks/Transport.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <mpi.h>
+#include <signal.h>
+#include <unistd.h>
 
 namespace {
 
@@ -73,11 +76,35 @@ void cancel(moert_transport *, moert_transfer *transfer) {
   MPI_Request_free(&request);
 }
 
-void close(moert_transport *) {
+void leave(moert_transport *) {
   MPI_Comm_free(&communicator);
   if (initialisedHere) {
     MPI_Finalize();
   }
+}
+
+/// Open MPI's mpirun with --enable-recovery goes on without ranks that fail and reports success even after MPI_Abort. A
+/// failure must not look like success, so that it is told to stop, which it reports.
+void stopRecoveringLauncher() {
+  const char *isRecovering = getenv("OMPI_MCA_orte_enable_recovery");
+  char path[64], name[32] = "";
+  snprintf(path, sizeof(path), "/proc/%d/comm", static_cast<int>(getppid()));
+  FILE *file = isRecovering && strcmp(isRecovering, "0") != 0 ? fopen(path, "re") : nullptr;
+  if (file == nullptr) {
+    return;
+  }
+  const bool isLauncher =
+      fscanf(file, "%31s", name) == 1 && (strcmp(name, "mpirun") == 0 || strcmp(name, "mpiexec") == 0 ||
+                                          strcmp(name, "orterun") == 0 || strcmp(name, "orted") == 0);
+  fclose(file);
+  if (isLauncher) {
+    kill(getppid(), SIGTERM);
+  }
+}
+
+void endJob(moert_transport *, int status) {
+  stopRecoveringLauncher();
+  MPI_Abort(communicator, status);
 }
 
 } // namespace
@@ -117,6 +144,7 @@ extern "C" __attribute__((visibility("default"))) int moert_open_transport(moert
   transport->receive = receive;
   transport->test = test;
   transport->cancel = cancel;
-  transport->close = close;
+  transport->close = leave;
+  transport->end_job = endJob;
   return 0;
 }

@@ -109,6 +109,7 @@ enum ToyTensor : uint32_t { kEmbed, kExpert0, kExpert1, kRawHead, kBias, kHead }
 class Toy {
 public:
   Toy();
+  virtual ~Toy() = default;
 
   ProgramSpec program;
   VariantSpec &variant() { return program.variants[0]; }

@@ -1,6 +1,7 @@
 // See RankHarness.h.
 #include "test/runtime/ranks/RankHarness.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace moert::test {
@@ -19,6 +20,7 @@ moert_transport FakeNetwork::transport(int rank) {
   result.test = test;
   result.cancel = cancel;
   result.close = close;
+  result.end_job = [](moert_transport *, int) {};
   return result;
 }
 
@@ -90,7 +92,14 @@ int FakeNetwork::test(moert_transport *transport, moert_transfer *transfer, size
   return 1;
 }
 
-void FakeNetwork::cancel(moert_transport *, moert_transfer *) {}
+void FakeNetwork::cancel(moert_transport *transport, moert_transfer *transfer) {
+  FakeNetwork &network = of(transport);
+  std::lock_guard<std::mutex> lock(network.mutex);
+  for (auto &[key, receives] : network.waiting) {
+    receives.erase(std::remove(receives.begin(), receives.end(), transfer->words[0]), receives.end());
+  }
+  network.posted.erase(transfer->words[0]);
+}
 
 void FakeNetwork::close(moert_transport *transport) {
   FakeNetwork &network = of(transport);
