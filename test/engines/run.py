@@ -33,6 +33,7 @@ CASES = [
     ("llama.cpp, P as GGUF", "llama.cpp", "llama.cpp", "P"),
     ("llama.cpp, R as GGUF", "llama.cpp", "llama.cpp", "R"),
     ("transformers, P", "transformers", "transformers", "P"),
+    ("transformers, P, distilled", "transformers", "transformers", "P"),
     ("vLLM natively, D", "vllm", "vllm", "D"),
     ("vLLM natively, R", "vllm", "vllm", "R"),
     ("vLLM by its Transformers backend, P", "vllm-transformers", "vllm", "P"),
@@ -104,11 +105,15 @@ class Suite:
             plan = self.args.work / f"plan-{form}.json"
             plan.write_text(json.dumps(plan_for(self.config["num_hidden_layers"], form)))
             folder, logits = self.package(self.model, f"fused-{form}", "--plan", plan)
-            ids = ",".join(map(str, self.request["prompt"]))
-            out = run([self.args.moe_run, "generate", folder, "--ids", ids, "--max-new", NEW_TOKENS, "--temperature", "0",
-                       "--ignore-eos", "--json", "--quiet"], "moe-run generate")
-            self.packages[form] = plan, logits, json.loads(out)["ids"]
+            self.packages[form] = plan, logits, self.continued(folder)
         return self.packages[form]
+
+    def continued(self, folder):
+        """The greedy continuation of the request's prompt."""
+        ids = ",".join(map(str, self.request["prompt"]))
+        out = run([self.args.moe_run, "generate", folder, "--ids", ids, "--max-new", NEW_TOKENS, "--temperature", "0",
+                   "--ignore-eos", "--json", "--quiet"], "moe-run generate")
+        return json.loads(out)["ids"]
 
     def case(self, name, engine, wanted, form):
         plan, logits, greedy = self.fused(form)
@@ -118,18 +123,38 @@ class Suite:
         if not export.exists():
             run([self.args.moec, "export", self.model, "--plan", plan, "--for", wanted, "-o", export, "--dtype", "f32", "--quiet"],
                 "moec export")
+        if name.endswith("distilled"):
+            return self.distilled(engine, export)
         _, again = self.package(export, f"again-{stem}")
         limit = AGAIN["gguf" if is_gguf else "directory"]
         difference = float(numpy.abs(again - logits).max())
         if not difference <= limit:
             raise Failure(f"imported again its logits differ by {difference:.3g}, at most {limit:g} is allowed")
+        result = self.ask(engine, export)
+        note = self.judge(engine, result, logits, greedy)
+        return f"{note}; imported again {difference:.2g}; version {result['version']}"
+
+    def ask(self, engine, export):
+        """The engine's answer."""
         answer = self.args.work / "answer.json"
         answer.unlink(missing_ok=True)
         run([self.args.python[engine.split("-")[0]], pathlib.Path(__file__).parent / "drive.py", engine, export,
              self.args.work / "request.json", answer], engine)
-        result = json.loads(answer.read_text())
-        note = self.judge(engine, result, logits, greedy)
-        return f"{note}; imported again {difference:.2g}; version {result['version']}"
+        return json.loads(answer.read_text())
+
+    def distilled(self, engine, export):
+        """A few steps of examples/distill on the export: KL falls, and the result is read by both sides."""
+        out = self.args.work / "distilled"
+        script = pathlib.Path(__file__).parent.parent.parent / "examples/distill/distill.py"
+        printed = run([self.args.python[engine], script, "train", self.model, export, "-o", out, "--steps", 8, "--sequences", 32,
+                       "--held-out", 8, "--batch", 4], "distill.py")
+        facts = json.loads(printed.strip().splitlines()[-1])
+        before, after = facts["before"]["kl"], facts["after"]["kl"]
+        if not after < before:
+            raise Failure(f"KL was {before:.4f} and is {after:.4f} after 8 steps")
+        folder, logits = self.package(out, "again-distilled")
+        note = self.judge(engine, self.ask(engine, out), logits, self.continued(folder))
+        return f"KL {before:.3f}, {after:.3f} after 8 steps; {note}"
 
     def judge(self, engine, result, logits, greedy):
         """Compares; the parts of the note."""
