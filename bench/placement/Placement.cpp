@@ -1,8 +1,9 @@
 //===- Placement.cpp - Quality and time of placements -----------------------===//
 //
-// bench-placement STATS...: for each source and each deployment shape whose slots hold its experts, balancedness of
-// EPLB and of the plan, the bound, and the times of EPLB, the plan and the split of a batch. One core. No expectation
-// is checked.
+// bench-placement [--drift] STATS...: for each source and each deployment shape whose slots hold its experts,
+// balancedness of EPLB and of the plan, the bound, and the times of EPLB, the plan and the split of a batch. Of several
+// sources, also (with --drift, only) what a few moves from the plan of one make of the plan of another, and one map for
+// all. One core. No expectation is checked.
 //
 //===----------------------------------------------------------------------===//
 
@@ -10,14 +11,16 @@
 #include "passes/Analysis/Placement/Planner.h"
 #include "passes/Analysis/Placement/Split.h"
 #include "passes/Analysis/Placement/Statistics.h"
-#include <chrono>
 #include <cstdio>
+#include <cstring>
+#include <ctime>
 
 using namespace moe::placement;
 
 namespace {
 
-double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+/// Of the processor, so that other work on the machine does not count.
+double seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
 
 struct Shape {
   int ranks, slots, nodes;
@@ -68,22 +71,88 @@ int measure(const Statistics &statistics, const char *name) {
   return 0;
 }
 
+struct Summary {
+  double before = 0, after = 0, moved = 0, seconds = 0;
+};
+
+Result<Summary> planOnce(const Statistics &statistics, const PlanOptions &options, Map &map) {
+  const double start = seconds();
+  MOERT_ASSIGN(plan, planPlacement(statistics, options));
+  Summary summary;
+  summary.seconds = seconds() - start;
+  for (const LayerReport &layer : plan.layers) {
+    summary.before += layer.before / static_cast<double>(plan.layers.size());
+    summary.after += layer.after / static_cast<double>(plan.layers.size());
+    summary.moved += layer.moves / static_cast<double>(plan.layers.size()) / options.cluster.slots;
+  }
+  map = std::move(plan.map);
+  return summary;
+}
+
+/// From the plan of each source to each other one, with few moves; then one map for all.
+Status measureDrift(const std::vector<Statistics> &sources) {
+  PlanOptions options;
+  options.cluster = {32, 288, 1};
+  Statistics all = sources.front();
+  all.profiles.clear();
+  for (const Statistics &from : sources) {
+    all.profiles.push_back(from.profiles.front());
+    Map start, next;
+    options.previous = nullptr;
+    options.maxMoves = 1;
+    MOERT_TRY(planOnce(from, options, start).status());
+    for (const Statistics &to : sources) {
+      if (&to == &from) {
+        continue;
+      }
+      options.previous = &start;
+      std::printf("%s -> %s, 32 ranks 288 slots:", from.profiles.front().name.c_str(),
+                  to.profiles.front().name.c_str());
+      for (double moves : {0.02, 0.04, 0.06, 0.09}) {
+        options.maxMoves = moves;
+        MOERT_ASSIGN(summary, planOnce(to, options, next));
+        std::printf("  %.4f -> %.4f moving %.2f %% (%.2f s)", summary.before, summary.after, 100 * summary.moved,
+                    summary.seconds);
+      }
+      std::printf("\n");
+    }
+  }
+  Map map;
+  options.previous = nullptr;
+  options.maxMoves = 1;
+  MOERT_ASSIGN(summary, planOnce(all, options, map));
+  std::printf("one map for all, 32 ranks 288 slots: %.4f (%.2f s)\n", summary.after, summary.seconds);
+  return Status();
+}
+
 } // namespace
 
 int main(int argc, char **argv) {
   if (argc < 2) {
-    std::fprintf(stderr,
-                 "bench-placement: error: name routing statistics, each on its own: bench-placement STATS...\n");
+    std::fprintf(
+        stderr,
+        "bench-placement: error: name routing statistics, each on its own: bench-placement [--drift] STATS...\n");
     return 1;
   }
-  for (int i = 1; i < argc; ++i) {
+  std::vector<Statistics> sources;
+  const bool onlyDrift = std::strcmp(argv[1], "--drift") == 0;
+  for (int i = 1 + onlyDrift; i < argc; ++i) {
     Result<Statistics> statistics = readStatistics(argv[i], {});
     if (!statistics.ok()) {
       std::fprintf(stderr, "bench-placement: error: %s\n", statistics.status().message().c_str());
       return 1;
     }
-    if (const int code = measure(*statistics, statistics->profiles.front().name.c_str())) {
-      return code;
+    if (!onlyDrift) {
+      if (const int code = measure(*statistics, statistics->profiles.front().name.c_str())) {
+        return code;
+      }
+    }
+    sources.push_back(std::move(*statistics));
+  }
+  if (sources.size() > 1 && sources.front().model.experts <= 288) {
+    if (Status status = measureDrift(sources); !status.ok()) {
+      std::fprintf(stderr, "bench-placement: error: %s\n", status.message().c_str());
+      return 1;
     }
   }
   return 0;

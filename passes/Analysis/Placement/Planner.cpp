@@ -12,9 +12,12 @@ using namespace moe::placement;
 using moert::error;
 
 /// Steps of each search at effort 1, so that 58 layers of 256 experts take a second or two.
-static constexpr int64_t kKicks = 400, kCountChanges = 8000, kProposals = 100000, kLocalProposals = 500000;
+static constexpr int64_t kKicks = 400, kCountChanges = 8000, kProposals = 100000, kLocalProposals = 500000,
+                         kReplanProposals = 120000;
 /// Tokens drawn for a traffic estimate.
 static constexpr int kSampledTokens = 2000;
+/// What a move costs in the first walks of a re-plan, in units of the mean rank load: from few moves to many.
+static const std::vector<double> kFirstPrices = {0.02, 0.01, 0.005, 0.0025, 0.0012};
 /// Searches stop this close to the bound.
 static constexpr double kTolerance = 1.0001;
 
@@ -244,63 +247,93 @@ LayerMap Planner::searchWholeGroups(const LayerProblem &problem, size_t layer) c
   return map;
 }
 
+namespace {
+
+/// Which point of every layer's frontier to take.
+struct Allotment {
+  std::vector<size_t> chosen;
+  /// What the last moves gain, in balancedness of one layer per move.
+  double price = 0;
+};
+
+} // namespace
+
+/// The points such that the sum of balance is largest with at most `budget` moves beyond the first ones: exact, by
+/// dynamic programming over layers and moves.
+static Allotment allotMoves(const std::vector<std::vector<FrontierPoint>> &frontiers,
+                            const std::vector<std::vector<double>> &balance, int budget) {
+  const size_t layers = frontiers.size(), width = static_cast<size_t>(budget) + 1;
+  std::vector<double> best(width, 0.0), next(width);
+  std::vector<uint16_t> choice(layers * width, 0);
+  for (size_t layer = 0; layer < layers; ++layer) {
+    const std::vector<FrontierPoint> &points = frontiers[layer];
+    for (size_t used = 0; used < width; ++used) {
+      next[used] = -1;
+      for (size_t at = 0; at < points.size(); ++at) {
+        const auto moves = static_cast<size_t>(points[at].moves - points.front().moves);
+        if (moves > used) {
+          break;
+        }
+        if (const double sum = best[used - moves] + balance[layer][at]; sum > next[used]) {
+          next[used] = sum;
+          choice[layer * width + used] = static_cast<uint16_t>(at);
+        }
+      }
+    }
+    std::swap(best, next);
+  }
+  Allotment result;
+  const size_t fewer = (width - 1) * 4 / 5;
+  result.price = (best[width - 1] - best[fewer]) / static_cast<double>(std::max<size_t>(1, width - 1 - fewer));
+  result.chosen.resize(layers);
+  size_t used = width - 1;
+  for (size_t layer = layers; layer-- > 0;) {
+    result.chosen[layer] = choice[layer * width + used];
+    used -= static_cast<size_t>(frontiers[layer][result.chosen[layer]].moves - frontiers[layer].front().moves);
+  }
+  return result;
+}
+
 void Planner::replanAll(Plan &plan) {
   const size_t layers = statistics.model.layerIds.size();
   const int budget = static_cast<int>(options.maxMoves * static_cast<double>(layers) * cluster.slots);
   // A layer may take several times its part of the budget.
   const int perLayer = std::min<int>(cluster.slots, static_cast<int>(options.maxMoves * cluster.slots * 2.5) + 2);
-  struct Path {
-    std::vector<LayerMap> maps;
-    std::vector<double> balance;
-    std::vector<int> moves;
-    size_t at = 0;
-  };
-  std::vector<Path> paths(layers);
-  for (size_t layer = 0; layer < layers; ++layer) {
-    LayerProblem problem = makeProblem(layer);
-    Path &path = paths[layer];
-    const LayerMap start = removeDuplicates(problem.previous, meanLoads(problem), cluster);
-    for (LayerMap &map : replan(problem, start, perLayer, limits(layer, 1, 0))) {
-      path.balance.push_back(meanBalancedness(map, statistics, layer, cluster, importance));
-      path.moves.push_back(countMoves(map, problem.previous, cluster));
-      path.maps.push_back(std::move(map));
-    }
-    done(layer);
-  }
-  // The best gain per move next, looking ahead over steps that gain little by themselves.
+  std::vector<std::vector<FrontierPoint>> frontiers(layers);
+  std::vector<std::vector<double>> balance(layers);
   int left = budget;
-  for (const Path &path : paths) {
-    left -= path.moves.front();
-  }
-  for (;;) {
-    double bestRate = 0;
-    size_t bestLayer = 0, bestAt = 0;
-    for (size_t layer = 0; layer < layers; ++layer) {
-      const Path &path = paths[layer];
-      for (size_t at = path.at + 1; at < path.maps.size(); ++at) {
-        const int moves = path.moves[at] - path.moves[path.at];
-        const double rate = (path.balance[at] - path.balance[path.at]) / std::max(moves, 1);
-        if (moves <= left && rate > bestRate) {
-          bestRate = rate;
-          bestLayer = layer;
-          bestAt = at;
-        }
-      }
+  auto improve = [&](size_t layer, const LayerProblem &problem, size_t start, const std::vector<double> &prices,
+                     int64_t steps) {
+    const int most = std::max(perLayer, frontiers[layer].back().moves);
+    SearchLimits walk = limits(layer, steps, 0);
+    walk.seed += static_cast<uint64_t>(prices.front() * 1e9);
+    frontiers[layer] = replan(problem, frontiers[layer], start, most, prices, walk);
+    balance[layer].clear();
+    for (const FrontierPoint &point : frontiers[layer]) {
+      balance[layer].push_back(meanBalancedness(point.map, statistics, layer, cluster, importance));
     }
-    if (bestRate <= 0) {
-      break;
-    }
-    Path &path = paths[bestLayer];
-    left -= path.moves[bestAt] - path.moves[path.at];
-    path.at = bestAt;
-  }
-  // The same number of moves may do better in another place.
+  };
   for (size_t layer = 0; layer < layers; ++layer) {
-    const Path &path = paths[layer];
-    LayerProblem problem = makeProblem(layer);
-    problem.maxMoves = path.moves[path.at];
-    plan.map.layers[layer] = anneal(problem, path.maps[path.at], limits(layer, kProposals, -1e300));
+    const LayerProblem problem = makeProblem(layer);
+    LayerMap start = removeDuplicates(problem.previous, meanLoads(problem), cluster);
+    const LayerScore score = evaluate(problem, start);
+    left -= score.moves;
+    frontiers[layer] = {{score.moves, score.peak, std::move(start)}};
+    improve(layer, problem, 0, kFirstPrices, kReplanProposals);
     done(layer);
+  }
+  // Then at the price that the last moves are worth over all layers, twice, for it changes with what is found.
+  Allotment allotment;
+  for (int round = 0; round < 2; ++round) {
+    allotment = allotMoves(frontiers, balance, std::max(left, 0));
+    for (size_t layer = 0; layer < layers; ++layer) {
+      const double price = std::max(allotment.price, 1e-5);
+      improve(layer, makeProblem(layer), allotment.chosen[layer], {price}, kReplanProposals);
+    }
+  }
+  allotment = allotMoves(frontiers, balance, std::max(left, 0));
+  for (size_t layer = 0; layer < layers; ++layer) {
+    plan.map.layers[layer] = std::move(frontiers[layer][allotment.chosen[layer]].map);
   }
 }
 

@@ -1,91 +1,181 @@
 //===- Replan.cpp - As much balance as possible for few moves ---------------===//
 //
-// Starts from the map that is in use and takes, again and again, the move that lowers the smooth objective most per
-// slot that has to load new weights: a changed replica costs one, a swap two. Every step looks at all changes of
-// replicas and at all swaps with the hottest ranks. The list of maps along the way is the trade of balance for moves.
+// For every number of moves up to a limit, the best map that is found: the frontier of one layer. What moves are worth
+// differs much between layers, so the caller gives each layer the point of its frontier that serves all of them best.
+//
+// Points are found by walks (simulated annealing of a smooth stand-in for the maximum) in which a slot that has to load
+// new weights has a price: a changed replica costs one, a swap two. Each price looks at another part of the frontier.
+// Beside changes that relieve a hot rank, a walk proposes to take a move back, for else what was moved early stays
+// moved. Every map on the way is offered to the frontier.
 //
 //===----------------------------------------------------------------------===//
 
+#include "passes/Analysis/Placement/Random.h"
 #include "passes/Analysis/Placement/Search.h"
 #include "passes/Analysis/Placement/SmoothState.h"
 #include <algorithm>
-#include <numeric>
+#include <cmath>
 
 using namespace moe::placement;
 
-/// p = 8: with few moves the ranks behind the hottest one matter as much.
-static constexpr int kDoublings = 3;
+/// p = 32: with few moves, ranks behind the hottest one matter too.
+static constexpr int kWalkDoublings = 5;
+/// Temperatures at the start and the end of a walk, in prices.
+static constexpr double kWarm = 0.3, kCold = 1.0 / 16;
 
-/// Ranks in descending order of their load in the profile where it is largest.
-static std::vector<int> hotRanks(const LayerState &state, int ranks, int profiles, int count) {
-  std::vector<double> heat(ranks, 0.0);
-  for (int rank = 0; rank < ranks; ++rank) {
-    for (int k = 0; k < profiles; ++k) {
-      heat[rank] = std::max(heat[rank], state.loads()[rank * profiles + k]);
+namespace {
+
+class Replanning {
+public:
+  Replanning(const LayerProblem &problem, const std::vector<FrontierPoint> &known, size_t start, int maxMoves,
+             const SearchLimits &limits)
+      : problem(problem), cluster(problem.cluster), limits(limits), maxMoves(maxMoves),
+        state(problem, known[start].map, kWalkDoublings), random(limits.seed), frontier(maxMoves + 1),
+        bestPeaks(maxMoves + 1, 1e300) {
+    for (const FrontierPoint &point : known) {
+      frontier[point.moves] = point;
+      bestPeaks[point.moves] = point.peak;
     }
   }
-  std::vector<int> order(ranks);
-  std::iota(order.begin(), order.end(), 0);
-  std::sort(order.begin(), order.end(), [&](int a, int b) { return heat[a] != heat[b] ? heat[a] > heat[b] : a < b; });
-  order.resize(std::min(ranks, count));
-  return order;
+
+  /// A walk at each price; the frontier that is known then.
+  std::vector<FrontierPoint> run(const std::vector<double> &prices);
+
+private:
+  const LayerState &layer() const { return state.layer(); }
+  /// sum_k importance_k * max_rank load_k.
+  double peak() const;
+  /// Keeps the map as it is if it is the best with its number of moves.
+  void offer();
+  std::vector<FrontierPoint> takePoints();
+  void walk(double price, int64_t steps, double from, double to);
+  Proposal propose();
+  Proposal proposeReturn();
+
+  const LayerProblem &problem;
+  const Cluster cluster;
+  const SearchLimits &limits;
+  const int maxMoves;
+  SmoothState state;
+  Random random;
+  std::vector<FrontierPoint> frontier;
+  std::vector<double> bestPeaks;
+};
+
+} // namespace
+
+double Replanning::peak() const {
+  double sum = 0;
+  for (int k = 0; k < problem.profiles(); ++k) {
+    sum += problem.importance[k] * layer().loads()[state.hottest(k) * problem.profiles() + k];
+  }
+  return sum;
 }
 
-std::vector<LayerMap> moe::placement::replan(const LayerProblem &problem, const LayerMap &start, int maxMoves,
-                                             const SearchLimits &limits) {
-  const Cluster &cluster = problem.cluster;
+void Replanning::offer() {
+  const int moves = layer().moves();
+  if (moves > maxMoves) {
+    return;
+  }
+  if (const double now = peak(); now < bestPeaks[moves] - 1e-12) {
+    bestPeaks[moves] = now;
+    frontier[moves] = {moves, now, layer().map()};
+  }
+}
+
+/// Brings an expert back to a rank that held it before.
+Proposal Replanning::proposeReturn() {
   const int perRank = cluster.slotsPerRank();
-  SmoothState state(problem, start, kDoublings);
-  const LayerState &layer = state.layer();
-  std::vector<LayerMap> path = {start};
-  while (layer.moves() < maxMoves && !limits.isLate()) {
-    state.rebuild(kDoublings);
-    const double now = state.value();
-    double bestRate = 1e-9;
-    Proposal best;
-    auto consider = [&](const Proposal &proposal) {
-      const int moves = state.movesOf(proposal);
-      if (layer.moves() + moves > maxMoves) {
+  for (int attempt = 0; attempt < 8; ++attempt) {
+    const int old = random.below(cluster.slots), expert = problem.previous[old], rank = cluster.rankOf(old);
+    if (layer().holds(rank, expert)) {
+      continue;
+    }
+    const int p = rank * perRank + random.below(perRank);
+    if (layer().canReplace(p, expert) && random.below(2) == 0) {
+      return {p, -1, expert};
+    }
+    const std::vector<int> &holders = layer().slotsOf(expert);
+    const int q = holders[random.below(static_cast<int>(holders.size()))];
+    return layer().canSwap(p, q) ? Proposal{p, q, -1} : Proposal{};
+  }
+  return {};
+}
+
+Proposal Replanning::propose() {
+  const int perRank = cluster.slotsPerRank(), kind = random.below(8);
+  if (kind == 0) {
+    return proposeReturn();
+  }
+  const int hot = random.below(4) != 0 ? state.hottest(random.below(problem.profiles())) : random.below(cluster.ranks);
+  if (kind < 5 && cluster.slots > problem.experts) {
+    // Another replica for an expert of the hot rank, or another expert in a redundant slot of it.
+    const bool relieve = random.below(4) != 0;
+    const int p = relieve ? random.below(cluster.slots) : hot * perRank + random.below(perRank);
+    const int expert =
+        relieve ? layer().expertAt(hot * perRank + random.below(perRank)) : random.below(problem.experts);
+    return layer().canReplace(p, expert) ? Proposal{p, -1, expert} : Proposal{};
+  }
+  const int p = hot * perRank + random.below(perRank), q = random.below(cluster.slots);
+  return layer().canSwap(p, q) ? Proposal{p, q, -1} : Proposal{};
+}
+
+void Replanning::walk(double price, int64_t steps, double from, double to) {
+  double now = 0, temperature = from;
+  const double cooling = std::pow(to / from, 64.0 / static_cast<double>(std::max<int64_t>(steps, 64)));
+  for (int64_t step = 0; step < steps; ++step) {
+    if (step % 4096 == 0) {
+      if (limits.isLate()) {
         return;
       }
-      // A move that costs nothing, or gives slots back, counts like one that costs little.
-      const double rate = (now - state.valueAfter(proposal)) / std::max(moves, 1);
-      if (rate > bestRate) {
-        bestRate = rate;
-        best = proposal;
-      }
-    };
-    std::vector<int> hot = hotRanks(layer, cluster.ranks, problem.profiles(), 4);
-    for (int rank : hot) {
-      for (int p = rank * perRank; p < (rank + 1) * perRank; ++p) {
-        for (int q = 0; q < cluster.slots; ++q) {
-          if (layer.canSwap(p, q)) {
-            consider({p, q, -1});
-          }
-        }
-      }
+      state.rebuild(kWalkDoublings);
+      now = state.value();
     }
-    std::vector<uint8_t> wanted(problem.experts, 0);
-    for (int rank : hot) {
-      for (int p = rank * perRank; p < (rank + 1) * perRank; ++p) {
-        wanted[layer.expertAt(p)] = 1;
-      }
+    if (step % 64 == 0) {
+      temperature *= cooling;
     }
-    for (int p = 0; p < cluster.slots; ++p) {
-      // A replica on a hot rank may become anything, one elsewhere an expert of a hot rank.
-      const bool isHot = std::find(hot.begin(), hot.end(), layer.rankOf(p)) != hot.end();
-      for (int expert = 0; expert < problem.experts; ++expert) {
-        if ((isHot || wanted[expert]) && layer.canReplace(p, expert)) {
-          consider({p, -1, expert});
-        }
+    const Proposal proposal = propose();
+    if (proposal.p < 0) {
+      continue;
+    }
+    const int moves = state.movesOf(proposal);
+    if (moves > 0 && layer().moves() + moves > maxMoves) {
+      continue;
+    }
+    const double next = state.valueAfter(proposal), change = next - now + price * moves;
+    if (change <= 0 || random.uniform() < std::exp(-change / temperature)) {
+      state.accept(proposal);
+      now = next;
+      // The smooth value is never above the peak, so most maps need no closer look.
+      if (layer().moves() <= maxMoves && now < bestPeaks[layer().moves()]) {
+        offer();
       }
     }
-    if (best.p < 0) {
-      break;
-    }
-    state.valueAfter(best);
-    state.accept(best);
-    path.push_back(layer.map());
   }
-  return path;
+}
+
+std::vector<FrontierPoint> Replanning::run(const std::vector<double> &prices) {
+  const auto steps = limits.steps / static_cast<int64_t>(prices.size());
+  for (double price : prices) {
+    walk(price, steps, price * kWarm, price * kCold);
+  }
+  return takePoints();
+}
+
+std::vector<FrontierPoint> Replanning::takePoints() {
+  std::vector<FrontierPoint> points;
+  double best = 1e300;
+  for (FrontierPoint &point : frontier) {
+    if (!point.map.empty() && point.peak < best) {
+      best = point.peak;
+      points.push_back(std::move(point));
+    }
+  }
+  return points;
+}
+
+std::vector<FrontierPoint> moe::placement::replan(const LayerProblem &problem, const std::vector<FrontierPoint> &known,
+                                                  size_t start, int maxMoves, const std::vector<double> &prices,
+                                                  const SearchLimits &limits) {
+  return Replanning(problem, known, start, maxMoves, limits).run(prices);
 }

@@ -27,7 +27,8 @@ struct SearchLimits {
   uint64_t seed = 1;
   /// Stop when the peak (or, for `anneal`, the total) is no more than this: a lower bound with its tolerance.
   double goal = 0;
-  /// Steps: kicks of `descend`, changes of counts of `searchPairs`, proposals of `anneal`. The result depends on it.
+  /// Steps: kicks of `descend`, changes of counts of `searchPairs`, proposals of `anneal` and `replan`. The result
+  /// depends on it.
   int64_t steps = 1000;
   /// A wall clock limit on top, for people who wait; a search that it ends is no longer the same on every machine.
   std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
@@ -53,10 +54,18 @@ LayerMap searchPairs(const LayerProblem &problem, const SearchLimits &limits);
 /// For any objective: improves `start`; returns it if nothing better was found.
 LayerMap anneal(const LayerProblem &problem, const LayerMap &start, const SearchLimits &limits);
 
-/// From `start`, which is `problem.previous` without its duplicates: the best move per changed slot again and again
-/// until `maxMoves` slots changed. The start, and the map after every move.
-std::vector<LayerMap> replan(const LayerProblem &problem, const LayerMap &start, int maxMoves,
-                             const SearchLimits &limits);
+/// The best map found with so many moves; `peak` as in LayerScore.
+struct FrontierPoint {
+  int moves = 0;
+  double peak = 0;
+  LayerMap map;
+};
+
+/// Walks from point `start` of `known`, one after the other, in which a moved slot costs the price (in units of the
+/// mean rank load). Gives `known` with what was found: ascending moves up to `maxMoves`, each with less peak than all
+/// before.
+std::vector<FrontierPoint> replan(const LayerProblem &problem, const std::vector<FrontierPoint> &known, size_t start,
+                                  int maxMoves, const std::vector<double> &prices, const SearchLimits &limits);
 
 } // namespace moe::placement
 

@@ -3,7 +3,7 @@
 #include "passes/Analysis/Placement/Eplb.h"
 #include "passes/Analysis/Placement/LayerProblem.h"
 #include "test/passes/Analysis/Placement/Synthetic.h"
-#include <chrono>
+#include <ctime>
 #include <gtest/gtest.h>
 
 using namespace moe::placement;
@@ -37,12 +37,12 @@ TEST(Eplb, EveryExpertHasASlot) {
 /// 58 layers within 10 ms on one core; the test allows ten times that, for sanitizers and busy machines.
 TEST(Eplb, IsQuick) {
   const Statistics statistics = makeStatistics(58, 256, 1);
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock(); // of the processor: the machine may be busy
   size_t slots = 0;
   for (const Loads &loads : statistics.profiles[0].layers) {
     slots += runGlobalEplb(loads, {72, 288, 1}).size();
   }
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
   EXPECT_EQ(slots, 58u * 288);
   RecordProperty("milliseconds", std::to_string(seconds * 1000));
   EXPECT_LT(seconds, 0.1);

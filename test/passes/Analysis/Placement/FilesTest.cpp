@@ -127,6 +127,8 @@ TEST_F(Files, RecordingReadsBack) {
   statistics.model.layerIds = {1, 2, 4};
   statistics.profiles[0].windows = {statistics.profiles[0].layers, statistics.profiles[1].layers};
   statistics.profiles[1].pairs = {{{0, 1, 5}}, {}, {{2, 7, 1.5}, {3, 4, 2}}};
+  statistics.profiles[1].firstCounts = statistics.profiles[0].layers;
+  statistics.profiles[1].probabilities = {Loads(8, 0.125), Loads(8, 0.125), {0.25, 0.25, 0.25, 0.25, 0, 0, 0, 0}};
   const std::string text = writeRecording(statistics);
   Result<Statistics> read = readStatistics(write("routing.json", text), {});
   ASSERT_TRUE(read.ok()) << read.status().message();
@@ -142,6 +144,7 @@ TEST_F(Files, RecordingReadsBack) {
   expectError(with("\"version\":1", "\"version\":2"), "version: is 2, but this program reads version 1");
   expectError(with("[2,7,1.5]", "[7,2,1.5]"), "a pair is [i, j, count] with 0 <= i < j < 8");
   expectError(with("[1,2,4]", "[1,4,2]"), "is 2, but layers ascend");
+  expectError(with("\"probabilities\"", "\"probability\""), "probabilities");
 }
 
 TEST_F(Files, BadStatistics) {
