@@ -34,8 +34,9 @@ public:
     return found == header.tensors.end() ? nullptr : &*found;
   }
 
-  /// A dim of -1 may be any.
-  template <typename T> std::vector<T> read(StringRef name, ElementType type, std::vector<int64_t> shape) {
+  /// A dim of -1 may be any. `mayLack`: some values are not known, and no numbers.
+  template <typename T>
+  std::vector<T> read(StringRef name, ElementType type, std::vector<int64_t> shape, bool mayLack = false) {
     const TensorInfo *tensor = find(name);
     if (!tensor) {
       fail("has no tensor '" + name + "'");
@@ -57,7 +58,7 @@ public:
     }
     if constexpr (std::is_floating_point_v<T>) {
       for (auto [index, value] : llvm::enumerate(values)) {
-        if (!std::isfinite(value)) {
+        if (!std::isfinite(value) && !mayLack) {
           fail("tensor '" + name + "' has no number at " + Twine(index));
         }
       }
@@ -163,7 +164,8 @@ static void readWindows(TensorReader &reader, FusionCalibration &result) {
   auto figures = [&](StringRef name) { return reader.read<double>(name, ElementType::F64, {count}); };
   std::vector<double> error = figures("window_error"), errorRepaired = figures("window_error_repaired"),
                       kl = figures("window_kl"), klRepaired = figures("window_kl_repaired"),
-                      bound = figures("window_kl_bound"), winner = figures("window_same_winner");
+                      bound = reader.read<double>("window_kl_bound", ElementType::F64, {count}, /*mayLack=*/true),
+                      winner = figures("window_same_winner");
   std::vector<double> perDomain = reader.read<double>("window_kl_domains", ElementType::F64, {count, domains});
   if (!reader.fault.empty()) {
     return;

@@ -21,7 +21,7 @@ struct MeasuredWindow {
   FusionForm form = FusionForm::Deferred;
   double error = 0, errorRepaired = 0;
   double kl = 0, klRepaired = 0;
-  /// Upper 95 % bound of `klRepaired`.
+  /// Upper 95 % bound of `klRepaired`; no number where one sequence says nothing of it.
   double klBound = 0;
   double sameWinner = 0;
   /// Of `klRepaired`, per domain.

@@ -121,34 +121,40 @@ Status moerun::runBench(const BenchCommand &command) {
   MOERT_TRY(endRecording(recorder.get(), command));
 
   MOERT_ASSIGN(report, parseReport(*session));
-  double bandwidth = measureReadBandwidth(report.value("threads", 1));
+  double bandwidth = command.noBandwidth ? 0 : measureReadBandwidth(report.value("threads", 1));
   double all = report.value("weight_bytes", 0.0);
   WeightBytes parts = classifyWeights(report.value("weights", std::string()));
   double stepBytes = all - parts.embedding - parts.experts * (1 - touched.share());
   double readRate = stepBytes * median(decode.rates) / static_cast<double>(command.batch);
   double fraction = bandwidth > 0 ? readRate / bandwidth : 0;
   if (command.json) {
-    return outputStatus(printJson({{"package", command.package},
-                                   {"variant", report["variant"]},
-                                   {"threads", report["threads"]},
-                                   {"prompt_length", command.promptLength},
-                                   {"generate", command.generate},
-                                   {"batch", command.batch},
-                                   {"prefill_tokens_per_second", prefill.json()},
-                                   {"decode_tokens_per_second", decode.json()},
-                                   {"weight_bytes", all},
-                                   {"weight_bytes_per_decode_step", stepBytes},
-                                   {"expert_share", touched.share()},
-                                   {"decode_read_bytes_per_second", readRate},
-                                   {"read_bandwidth_bytes_per_second", bandwidth},
-                                   {"bandwidth_fraction", fraction}}));
+    Json json = {{"package", command.package},
+                 {"variant", report["variant"]},
+                 {"threads", report["threads"]},
+                 {"prompt_length", command.promptLength},
+                 {"generate", command.generate},
+                 {"batch", command.batch},
+                 {"prefill_tokens_per_second", prefill.json()},
+                 {"decode_tokens_per_second", decode.json()},
+                 {"weight_bytes", all},
+                 {"weight_bytes_per_decode_step", stepBytes},
+                 {"expert_share", touched.share()},
+                 {"decode_read_bytes_per_second", readRate}};
+    if (!command.noBandwidth) {
+      json["read_bandwidth_bytes_per_second"] = bandwidth;
+      json["bandwidth_fraction"] = fraction;
+    }
+    return outputStatus(printJson(json));
   }
   std::string text = concat("prefill ", command.promptLength, " tokens x ", command.batch, ": ", prefill.text(), "\n");
   text += concat("decode  ", command.generate, " tokens x ", command.batch, ": ", decode.text(), "\n");
   text += concat("weights ", bytesText(stepBytes), " read per decode step of ", bytesText(all), " in all\n");
-  text += concat("memory  ", fixed(readRate / 1e9, 1), " GB/s of weights while decoding, ", fixed(bandwidth / 1e9, 1),
-                 " GB/s measured with ", report.value("threads", 1), " threads: ", fixed(100 * fraction, 0),
-                 fraction > 1 ? " % (weights that fit in the caches)\n" : " %\n");
+  text += concat("memory  ", fixed(readRate / 1e9, 1), " GB/s of weights while decoding");
+  if (!command.noBandwidth) {
+    text += concat(", ", fixed(bandwidth / 1e9, 1), " GB/s measured with ", report.value("threads", 1),
+                   " threads: ", fixed(100 * fraction, 0), fraction > 1 ? " % (weights that fit in the caches)" : " %");
+  }
+  text += "\n";
   text += concat("variant ", report.value("variant", std::string()), ", ", report.value("threads", 1), " threads\n");
   return outputStatus(printOut(text));
 }

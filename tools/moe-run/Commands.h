@@ -43,6 +43,7 @@ struct LogitsCommand : CommonOptions {
 };
 struct BenchCommand : CommonOptions {
   int64_t promptLength = 512, generate = 128, batch = 1, repeat = 3;
+  bool noBandwidth = false;
 };
 struct CheckCommand : CommonOptions {
   bool verifyWeights = false;

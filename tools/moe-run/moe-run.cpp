@@ -125,6 +125,7 @@ void addBench(CLI::App &app, BenchCommand &command) {
   sub->add_option("--repeat", command.repeat, "measurements, after one warm-up")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));
+  sub->add_flag("--no-bandwidth", command.noBandwidth, "do not measure memory bandwidth, which takes seconds");
   addRecording(sub, command.recording);
 }
 

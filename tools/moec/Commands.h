@@ -99,6 +99,32 @@ struct PlaceCommand : CommonOptions {
   int64_t seed = 1;
 };
 
+struct FuseCommand : CommonOptions {
+  /// A Hugging Face directory, and what moe-run calibrate measured on it.
+  std::string directory, calibration, output;
+  /// Who is to load the result.
+  std::string engine = "package";
+  /// "R", "D", "P", or empty: any that the engine loads. And windows as the user wants them: "a-b,c-d".
+  std::string form, groups;
+  std::string target = "cpu", dtype;
+  double maxKl = 0.02, minGain = 0.02;
+  int64_t ranks = 1;
+  bool fuseLast = false, planOnly = false;
+  /// What a sub-layer less, and an attention less, saves: any unit, for choosing only.
+  double subLayerGain = 1, attentionGain = 0;
+  /// Plans to be measured beside, and how many points of the fronts.
+  std::vector<std::string> also;
+  int64_t fronts = 3;
+  /// Plans that the search may try.
+  int64_t tries = 6;
+  /// Of the measurement of speed; 0 threads: one per core.
+  int64_t rounds = 5, benchTokens = 64, promptLength = 64, threads = 0;
+  /// Tokens of greedy text in which a collapse is looked for.
+  int64_t greedyTokens = 64;
+  /// Where intermediate files are kept; empty: they are removed.
+  std::string work;
+};
+
 struct DoctorCommand : CommonOptions {};
 
 struct ReportCommand : CommonOptions {
@@ -114,6 +140,7 @@ ExitCode runCompile(const CompileCommand &command);
 ExitCode runExport(const ExportCommand &command);
 ExitCode runInspect(const InspectCommand &command);
 ExitCode runPlace(const PlaceCommand &command);
+ExitCode runFuse(const FuseCommand &command);
 ExitCode runDoctor(const DoctorCommand &command);
 ExitCode runReport(const ReportCommand &command);
 

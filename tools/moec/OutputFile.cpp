@@ -102,8 +102,7 @@ void moec::removeLeftovers(StringRef path) {
   }
 }
 
-/// "<path>.tmp-<pid>". Such names of processes that are gone are removed.
-static std::string temporaryName(StringRef path) {
+std::string moec::temporaryName(StringRef path) {
   removeLeftovers(path);
   return (path + ".tmp-" + Twine(::getpid())).str();
 }

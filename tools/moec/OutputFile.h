@@ -50,6 +50,10 @@ private:
   std::string path, temporary;
 };
 
+/// "<path>.tmp-<pid>", for what is written before it is renamed to `path`. Such files and folders of processes that are
+/// gone are removed.
+std::string temporaryName(llvm::StringRef path);
+
 /// Whether `directory` holds a package: it has a program file.
 bool isPackage(llvm::StringRef directory);
 

@@ -156,6 +156,62 @@ static void addPlace(CLI::App &app, PlaceCommand &command) {
   addCommon(sub, command);
 }
 
+static void addFuse(CLI::App &app, FuseCommand &command) {
+  CLI::App *sub = app.add_subcommand("fuse", "fuse layers where it is safe and pays, or say why not");
+  sub->footer("Example:\n  moec fuse examples/models/tiny-llama --calibration llama.calibration --for vllm -o fused");
+  sub->add_option("DIR", command.directory, "directory with config.json and *.safetensors")->required();
+  sub->add_option("--calibration", command.calibration, "what moe-run calibrate measured on it")->required();
+  sub->add_option("-o", command.output, "what the engine loads; with --plan-only a plan")->required();
+  sub->add_option("--for", command.engine, "who is to load it")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"vllm", "sglang", "trtllm", "llama.cpp", "transformers", "package"}));
+  sub->add_option("--form", command.form, "R, D or P (docs/ffn-fusion.md; default: any that the engine loads)")
+      ->check(CLI::IsMember({"R", "D", "P"}));
+  sub->add_option("--max-kl", command.maxKl, "nats per token that the fused model may differ, as an upper bound")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  sub->add_option("--min-gain", command.minGain, "part by which decoding must be faster; 0: speed is not asked for")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 100.0));
+  sub->add_option("--groups", command.groups, "windows of your own, FIRST-LAST,...: only their forms are chosen");
+  sub->add_flag("--fuse-last", command.fuseLast, "the last layer of the model may be fused too");
+  sub->add_option("--ranks", command.ranks, "ranks that share a layer; speed is measured with as many thread ranks")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 16));
+  sub->add_option("--target", command.target, "as of moec compile")->capture_default_str();
+  addDtype(sub, command.dtype);
+  sub->add_flag("--plan-only", command.planOnly, "write the plan (and its maps), measure and export nothing");
+  sub->add_option("--sub-layer-gain", command.subLayerGain, "what one sub-layer less saves, for choosing; any unit")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  sub->add_option("--attention-gain", command.attentionGain, "what an attention that is gone saves beside that")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  sub->add_option("--also", command.also, "a plan to measure beside; may be repeated")->allow_extra_args(false);
+  sub->add_option("--fronts", command.fronts, "points of the fronts (ours, the published recipe's) to measure beside")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1000));
+  sub->add_option("--tries", command.tries, "plans that the search may measure")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000));
+  sub->add_option("--rounds", command.rounds, "rounds of the measurement of speed")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000));
+  sub->add_option("--generate", command.benchTokens, "decode steps of a round")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20));
+  sub->add_option("--prompt-length", command.promptLength, "tokens of the prompt of a round")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20));
+  sub->add_option("--threads", command.threads, "threads of a rank while measuring (default: one per core)")
+      ->check(CLI::Range(0, 4096));
+  sub->add_option("--greedy", command.greedyTokens, "tokens of greedy text in which a collapse is looked for")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1 << 20));
+  sub->add_option("--work", command.work, "folder for intermediate files, which then stay");
+  addCommon(sub, command);
+}
+
 static void addInspect(CLI::App &app, InspectCommand &command) {
   CLI::App *sub =
       app.add_subcommand("inspect", "describe a package, a Hugging Face directory or a GGUF file, checking it");
@@ -190,6 +246,7 @@ static ExitCode run(int argc, char **argv) {
   ExportCommand exported;
   InspectCommand inspect;
   PlaceCommand place;
+  FuseCommand fuse;
   DoctorCommand doctor;
   ReportCommand report;
   addImport(app, import);
@@ -197,6 +254,7 @@ static ExitCode run(int argc, char **argv) {
   addExport(app, exported);
   addInspect(app, inspect);
   addPlace(app, place);
+  addFuse(app, fuse);
   addDoctor(app, doctor);
   addReport(app, report);
   try {
@@ -219,6 +277,9 @@ static ExitCode run(int argc, char **argv) {
   }
   if (app.got_subcommand("inspect")) {
     return runInspect(inspect);
+  }
+  if (app.got_subcommand("fuse")) {
+    return runFuse(fuse);
   }
   if (app.got_subcommand("place")) {
     return runPlace(place);

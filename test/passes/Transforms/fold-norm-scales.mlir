@@ -1,6 +1,7 @@
 // Two norms of one value become one, with the scale of the second; each weight gets its own scale over that. A norm of
 // another eps, and one that something without a weight reads, stay.
 // RUN: moe-opt %s --moe-fold-norm-scales --verify-diagnostics | FileCheck %s
+// RUN: moe-opt %s --moe-fold-norm-scales -o %t 2> %t.remarks && moe-opt %t --moe-fold-norm-scales 2> %t.remarks | diff %t -
 
 // CHECK:       %[[H:.*]] = moe.embedding
 // CHECK-DAG:   %[[S0:.*]] = moe.get_weight @first

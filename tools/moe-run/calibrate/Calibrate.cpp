@@ -196,7 +196,7 @@ Status moerun::runCalibrate(const CalibrateCommand &command) {
   MOERT_ASSIGN(session, openSession(package, command, 1, length));
   MOERT_ASSIGN(model, Sublayers::open(*session, command.package));
   MOERT_ASSIGN(report, parseReport(*session));
-  MOERT_ASSIGN(print, fingerprint(report["weights"].get<std::string>()));
+  MOERT_ASSIGN(print, readers::fingerprint(report["weights"].get<std::string>()));
 
   MOERT_ASSIGN(forms, parseForms(command.forms));
 

@@ -20,6 +20,7 @@
 #ifndef MOE_TOOLS_MOERUN_CALIBRATE_CALIBRATION_H
 #define MOE_TOOLS_MOERUN_CALIBRATE_CALIBRATION_H
 
+#include "runtime/readers/Fingerprint.h"
 #include "tools/moe-run/Console.h"
 #include "tools/moe-run/calibrate/Compare.h"
 #include "tools/moe-run/calibrate/Sublayers.h"
@@ -102,10 +103,6 @@ private:
 
 /// The tokens of a calibration file, and the JSON text of its metadata.
 moert::Result<CalibrationText> readCalibrationText(const std::string &path, Json &facts);
-
-/// SHA-256 of what identifies a checkpoint without reading all of it: names, sizes and headers of its files, and the
-/// first and last 64 KiB of every one.
-moert::Result<std::string> fingerprint(const std::string &checkpoint);
 
 } // namespace moerun
 

@@ -174,22 +174,3 @@ Result<CalibrationText> moerun::readCalibrationText(const std::string &path, Jso
   }
   return result;
 }
-
-Result<std::string> moerun::fingerprint(const std::string &path) {
-  constexpr uint64_t kSample = 64 << 10;
-  MOERT_ASSIGN(checkpoint, Checkpoint::open(path));
-  format::Sha256 hash;
-  std::vector<uint8_t> sample;
-  for (const CheckpointFile &facts : checkpoint.files()) {
-    hash.update(facts.name.data(), facts.name.size() + 1);
-    hash.update(&facts.size, sizeof(facts.size));
-    hash.update(facts.headerSha256.data(), facts.headerSha256.size());
-    MOERT_ASSIGN(file, InputFile::open(facts.path));
-    sample.resize(size_t(std::min(kSample, facts.size)));
-    for (uint64_t offset : {uint64_t(0), facts.size - sample.size()}) {
-      MOERT_TRY(file.read(offset, sample.data(), sample.size()));
-      hash.update(sample.data(), sample.size());
-    }
-  }
-  return format::toHex(hash.finish());
-}

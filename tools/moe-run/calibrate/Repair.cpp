@@ -114,7 +114,7 @@ Status moerun::runRepair(const RepairCommand &command) {
   MOERT_ASSIGN(session, openSession(package, command, 1, length));
   MOERT_ASSIGN(model, Sublayers::open(*session, command.package));
   MOERT_ASSIGN(report, parseReport(*session));
-  MOERT_ASSIGN(print, fingerprint(report["weights"].get<std::string>()));
+  MOERT_ASSIGN(print, readers::fingerprint(report["weights"].get<std::string>()));
   if (facts.value("fingerprint", "") != print) {
     return error(Code::InvalidArgument, command.calibration, ": is of another checkpoint (fingerprint ",
                  facts.value("fingerprint", "none"), ", the package's is ", print, "); calibrate this one");

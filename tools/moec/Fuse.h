@@ -1,0 +1,136 @@
+//===- Fuse.h - The parts of moec fuse ---------------------------------------===//
+//
+// Fuse.cpp decides: which plans to try, and whether one passes the gate. Here is
+// what is known of a plan that is tried (FuseTrial.cpp measures it), and the
+// report (FuseReport.cpp), whose keys others read.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_TOOLS_MOEC_FUSE_H
+#define MOE_TOOLS_MOEC_FUSE_H
+
+#include "passes/Analysis/EngineFacts.h"
+#include "tools/moec/FuseModel.h"
+#include "tools/moec/FuseProcess.h"
+#include "tools/moec/Model.h"
+
+namespace moec {
+
+/// The gate, beside --max-kl and --min-gain: top-1 agreement, and how much text a judgement should rest on.
+constexpr double kMinSameWinner = 0.95;
+constexpr int64_t kEnoughTokens = 8192, kEnoughDomains = 3;
+/// On less than this no judgement is given at all.
+constexpr int64_t kMinTokens = 64, kMinSequences = 2;
+
+/// A measured window, and why no plan may have it; empty: it may.
+struct FuseWindow {
+  mlir::moe::MeasuredWindow measured;
+  std::string reason;
+};
+
+/// How a plan changes what the model says: `moe-run compare`.
+struct Difference {
+  int64_t tokens = 0, sequences = 0;
+  double kl = 0, klBound = 0, sameWinner = 0, lossBase = 0, loss = 0;
+  struct Domain {
+    std::string name;
+    double kl = 0, klBound = 0, sameWinner = 0;
+  };
+  std::vector<Domain> domains;
+  std::string worstDomain;
+  bool collapsed = false;
+};
+
+/// Decode and prefill, round by round: `moe-run bench`.
+struct Speed {
+  std::vector<double> decodeMs, prefillTokensPerSecond;
+};
+
+/// A plan that is tried.
+struct Trial {
+  std::string name;
+  std::vector<mlir::moe::WindowChoice> windows;
+  /// Attentions that go before anything is fused, as a plan of the user's may say.
+  std::vector<int64_t> removeAttention;
+  /// Fit maps; the published recipe has none.
+  bool repair = true;
+  double klPredicted = 0, klPlain = 0;
+  /// Known once it was tried.
+  std::string planFile, package;
+  ModelShape shape;
+  std::optional<Difference> difference;
+  Speed speed;
+  /// Of decode against the base measured just before or after, the median of rounds: 0.03 is 3 % faster. And its lower
+  /// bound at 95 %; none of fewer than three rounds.
+  std::optional<double> gain, gainBound;
+  /// Whether it is a plan of the search, and not there to be compared with.
+  bool isOurs = false;
+  /// Whether the quality gate is passed, and why not.
+  bool fits = false, kept = false;
+  std::string reason;
+};
+
+/// Everything that the report says.
+struct FuseResult {
+  const FuseCommand *command = nullptr;
+  const Model *model = nullptr;
+  ModelLayers layers;
+  ModelShape baseShape;
+  mlir::moe::FusionCalibration calibration;
+  const mlir::moe::EngineFacts *engine = nullptr;
+  const mlir::moe::EngineFormat *format = nullptr;
+  std::vector<FuseWindow> windows;
+  std::vector<Trial> trials;
+  Speed baseSpeed;
+  /// Index of the chosen trial, if one passes the gate.
+  std::optional<size_t> chosen;
+  std::string reason;
+  std::vector<std::string> notes;
+};
+
+/// The plan file of `windows`.
+llvm::json::Object describePlan(int64_t layers, llvm::ArrayRef<mlir::moe::WindowChoice> windows, int64_t padWidthTo);
+
+/// Measures plans on one model.
+class TrialRunner {
+public:
+  TrialRunner(FuseResult &result, CommandRunner &commands, const WorkFolder &folder)
+      : result(result), commands(commands), folder(folder) {}
+
+  /// Compiles the model as it is.
+  llvm::Error compileBase();
+  /// Writes the plan of `trial`, with maps that repair it if it asks for that, and says where it is.
+  llvm::Error writePlan(Trial &trial);
+  /// Compiles the plan and compares it with the base.
+  llvm::Error compare(Trial &trial);
+  /// Measures all of `trials` in turn, round by round, each beside the base.
+  llvm::Error measureSpeed(llvm::MutableArrayRef<Trial *> trials);
+
+private:
+  std::vector<std::string> compileArguments(llvm::StringRef package, int64_t ranks) const;
+  llvm::Error measureShape(Trial &trial);
+  llvm::Expected<std::string> packageForSpeed(llvm::StringRef package, llvm::StringRef plan);
+  llvm::Error measureOnce(llvm::StringRef package, Speed &speed);
+
+  FuseResult &result;
+  CommandRunner &commands;
+  const WorkFolder &folder;
+  bool hasInstrumented = false;
+  unsigned plans = 0;
+};
+
+/// "R", "D", "P" or, of several, "mixed".
+std::string describeForms(llvm::ArrayRef<mlir::moe::WindowChoice> windows);
+/// "4-5 D, 9-11 P".
+std::string describeWindows(llvm::ArrayRef<mlir::moe::WindowChoice> windows);
+double medianOf(std::vector<double> values);
+/// The lower 95 % bound of the mean of `values` (one-sided, Student's t); nothing for fewer than three.
+std::optional<double> lowerBoundOf(llvm::ArrayRef<double> values);
+
+/// The report for programs (docs/ffn-fusion.md) and for people. `plan` is the chosen plan file's content, or null.
+llvm::json::Object describeResult(const FuseResult &result, llvm::json::Value plan);
+std::string spellResult(const FuseResult &result);
+
+} // namespace moec
+
+#endif // MOE_TOOLS_MOEC_FUSE_H

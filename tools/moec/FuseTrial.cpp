@@ -1,0 +1,285 @@
+//===- FuseTrial.cpp - A plan, carried out and measured ----------------------===//
+//
+// Every figure comes from a command that a user can run: moe-run repair, compare
+// and bench on packages that moec compile wrote. Speeds are measured in turn, base
+// and plans round by round, so that a machine that gets slower is slower for all.
+//
+//===----------------------------------------------------------------------===//
+
+#include "lowering/HFToMoe/JsonFile.h"
+#include "tools/moec/Fuse.h"
+#include "tools/moec/OutputFile.h"
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/Support/FormatVariadic.h"
+#include <cmath>
+
+using namespace moec;
+using namespace mlir::moe;
+using llvm::Error;
+using llvm::Expected;
+using llvm::StringRef;
+using llvm::Twine;
+namespace json = llvm::json;
+
+json::Object moec::describePlan(int64_t layers, llvm::ArrayRef<WindowChoice> windows, int64_t padWidthTo) {
+  json::Array list;
+  for (const WindowChoice &window : windows) {
+    list.push_back(
+        json::Object{{"first", window.first}, {"length", window.length}, {"form", spell(window.form).str()}});
+  }
+  json::Object plan{{"format", "moe-fusion-plan"}, {"version", 1}, {"layers", layers}, {"windows", std::move(list)}};
+  if (padWidthTo > 1) {
+    plan["pad_width_to"] = padWidthTo;
+  }
+  return plan;
+}
+
+std::string moec::describeForms(llvm::ArrayRef<WindowChoice> windows) {
+  for (const WindowChoice &window : windows) {
+    if (window.form != windows.front().form) {
+      return "mixed";
+    }
+  }
+  return windows.empty() ? "" : spell(windows.front().form).str();
+}
+
+std::string moec::describeWindows(llvm::ArrayRef<WindowChoice> windows) {
+  std::string text;
+  for (const WindowChoice &window : windows) {
+    text += (text.empty() ? "" : ", ") + std::to_string(window.first) +
+            (window.length > 1 ? "-" + std::to_string(window.last()) : "") + " " + spell(window.form).str();
+  }
+  return text.empty() ? "none" : text;
+}
+
+double moec::medianOf(std::vector<double> values) {
+  llvm::sort(values);
+  const size_t middle = values.size() / 2;
+  return values.empty() ? 0 : values.size() % 2 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+std::vector<std::string> TrialRunner::compileArguments(StringRef package, int64_t ranks) const {
+  const FuseCommand &command = *result.command;
+  std::vector<std::string> arguments{"compile", command.directory, "-o", package.str(), "--quiet", "--target",
+                                     // The variant that this machine would choose, and no other.
+                                     command.target == "cpu" ? "cpu:host" : command.target, "--dtype",
+                                     result.model->dtype};
+  if (ranks > 1) {
+    arguments.insert(arguments.end(), {"--ranks", std::to_string(ranks), "--parallel", "tensor"});
+  }
+  return arguments;
+}
+
+Error TrialRunner::compileBase() { return commands.run("moec", compileArguments(folder.file("base"), 1)).takeError(); }
+
+Error TrialRunner::writePlan(Trial &trial) {
+  const std::string stem = "plan-" + std::to_string(++plans);
+  const int64_t pad = result.format ? getFormatFacts(result.format->format).widthMultiple : 1;
+  json::Object plan = describePlan(result.layers.layers, trial.windows, trial.repair ? pad : 1);
+  if (!trial.removeAttention.empty()) {
+    plan["remove_attention"] = json::Array(trial.removeAttention);
+  }
+  trial.planFile = folder.file(stem + ".json");
+  if (Error error = writeOutput(trial.planFile, llvm::formatv("{0:2}\n", json::Value(std::move(plan))).str())) {
+    return error;
+  }
+  if (!trial.repair || llvm::all_of(trial.windows, [](const WindowChoice &window) { return window.length == 1; })) {
+    return Error::success();
+  }
+  if (!hasInstrumented) {
+    std::vector<std::string> arguments{"compile",     result.command->directory,
+                                       "-o",          folder.file("instrumented"),
+                                       "--quiet",     "--instrument",
+                                       "calibration", "--target",
+                                       "cpu:host"};
+    if (Error error = commands.run("moec", std::move(arguments)).takeError()) {
+      return error;
+    }
+    hasInstrumented = true;
+  }
+  const std::string repaired = folder.file(stem + ".repaired.json");
+  std::vector<std::string> arguments{"repair",
+                                     folder.file("instrumented"),
+                                     "--calibration",
+                                     result.command->calibration,
+                                     "--plan",
+                                     trial.planFile,
+                                     "-o",
+                                     folder.file(stem + ".maps.safetensors"),
+                                     "--plan-out",
+                                     repaired,
+                                     "--quiet"};
+  trial.planFile = repaired;
+  return commands.run("moe-run", std::move(arguments)).takeError();
+}
+
+/// What the plan makes of the model, without running it: sizes, and whether every window was fused.
+Error TrialRunner::measureShape(Trial &trial) {
+  Model fused;
+  mlir::ModuleOp base = result.model->module.get();
+  fused.module = base.clone();
+  if (Error error = applyPlan(fused, trial.planFile)) {
+    return error;
+  }
+  trial.shape = moec::measureShape(*fused.module);
+  int64_t expected = result.baseShape.subLayers - static_cast<int64_t>(trial.removeAttention.size());
+  for (const WindowChoice &window : trial.windows) {
+    expected -= subLayersSaved(window.form, window.length);
+  }
+  if (trial.removeAttention.empty() && trial.shape.subLayers != expected) {
+    std::string why;
+    for (const std::string &note : fused.notes) {
+      why += StringRef(note).contains("not fused") ? "\n" + note : "";
+    }
+    return makeError("the plan " + trial.name + " has " + Twine(trial.shape.subLayers) + " sub-layers, but " +
+                     Twine(expected) + " were expected" + why);
+  }
+  return Error::success();
+}
+
+static double number(const json::Object &object, StringRef key) { return object.getNumber(key).value_or(0); }
+
+Error TrialRunner::compare(Trial &trial) {
+  if (Error error = measureShape(trial)) {
+    return error;
+  }
+  trial.package = folder.file("fused-" + Twine(plans));
+  std::vector<std::string> arguments = compileArguments(trial.package, 1);
+  arguments.insert(arguments.end(), {"--plan", trial.planFile});
+  if (Error error = commands.run("moec", std::move(arguments)).takeError()) {
+    return error;
+  }
+  const FuseCommand &command = *result.command;
+  Expected<json::Object> found =
+      commands.runJson("moe-run", {"compare", folder.file("base"), trial.package, "--calibration", command.calibration,
+                                   "--greedy", std::to_string(command.greedyTokens)});
+  if (!found) {
+    return found.takeError();
+  }
+  Difference difference;
+  difference.tokens = found->getInteger("tokens").value_or(0);
+  difference.sequences = found->getInteger("sequences").value_or(0);
+  difference.kl = number(*found, "kl");
+  difference.klBound = number(*found, "kl_bound");
+  difference.sameWinner = number(*found, "same_winner");
+  difference.lossBase = number(*found, "loss_base");
+  difference.loss = number(*found, "loss_other");
+  difference.worstDomain = found->getString("worst_domain").value_or("").str();
+  difference.collapsed = found->getBoolean("collapsed").value_or(false);
+  const json::Array *domains = found->getArray("domains");
+  for (const json::Value &value : domains ? *domains : json::Array()) {
+    if (const json::Object *domain = value.getAsObject()) {
+      difference.domains.push_back({domain->getString("name").value_or("").str(), number(*domain, "kl"),
+                                    number(*domain, "kl_bound"), number(*domain, "same_winner")});
+    }
+  }
+  if (difference.tokens < kMinTokens || difference.sequences < kMinSequences) {
+    return makeError(command.calibration + ": holds " + Twine(difference.tokens) + " held-out tokens in " +
+                     Twine(difference.sequences) + " sequences, but no judgement is given on fewer than " +
+                     Twine(kMinTokens) + " in " + Twine(kMinSequences) + "; calibrate on more text");
+  }
+  trial.difference = std::move(difference);
+  return Error::success();
+}
+
+/// The package whose speed is measured: compiled for the ranks asked for.
+Expected<std::string> TrialRunner::packageForSpeed(StringRef package, StringRef plan) {
+  const int64_t ranks = result.command->ranks;
+  if (ranks == 1) {
+    return package.str();
+  }
+  std::string parallel = (package + "-ranks").str();
+  std::vector<std::string> arguments = compileArguments(parallel, ranks);
+  if (!plan.empty()) {
+    arguments.insert(arguments.end(), {"--plan", plan.str()});
+  }
+  if (Error error = commands.run("moec", std::move(arguments)).takeError()) {
+    return std::move(error);
+  }
+  return parallel;
+}
+
+Error TrialRunner::measureOnce(StringRef package, Speed &speed) {
+  const FuseCommand &command = *result.command;
+  std::vector<std::string> arguments{"bench",
+                                     package.str(),
+                                     "--repeat",
+                                     "1",
+                                     "--no-bandwidth",
+                                     "--generate",
+                                     std::to_string(command.benchTokens),
+                                     "--prompt-length",
+                                     std::to_string(command.promptLength)};
+  if (command.threads > 0) {
+    arguments.insert(arguments.end(), {"--threads", std::to_string(command.threads)});
+  }
+  if (command.ranks > 1) {
+    arguments.insert(arguments.end(), {"--thread-ranks", std::to_string(command.ranks)});
+  }
+  Expected<json::Object> found = commands.runJson("moe-run", std::move(arguments));
+  if (!found) {
+    return found.takeError();
+  }
+  const json::Object *decode = found->getObject("decode_tokens_per_second");
+  const json::Object *prefill = found->getObject("prefill_tokens_per_second");
+  if (!decode || !prefill || number(*decode, "median") <= 0) {
+    return makeError("moe-run bench of " + package + " printed no speed of decoding");
+  }
+  speed.decodeMs.push_back(1000 / number(*decode, "median"));
+  speed.prefillTokensPerSecond.push_back(number(*prefill, "median"));
+  return Error::success();
+}
+
+std::optional<double> moec::lowerBoundOf(llvm::ArrayRef<double> values) {
+  // Quantiles of Student's t at 95 % for 2, 3, ... degrees of freedom; beyond the table the last is on the safe side.
+  static constexpr double kQuantiles[] = {2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812,
+                                          1.796, 1.782, 1.771, 1.761, 1.753, 1.746, 1.740, 1.734, 1.729};
+  const size_t count = values.size();
+  if (count < 3) {
+    return std::nullopt;
+  }
+  double sum = 0, squares = 0;
+  for (double value : values) {
+    sum += value;
+  }
+  const double mean = sum / static_cast<double>(count);
+  for (double value : values) {
+    squares += (value - mean) * (value - mean);
+  }
+  const double error = std::sqrt(squares / static_cast<double>(count - 1) / static_cast<double>(count));
+  return mean - kQuantiles[std::min(count - 3, std::size(kQuantiles) - 1)] * error;
+}
+
+Error TrialRunner::measureSpeed(llvm::MutableArrayRef<Trial *> trials) {
+  Expected<std::string> base = packageForSpeed(folder.file("base"), "");
+  if (!base) {
+    return base.takeError();
+  }
+  std::vector<std::string> packages;
+  for (Trial *trial : trials) {
+    Expected<std::string> package = packageForSpeed(trial->package, trial->planFile);
+    if (!package) {
+      return package.takeError();
+    }
+    packages.push_back(std::move(*package));
+  }
+  std::vector<std::vector<double>> ratios(trials.size());
+  for (int64_t round = 0; round < result.command->rounds; ++round) {
+    for (auto [index, trial] : llvm::enumerate(trials)) {
+      // The base comes first in one round and last in the next, so that a machine that slows down favours neither.
+      for (bool isBase : {round % 2 == 0, round % 2 != 0}) {
+        if (Error error = isBase ? measureOnce(*base, result.baseSpeed) : measureOnce(packages[index], trial->speed)) {
+          return error;
+        }
+      }
+      ratios[index].push_back(result.baseSpeed.decodeMs.back() / trial->speed.decodeMs.back());
+    }
+  }
+  for (auto [index, trial] : llvm::enumerate(trials)) {
+    trial->gain = medianOf(ratios[index]) - 1;
+    if (std::optional<double> bound = lowerBoundOf(ratios[index])) {
+      trial->gainBound = *bound - 1;
+    }
+  }
+  return Error::success();
+}
