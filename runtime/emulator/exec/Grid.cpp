@@ -47,7 +47,7 @@ Result<std::unique_ptr<Program>> Program::load(const ptx::Module &module, Device
     code.variableAddress[i] = address;
     program->globals.push_back({variable.name, address, variable.size});
     uint8_t *bytes = memory.bytes(address, size);
-    std::memcpy(bytes, variable.data.data(), std::min<uint64_t>(variable.data.size(), size));
+    std::copy_n(variable.data.begin(), std::min<uint64_t>(variable.data.size(), size), bytes); // data may be empty
     memory.setDefined(address, size);
     memory.find(address)->readOnly = variable.space == Space::Const;
   }
