@@ -47,7 +47,7 @@ const FormatFacts &getFormatFacts(ExportFormat format);
 /// One engine and one format that it loads.
 struct EngineFormat {
   ExportFormat format;
-  /// The first release that loads it, and the one it was tried with here; "": not tried.
+  /// The first release that is believed to load it, and the one it was tried with here; "": not tried.
   llvm::StringLiteral minimumVersion, triedVersion;
   /// How to load it: options of the engine.
   llvm::StringLiteral how;
