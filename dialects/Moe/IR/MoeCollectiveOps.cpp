@@ -166,19 +166,8 @@ void ShardOp::build(OpBuilder &builder, OperationState &state, Value weight, int
 LogicalResult ShardOp::verify() {
   RankedTensorType whole = typeOf(getWeight()), result = typeOf(getResult());
   const int64_t dim = getDim(), ranks = getRanks(), copies = getCopies();
-  // shard_c1
-  if (dim >= whole.getRank()) {
-    return emitOpError() << "dim (" << dim << ") must be less than the rank of weight (" << whole.getRank() << ")";
-  }
-  // shard_c2
-  if (result.getRank() != whole.getRank() || result.getElementType() != whole.getElementType()) {
-    return emitOpError() << "result (" << result << ") must have the rank and element type of weight (" << whole << ")";
-  }
-  for (int64_t d = 0; d < result.getRank(); ++d) {
-    if (d != dim && failed(checkEqual(*this, "dim " + Twine(d) + " of the result", result.getDimSize(d),
-                                      "that of weight", whole.getDimSize(d)))) {
-      return failure();
-    }
+  if (failed(checkPartAlong(*this, dim, whole, result))) {
+    return failure();
   }
   // shard_c3
   if (ranks % copies != 0) {

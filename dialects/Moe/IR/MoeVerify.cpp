@@ -34,6 +34,25 @@ LogicalResult moe::checkShape(Operation *op, StringRef name, Value value, String
   return diag;
 }
 
+LogicalResult moe::checkPartAlong(Operation *op, int64_t dim, RankedTensorType whole, RankedTensorType result) {
+  // part_c1, shard_c1
+  if (dim >= whole.getRank()) {
+    return op->emitOpError() << "dim (" << dim << ") must be less than the rank of weight (" << whole.getRank() << ")";
+  }
+  // part_c2, shard_c2
+  if (result.getRank() != whole.getRank() || result.getElementType() != whole.getElementType()) {
+    return op->emitOpError() << "result (" << result << ") must have the rank and element type of weight (" << whole
+                             << ")";
+  }
+  for (int64_t d = 0; d < result.getRank(); ++d) {
+    if (d != dim && failed(checkEqual(op, "dim " + Twine(d) + " of the result", result.getDimSize(d), "that of weight",
+                                      whole.getDimSize(d)))) {
+      return failure();
+    }
+  }
+  return success();
+}
+
 LogicalResult moe::checkGateAndLimit(Operation *op, Value gate, Value gateBias, Activation activation, FloatAttr alpha,
                                      FloatAttr limit) {
   // ffn_c4, experts_c5

@@ -27,6 +27,9 @@ LogicalResult checkEqual(Operation *op, const Twine &what, int64_t actual, const
 /// H]". For a value that is absent: success.
 LogicalResult checkShape(Operation *op, StringRef name, Value value, StringRef shape, ArrayRef<int64_t> expected);
 
+/// The rules on `dim` and the types of ops that take a part of a weight along one dim: moe.part and moe.shard.
+LogicalResult checkPartAlong(Operation *op, int64_t dim, RankedTensorType whole, RankedTensorType result);
+
 /// The rules on gate, alpha and limit that moe.ffn and moe.experts share.
 LogicalResult checkGateAndLimit(Operation *op, Value gate, Value gateBias, Activation activation, FloatAttr alpha,
                                 FloatAttr limit);

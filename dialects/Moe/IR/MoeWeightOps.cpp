@@ -58,19 +58,8 @@ LogicalResult GetWeightOp::verifySymbolUses(SymbolTableCollection &symbols) {
 LogicalResult PartOp::verify() {
   auto whole = llvm::cast<RankedTensorType>(getWeight().getType()), result = llvm::cast<RankedTensorType>(getType());
   int64_t dim = static_cast<int64_t>(getDim());
-  // part_c1
-  if (dim >= whole.getRank()) {
-    return emitOpError() << "dim (" << dim << ") must be less than the rank of weight (" << whole.getRank() << ")";
-  }
-  // part_c2
-  if (result.getRank() != whole.getRank() || result.getElementType() != whole.getElementType()) {
-    return emitOpError() << "result (" << result << ") must have the rank and element type of weight (" << whole << ")";
-  }
-  for (int64_t d = 0; d < result.getRank(); ++d) {
-    if (d != dim && failed(checkEqual(*this, "dim " + Twine(d) + " of the result", result.getDimSize(d),
-                                      "that of weight", whole.getDimSize(d)))) {
-      return failure();
-    }
+  if (failed(checkPartAlong(*this, dim, whole, result))) {
+    return failure();
   }
   // part_c3
   int64_t length = result.getDimSize(dim), from = static_cast<int64_t>(getFrom());

@@ -135,6 +135,8 @@ public:
   bool address(const ptx::Operand &operand, Ref &base, Op &op);
   /// Elements of a vector operand (or the one operand) into Code::refs.
   void list(const ptx::Operand &operand, unsigned bits, uint32_t &first, uint32_t &count);
+  /// The fragments of a matrix multiplication, D, A, B and C of `inst`, as `op.imm`.
+  void fragments(const ptx::Instruction &inst, Op &op);
   bool fail(std::string why) {
     if (problem.empty()) {
       problem = std::move(why);

@@ -382,12 +382,7 @@ bool selectMatrix(Builder &b, const ptx::Instruction &inst, Op &op) {
     return true;
   case Opcode::Mma: {
     op.flags = OpSync;
-    Fragments f;
-    for (unsigned i = 0; i < 4; ++i) {
-      b.list(fn.operand(inst, i), inst.types[0] == Type::F64 ? 64 : 32, f.first[i], f.count[i]);
-    }
-    op.imm = int64_t(b.code.fragments.size());
-    b.code.fragments.push_back(f);
+    b.fragments(inst, op);
     const Type ta = inst.types[1], tb = inst.types[2];
     if (inst.types[0] == Type::F64) {
       op.run = mmaDouble;

@@ -189,6 +189,15 @@ void Builder::list(const Operand &operand, unsigned bits, uint32_t &first, uint3
   }
 }
 
+void Builder::fragments(const ptx::Instruction &inst, Op &op) {
+  Fragments f;
+  for (unsigned i = 0; i < 4; ++i) {
+    list(function.operand(inst, i), inst.types[0] == ptx::Type::F64 ? 64 : 32, f.first[i], f.count[i]);
+  }
+  op.imm = int64_t(code.fragments.size());
+  code.fragments.push_back(f);
+}
+
 /// Places for the registers of one function.
 static void layRegisters(const ptx::Function &function, FunctionCode &out) {
   uint32_t offset = 64; // the carry flag and the sink's predicate

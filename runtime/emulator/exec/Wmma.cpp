@@ -210,12 +210,7 @@ bool selectWmma(Builder &b, const ptx::Instruction &inst, Op &op) {
   }
   case Opcode::WmmaMma: {
     op.flags = OpSync;
-    Fragments f;
-    for (unsigned i = 0; i < 4; ++i) {
-      b.list(fn.operand(inst, i), inst.types[0] == Type::F64 ? 64 : 32, f.first[i], f.count[i]);
-    }
-    op.imm = int64_t(b.code.fragments.size());
-    b.code.fragments.push_back(f);
+    b.fragments(inst, op);
     op.run = wmmaMultiply;
     return true;
   }
