@@ -50,6 +50,23 @@ protected:
     }
     return found;
   }
+  /// Adds a tensor that an initializer computes from another one's result: 2 * head.folded + bias.
+  uint32_t addTwice() {
+    VariantSpec &v = toy.variant();
+    const auto twice = uint32_t(toy.program.tensors.size());
+    toy.program.tensors.push_back(toy.program.tensors[kHead]);
+    InitializerSpec next;
+    next.result = twice;
+    next.key = std::string(64, 'c');
+    next.firstCommand = uint32_t(v.commands.size());
+    addCommand(toy.program, v, format::CommandKind::Copy, "fetch", 0,
+               {span(twice, 0, 4 * kVocab, format::Access::Write), span(kHead, 0, 4 * kVocab)});
+    addCommand(toy.program, v, format::CommandKind::Launch, "fold", 4,
+               {span(twice, 0, 0, format::Access::ReadWrite), span(kBias), constant(kVocab)});
+    next.commandCount = 2;
+    v.initializers.push_back(next);
+    return twice;
+  }
 
   Toy toy;
   Loaded loaded;
@@ -242,21 +259,9 @@ TEST_F(WeightsTest, OtherProgramKeyOtherKey) {
 }
 
 TEST_F(WeightsTest, InitializersReadEarlierResults) {
-  // twice = 2 * head.folded + bias, then used for the logits.
+  const uint32_t twice = addTwice();
   VariantSpec &v = toy.variant();
-  uint32_t twice = uint32_t(toy.program.tensors.size());
-  toy.program.tensors.push_back(toy.program.tensors[kHead]);
-  InitializerSpec next;
-  next.result = twice;
-  next.key = std::string(64, 'c');
-  next.firstCommand = uint32_t(v.commands.size());
-  addCommand(toy.program, v, format::CommandKind::Copy, "fetch", 0,
-             {span(twice, 0, 4 * kVocab, format::Access::Write), span(kHead, 0, 4 * kVocab)});
-  addCommand(toy.program, v, format::CommandKind::Launch, "fold", 4,
-             {span(twice, 0, 0, format::Access::ReadWrite), span(kBias), constant(kVocab)});
-  next.commandCount = 2;
-  v.initializers.push_back(next);
-  v.operands[v.commands[7].first_operand() + 2] = span(twice);
+  v.operands[v.commands[7].first_operand() + 2] = span(twice); // for the logits
   for (const char *expected : {"\"computed\":2,\"stored\":2", "\"cache_hits\":2,\"computed\":0"}) {
     ASSERT_TRUE(open()) << loaded.message;
     EXPECT_NE(loaded.report().find(expected), std::string::npos) << loaded.report();
@@ -305,20 +310,8 @@ TEST_F(WeightReaderTest, StoredAndComputed) {
 }
 
 TEST_F(WeightReaderTest, ComputesWhatATensorIsComputedFrom) {
-  VariantSpec &v = toy.variant();
-  uint32_t twice = uint32_t(toy.program.tensors.size());
-  toy.program.tensors.push_back(toy.program.tensors[kHead]);
-  toy.program.tensors.back().mutate_name(toy.program.string("twice"));
-  InitializerSpec next;
-  next.result = twice;
-  next.key = std::string(64, 'c');
-  next.firstCommand = uint32_t(v.commands.size());
-  addCommand(toy.program, v, format::CommandKind::Copy, "fetch", 0,
-             {span(twice, 0, 4 * kVocab, format::Access::Write), span(kHead, 0, 4 * kVocab)});
-  addCommand(toy.program, v, format::CommandKind::Launch, "fold", 4,
-             {span(twice, 0, 0, format::Access::ReadWrite), span(kBias), constant(kVocab)});
-  next.commandCount = 2;
-  v.initializers.push_back(next);
+  const uint32_t twice = addTwice();
+  toy.program.tensors[twice].mutate_name(toy.program.string("twice"));
   ASSERT_TRUE(openWeights()) << loaded.message;
   for (const char *name : {"twice", "head.folded", "twice"}) {
     const std::vector<float> values = read(name);
