@@ -10,7 +10,7 @@
 #include "lowering/HFToMoe/JsonFile.h"
 #include "tools/moec/Console.h"
 #include "tools/moec/OutputFile.h"
-#include "tools/moec/PlaceReport.h"
+#include "tools/moec/place/PlaceReport.h"
 #include <cmath>
 
 using namespace moec;

@@ -7,8 +7,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef MOE_TOOLS_MOEC_FUSEPROCESS_H
-#define MOE_TOOLS_MOEC_FUSEPROCESS_H
+#ifndef MOE_TOOLS_MOEC_FUSE_FUSEPROCESS_H
+#define MOE_TOOLS_MOEC_FUSE_FUSEPROCESS_H
 
 #include "tools/moec/Console.h"
 #include "llvm/ADT/ArrayRef.h"
@@ -50,4 +50,4 @@ private:
 
 } // namespace moec
 
-#endif // MOE_TOOLS_MOEC_FUSEPROCESS_H
+#endif // MOE_TOOLS_MOEC_FUSE_FUSEPROCESS_H

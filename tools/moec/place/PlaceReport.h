@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef MOE_TOOLS_MOEC_PLACEREPORT_H
-#define MOE_TOOLS_MOEC_PLACEREPORT_H
+#ifndef MOE_TOOLS_MOEC_PLACE_PLACEREPORT_H
+#define MOE_TOOLS_MOEC_PLACE_PLACEREPORT_H
 
 #include "passes/Analysis/Placement/Facts.h"
 #include "passes/Analysis/Placement/Planner.h"
@@ -36,4 +36,4 @@ std::string renderPlan(const llvm::json::Object &report);
 
 } // namespace moec
 
-#endif // MOE_TOOLS_MOEC_PLACEREPORT_H
+#endif // MOE_TOOLS_MOEC_PLACE_PLACEREPORT_H

@@ -8,7 +8,7 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "tools/moec/Fuse.h"
+#include "tools/moec/fuse/Fuse.h"
 #include "lowering/HFToMoe/JsonFile.h"
 #include "runtime/format/Checksum.h"
 #include "runtime/readers/Fingerprint.h"

@@ -1,6 +1,6 @@
 //===- HtmlCharts.cpp - Curves, points and bars as SVG ----------------------===//
 
-#include "tools/moec/Html.h"
+#include "tools/moec/html/Html.h"
 #include "llvm/Support/FormatVariadic.h"
 #include <algorithm>
 #include <cmath>

@@ -8,8 +8,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef MOE_TOOLS_MOEC_BAKE_H
-#define MOE_TOOLS_MOEC_BAKE_H
+#ifndef MOE_TOOLS_MOEC_PLACE_BAKE_H
+#define MOE_TOOLS_MOEC_PLACE_BAKE_H
 
 #include "passes/Analysis/Placement/Model.h"
 #include "tools/moec/OutputFile.h"
@@ -24,4 +24,4 @@ moe::placement::Status bakeCheckpoint(const std::string &from, const moe::placem
 
 } // namespace moec
 
-#endif // MOE_TOOLS_MOEC_BAKE_H
+#endif // MOE_TOOLS_MOEC_PLACE_BAKE_H

@@ -11,8 +11,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef MOE_TOOLS_MOEC_HTML_H
-#define MOE_TOOLS_MOEC_HTML_H
+#ifndef MOE_TOOLS_MOEC_HTML_HTML_H
+#define MOE_TOOLS_MOEC_HTML_HTML_H
 
 #include "llvm/ADT/ArrayRef.h"
 #include "llvm/ADT/StringRef.h"
@@ -119,4 +119,4 @@ std::string draw(const Bars &bars);
 
 } // namespace moec::html
 
-#endif // MOE_TOOLS_MOEC_HTML_H
+#endif // MOE_TOOLS_MOEC_HTML_HTML_H

@@ -1,6 +1,6 @@
 //===- FuseProcess.cpp - Commands that moec fuse runs ------------------------===//
 
-#include "tools/moec/FuseProcess.h"
+#include "tools/moec/fuse/FuseProcess.h"
 #include "lowering/HFToMoe/JsonFile.h"
 #include "tools/moec/OutputFile.h"
 #include "llvm/ADT/SmallString.h"

@@ -1,6 +1,6 @@
 //===- FuseModel.cpp - What moec fuse asks of a module -----------------------===//
 
-#include "tools/moec/FuseModel.h"
+#include "tools/moec/fuse/FuseModel.h"
 #include "lowering/HFToMoe/JsonFile.h"
 #include "passes/Analysis/FusionLegality.h"
 

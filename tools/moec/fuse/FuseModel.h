@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef MOE_TOOLS_MOEC_FUSEMODEL_H
-#define MOE_TOOLS_MOEC_FUSEMODEL_H
+#ifndef MOE_TOOLS_MOEC_FUSE_FUSEMODEL_H
+#define MOE_TOOLS_MOEC_FUSE_FUSEMODEL_H
 
 #include "mlir/IR/BuiltinOps.h"
 #include "passes/Analysis/FusionCalibration.h"
@@ -42,4 +42,4 @@ std::string findObstacleOf(mlir::ModuleOp module, int64_t first, int64_t length,
 
 } // namespace moec
 
-#endif // MOE_TOOLS_MOEC_FUSEMODEL_H
+#endif // MOE_TOOLS_MOEC_FUSE_FUSEMODEL_H

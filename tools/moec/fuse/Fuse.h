@@ -6,13 +6,13 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef MOE_TOOLS_MOEC_FUSE_H
-#define MOE_TOOLS_MOEC_FUSE_H
+#ifndef MOE_TOOLS_MOEC_FUSE_FUSE_H
+#define MOE_TOOLS_MOEC_FUSE_FUSE_H
 
 #include "passes/Analysis/EngineFacts.h"
-#include "tools/moec/FuseModel.h"
-#include "tools/moec/FuseProcess.h"
 #include "tools/moec/Model.h"
+#include "tools/moec/fuse/FuseModel.h"
+#include "tools/moec/fuse/FuseProcess.h"
 
 namespace moec {
 
@@ -133,4 +133,4 @@ std::string spellResult(const FuseResult &result);
 
 } // namespace moec
 
-#endif // MOE_TOOLS_MOEC_FUSE_H
+#endif // MOE_TOOLS_MOEC_FUSE_FUSE_H

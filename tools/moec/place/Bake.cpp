@@ -1,6 +1,6 @@
 //===- Bake.cpp - A checkpoint whose experts lie as a map says --------------===//
 
-#include "tools/moec/Bake.h"
+#include "tools/moec/place/Bake.h"
 #include "runtime/readers/File.h"
 #include "runtime/readers/OutputFile.h"
 #include "runtime/readers/Safetensors.h"

@@ -7,8 +7,8 @@
 //===----------------------------------------------------------------------===//
 
 #include "lowering/HFToMoe/JsonFile.h"
-#include "tools/moec/Fuse.h"
 #include "tools/moec/OutputFile.h"
+#include "tools/moec/fuse/Fuse.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/Support/FormatVariadic.h"
 #include <cmath>

@@ -1,6 +1,6 @@
 //===- PlaceReport.cpp - What a plan achieves, as numbers -------------------===//
 
-#include "tools/moec/PlaceReport.h"
+#include "tools/moec/place/PlaceReport.h"
 #include "passes/Analysis/Placement/Estimate.h"
 #include "passes/Analysis/Placement/LayerProblem.h"
 #include "passes/Analysis/Placement/LoadMetrics.h"

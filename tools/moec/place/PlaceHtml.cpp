@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "tools/moec/Html.h"
-#include "tools/moec/PlaceReport.h"
+#include "tools/moec/html/Html.h"
+#include "tools/moec/place/PlaceReport.h"
 #include "llvm/ADT/StringExtras.h"
 #include <algorithm>
 #include <cmath>
