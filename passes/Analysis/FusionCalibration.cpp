@@ -121,6 +121,8 @@ static void readFacts(TensorReader &reader, const json::Value &value, FusionCali
   result.hidden = number("hidden", 1, kMaxLayers * 64);
   result.sequences = number("sequences", 0, kMaxTokens);
   result.tokens = number("tokens", 0, kMaxTokens);
+  // Absent without windows: then nothing was judged.
+  result.judgedTokens = root->get("judged_tokens") ? number("judged_tokens", 0, kMaxTokens) : 0;
   result.fingerprint = root->getString("fingerprint").value_or("").str();
   const json::Array *domains = root->getArray("domains");
   for (const json::Value &domain : domains ? *domains : json::Array()) {

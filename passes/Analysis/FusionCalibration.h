@@ -35,6 +35,8 @@ struct FusionCalibration {
   std::vector<std::string> domains;
   /// Measured text, and what was kept for judging.
   int64_t sequences = 0, tokens = 0, heldOutSequences = 0, heldOutTokens = 0, heldOutDomains = 0;
+  /// Of the text that was kept, what windows and their repair were judged on: the first of all domains by turns.
+  int64_t judgedTokens = 0;
   double baseLoss = 0;
   /// [layers, layers]: how much column j depends on row i.
   std::vector<double> dependency;

@@ -69,6 +69,7 @@ struct CompareCommand : CommonOptions { ///< `package`: the base.
   std::string other, otherWeights, calibration;
   std::vector<std::string> idsFiles; ///< [DOMAIN=]FILE
   int64_t tokens = 0;                ///< 0: all.
+  int64_t skipTokens = 0;            ///< Held-out tokens that come first and are left out.
   int64_t greedy = 64, prompts = 8;
 };
 struct ProfileCommand : CommonOptions {

@@ -222,6 +222,9 @@ void addCompare(CLI::App &app, CompareCommand &command) {
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   sub->add_option("--tokens", command.tokens, "most tokens, of all domains by turns (default: all)")->check(atLeast(2));
+  sub->add_option("--skip-tokens", command.skipTokens,
+                  "tokens to leave out first, of all domains by turns: those that windows were judged on")
+      ->check(atLeast(0));
   sub->add_option("--greedy", command.greedy, "tokens that both generate from the beginnings of texts (0: none)")
       ->capture_default_str()
       ->check(CLI::Range(int64_t(0), int64_t(1) << 20));

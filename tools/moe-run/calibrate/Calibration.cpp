@@ -6,7 +6,7 @@
 using namespace moert;
 using namespace moerun;
 
-std::vector<const CalibrationText::Sequence *> CalibrationText::pick(bool heldOut, int64_t tokens) const {
+std::vector<const CalibrationText::Sequence *> CalibrationText::pick(bool heldOut, int64_t tokens, int64_t skip) const {
   std::vector<std::vector<size_t>> ofDomain(domains.size());
   for (size_t s = 0; s < sequences.size(); ++s) {
     if (sequences[s].heldOut == heldOut) {
@@ -14,13 +14,21 @@ std::vector<const CalibrationText::Sequence *> CalibrationText::pick(bool heldOu
     }
   }
   std::vector<size_t> chosen;
-  int64_t taken = 0;
-  for (size_t turn = 0, before = SIZE_MAX; before != chosen.size(); ++turn) {
-    before = chosen.size();
+  int64_t skipped = 0, taken = 0;
+  bool hasMore = true;
+  for (size_t turn = 0; hasMore; ++turn) {
+    hasMore = false;
     for (const std::vector<size_t> &own : ofDomain) {
-      if (turn < own.size() && (tokens == 0 || taken < tokens)) {
+      if (turn >= own.size() || (tokens != 0 && taken >= tokens)) {
+        continue;
+      }
+      hasMore = true;
+      const auto length = int64_t(sequences[own[turn]].ids.size());
+      if (skipped < skip) {
+        skipped += length;
+      } else {
         chosen.push_back(own[turn]);
-        taken += int64_t(sequences[own[turn]].ids.size());
+        taken += length;
       }
     }
   }

@@ -45,8 +45,8 @@ struct CalibrationText {
   /// SHA-256 of everything above.
   std::string digest() const;
   /// Sequences that are held out, or those that are not: all of them, or of every domain by turns as many as it takes
-  /// to have `tokens`. In the order of the text.
-  std::vector<const Sequence *> pick(bool heldOut, int64_t tokens = 0) const;
+  /// to have `tokens`; without those that it takes to have `skip`. In the order of the text.
+  std::vector<const Sequence *> pick(bool heldOut, int64_t tokens = 0, int64_t skip = 0) const;
 };
 
 class Calibration {

@@ -134,10 +134,11 @@ Status moerun::runCompare(const CompareCommand &command) {
     return error(Code::InvalidArgument, "compare needs text: give either --calibration FILE or --ids-file FILE");
   }
   MOERT_ASSIGN(text, readText(command));
-  const Sequences sequences = text.pick(true, command.tokens);
+  const Sequences sequences = text.pick(true, command.tokens, command.skipTokens);
   if (sequences.empty()) {
     return error(Code::InvalidArgument, command.calibration.empty() ? command.idsFiles.front() : command.calibration,
-                 ": has no held-out sequence of at least 2 tokens to compare on");
+                 ": has no held-out sequence of at least 2 tokens to compare on",
+                 command.skipTokens ? concat(" behind the first ", command.skipTokens, " tokens (--skip-tokens)") : "");
   }
   MOERT_ASSIGN(basePackage, Package::load(command.package));
   MOERT_ASSIGN(otherPackage, Package::load(command.other));

@@ -77,6 +77,9 @@ struct FuseResult {
   ModelLayers layers;
   ModelShape baseShape;
   mlir::moe::FusionCalibration calibration;
+  /// Held-out tokens that windows were judged on, if there are enough others for the gate; else 0, and the gate takes
+  /// all.
+  int64_t skipTokens = 0;
   const mlir::moe::EngineFacts *engine = nullptr;
   const mlir::moe::EngineFormat *format = nullptr;
   std::vector<FuseWindow> windows;

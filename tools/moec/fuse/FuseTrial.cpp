@@ -109,6 +109,9 @@ Error TrialRunner::writePlan(Trial &trial) {
                                      "--plan-out",
                                      repaired,
                                      "--quiet"};
+  if (result.skipTokens > 0) { // The rest is the gate's.
+    arguments.insert(arguments.end(), {"--judge-tokens", std::to_string(result.skipTokens)});
+  }
   trial.planFile = repaired;
   return commands.run("moe-run", std::move(arguments)).takeError();
 }
@@ -150,9 +153,9 @@ Error TrialRunner::compare(Trial &trial) {
     return error;
   }
   const FuseCommand &command = *result.command;
-  Expected<json::Object> found =
-      commands.runJson("moe-run", {"compare", folder.file("base"), trial.package, "--calibration", command.calibration,
-                                   "--greedy", std::to_string(command.greedyTokens)});
+  Expected<json::Object> found = commands.runJson(
+      "moe-run", {"compare", folder.file("base"), trial.package, "--calibration", command.calibration, "--skip-tokens",
+                  std::to_string(result.skipTokens), "--greedy", std::to_string(command.greedyTokens)});
   if (!found) {
     return found.takeError();
   }
