@@ -57,6 +57,9 @@ struct Place {
 constexpr uint64_t kMaxChecks = 1u << 24;
 /// Operands of one command.
 constexpr uint32_t kMaxOperands = 1024;
+/// Threads of a workgroup on any GPU, and shared memory of one on the GPU that has most.
+constexpr uint32_t kMaxGpuThreads = 1024;
+constexpr uint32_t kMaxGpuSharedBytes = 227u << 10;
 
 /// One variant under check.
 class VariantChecker {
@@ -71,6 +74,7 @@ private:
   static constexpr uint32_t kNotWritten = ~0u;
 
   Status checkBuffer(const format::Buffer &buffer, const std::string &where, bool inInitializer, bool isArgument);
+  Status checkKernels();
   Status checkInitializers();
   Status checkEntry(uint32_t index);
   Status checkSteps(uint32_t entry);
@@ -472,6 +476,34 @@ Status VariantChecker::checkCommand(uint32_t index, TokenRange range, const form
   return corrupt(where, " has kind ", int(command.kind()), ", known are 0 to ", int(CommandKind::MAX));
 }
 
+/// What a launch takes besides the grid, within what every GPU has; what the one at hand has is its driver's to say.
+Status VariantChecker::checkKernels() {
+  const bool isCpu = isForCpu(variant);
+  bool exact;
+  if (!isCpu && !gpuCapability(variant, exact)) {
+    return corrupt("target must be 'cuda:sm_' and a compute capability, 'cuda:sm_80' for instance");
+  }
+  if (!isCpu && sizeOf(variant.features())) {
+    return corrupt("names CPU feature '", variant.features()->Get(0)->str(), "': a variant for GPUs has none");
+  }
+  for (uint32_t k = 0; k < sizeOf(variant.kernels()); ++k) {
+    const format::Kernel &kernel = *variant.kernels()->Get(k);
+    const std::string where = concat("kernel ", k, " '", kernel.symbol()->str(), "'");
+    if (isCpu && (kernel.threads() || kernel.shared_bytes())) {
+      return corrupt(where, " has ", kernel.threads(), " threads and ", kernel.shared_bytes(),
+                     " bytes of shared memory: on a CPU both must be 0");
+    }
+    if (!isCpu && (kernel.threads() < 1 || kernel.threads() > kMaxGpuThreads)) {
+      return corrupt(where, " has ", kernel.threads(), " threads per workgroup, must have 1 to ", kMaxGpuThreads);
+    }
+    if (kernel.shared_bytes() > kMaxGpuSharedBytes) {
+      return corrupt(where, " has ", kernel.shared_bytes(), " bytes of shared memory, must have at most ",
+                     kMaxGpuSharedBytes);
+    }
+  }
+  return {};
+}
+
 Status VariantChecker::checkInitializers() {
   for (uint32_t i = 0; i < sizeOf(variant.initializers()); ++i) {
     const format::Initializer &initializer = *variant.initializers()->Get(i);
@@ -592,6 +624,7 @@ Status VariantChecker::run() {
     return corrupt("rank inputs of kind ", int(variant.rank_inputs()), ", known are 0 to ",
                    int(format::RankInputs::MAX));
   }
+  MOERT_TRY(checkKernels());
   owners.assign(sizeOf(variant.buffers()), 0);
   for (uint32_t e = 1; e < entryCount(variant); ++e) {
     MOERT_TRY(checkEntry(e));

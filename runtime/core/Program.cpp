@@ -88,6 +88,20 @@ EntryView entryOf(const format::Variant &variant, uint32_t index) {
 
 bool isForCpu(const format::Variant &variant) { return strncmp(variant.target()->c_str(), "cuda", 4) != 0; }
 
+uint32_t gpuCapability(const format::Variant &variant, bool &exact) {
+  const char prefix[] = "cuda:sm_";
+  const std::string target = variant.target()->str();
+  if (target.compare(0, sizeof(prefix) - 1, prefix) != 0) {
+    return 0;
+  }
+  const size_t digits = target.find_first_not_of("0123456789", sizeof(prefix) - 1);
+  exact = digits != std::string::npos;
+  const std::string number = target.substr(sizeof(prefix) - 1, digits - (sizeof(prefix) - 1));
+  const bool isNumber = number.size() == 2 || number.size() == 3;
+  const bool endsWell = !exact || (digits + 1 == target.size() && (target[digits] == 'a' || target[digits] == 'f'));
+  return isNumber && endsWell && number[0] != '0' ? uint32_t(std::stoul(number)) : 0;
+}
+
 Status checkProgramBytes(const uint8_t *bytes, size_t size, const format::Program *&program) {
   if (size < 8 || !format::ProgramBufferHasIdentifier(bytes)) {
     return error(Code::Corrupt, "is no moe-opt program: bytes 4 to 7 are not '", format::ProgramIdentifier(), "'");

@@ -36,8 +36,12 @@ struct EntryView {
 uint32_t entryCount(const format::Variant &variant);
 EntryView entryOf(const format::Variant &variant, uint32_t index);
 
-/// Whether a variant is for CPUs; those for other backends are not looked at beyond their tables.
+/// Whether a variant is for CPUs; the others are for GPUs.
 bool isForCpu(const format::Variant &variant);
+
+/// The compute capability that a variant for GPUs is made for, 80 of "cuda:sm_80"; 0: its target is no such name.
+/// `exact`: it runs on no other, as "cuda:sm_90a".
+uint32_t gpuCapability(const format::Variant &variant, bool &exact);
 
 /// Which rank of how many something is for.
 struct RankPlace {

@@ -210,6 +210,40 @@ TEST_F(LoadTest, VariantTables) {
   });
 }
 
+TEST_F(LoadTest, KernelTables) {
+  refuses("kernel 1 'accumulate' has 32 threads and 0 bytes of shared memory: on a CPU both must be 0",
+          [](auto &, auto &v) { v.kernels[1].threads = 32; });
+  refuses("kernel 2 'scale' has 0 threads and 4 bytes of shared memory: on a CPU both must be 0",
+          [](auto &, auto &v) { v.kernels[2].sharedBytes = 4; });
+  auto forGpu = [](VariantSpec &v) {
+    v.target = "cuda:sm_80";
+    for (KernelSpec &kernel : v.kernels) {
+      kernel.threads = 1024;
+      kernel.sharedBytes = 227 << 10;
+    }
+  };
+  for (const char *target : {"cuda", "cuda:", "cuda:sm_", "cuda:sm_8", "cuda:sm_08", "cuda:sm_1000", "cuda:sm_90x",
+                             "cuda:sm_90aa", "cuda:80"}) {
+    refuses(std::string("variant '") + target + "': target must be 'cuda:sm_' and a compute capability",
+            [&](auto &, auto &v) { forGpu(v), v.target = target; });
+  }
+  refuses("names CPU feature 'avx2': a variant for GPUs has none",
+          [&](auto &, auto &v) { forGpu(v), v.features = {"avx2"}; });
+  refuses("kernel 0 'embed' has 0 threads per workgroup, must have 1 to 1024",
+          [&](auto &, auto &v) { forGpu(v), v.kernels[0].threads = 0; });
+  refuses("kernel 1 'accumulate' has 1025 threads per workgroup, must have 1 to 1024",
+          [&](auto &, auto &v) { forGpu(v), v.kernels[1].threads = 1025; });
+  refuses("kernel 1 'accumulate' has 232449 bytes of shared memory, must have at most 232448",
+          [&](auto &, auto &v) { forGpu(v), v.kernels[1].sharedBytes = (227 << 10) + 1; });
+  for (const char *target : {"cuda:sm_80", "cuda:sm_90a", "cuda:sm_100", "cuda:sm_103f"}) {
+    forGpu(toy.variant());
+    toy.variant().target = target;
+    toy.write();
+    Loaded loaded;
+    EXPECT_TRUE(loaded.load(toy.package())) << loaded.message;
+  }
+}
+
 TEST_F(LoadTest, Steps) {
   refuses("step 1 is for T in [3, 16], must start at 2", [](auto &, auto &v) { v.steps[1].mutate_min_tokens(3); });
   refuses("step 1 is for T in [2, 17]", [](auto &, auto &v) { v.steps[1].mutate_max_tokens(17); });

@@ -284,6 +284,9 @@ TEST_F(SessionTest, VariantsAreChosenByFeatures) {
   toy.variant().features = {"sse3", "avx1024"};
   lesser.features = {"sse3"};
   gpu.target = "cuda:sm_90a";
+  for (KernelSpec &kernel : gpu.kernels) {
+    kernel.threads = 32;
+  }
   toy.program.variants.insert(toy.program.variants.begin() + 1, lesser);
   toy.program.variants.insert(toy.program.variants.begin(), gpu);
   open();

@@ -48,8 +48,9 @@ std::string ProgramSpec::flatbuffer() const {
   std::vector<flatbuffers::Offset<Variant>> variantOffsets;
   for (const VariantSpec &v : variants) {
     std::vector<flatbuffers::Offset<Kernel>> kernels;
-    for (const std::string &kernel : v.kernels) {
-      kernels.push_back(CreateKernel(builder, builder.CreateString(kernel), builder.CreateString("test kernel")));
+    for (const KernelSpec &kernel : v.kernels) {
+      kernels.push_back(CreateKernel(builder, builder.CreateString(kernel.symbol), builder.CreateString("test kernel"),
+                                     kernel.threads, kernel.sharedBytes));
     }
     std::vector<flatbuffers::Offset<Initializer>> initializers;
     for (const InitializerSpec &i : v.initializers) {

@@ -39,13 +39,19 @@ struct EntrySpec {
   std::vector<uint32_t> inputs, outputs;
   std::vector<format::StepVariant> steps;
 };
+struct KernelSpec {
+  KernelSpec(const char *symbol, uint32_t threads = 0, uint32_t sharedBytes = 0)
+      : symbol(symbol), threads(threads), sharedBytes(sharedBytes) {}
+  std::string symbol;
+  uint32_t threads, sharedBytes; ///< of GPUs
+};
 struct VariantSpec {
   std::string target = "x86-64";
   std::vector<std::string> features;
   std::string blob = "kernels-x86-64.so";
   std::string blobSha256; ///< raw; empty: of the file
   std::string kernelFile; ///< copied to `blob`; empty: the toy's
-  std::vector<std::string> kernels;
+  std::vector<KernelSpec> kernels;
   std::vector<format::Buffer> buffers;
   std::vector<format::Operand> operands;
   std::vector<format::Command> commands;
