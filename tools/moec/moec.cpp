@@ -208,7 +208,9 @@ static void addFuse(CLI::App &app, FuseCommand &command) {
   sub->add_option("--greedy", command.greedyTokens, "tokens of greedy text in which a collapse is looked for")
       ->capture_default_str()
       ->check(CLI::Range(0, 1 << 20));
-  sub->add_option("--work", command.work, "folder for intermediate files, which then stay");
+  sub->add_option(
+      "--work", command.work,
+      "folder for intermediate files, which then stay; what is there from an earlier run is not done again");
   addCommon(sub, command);
 }
 

@@ -9,9 +9,11 @@
 //===----------------------------------------------------------------------===//
 
 #include "lowering/HFToMoe/JsonFile.h"
+#include "runtime/format/Checksum.h"
 #include "runtime/readers/Fingerprint.h"
 #include "tools/moec/OutputFile.h"
 #include "tools/moec/fuse/FuseRun.h"
+#include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/raw_ostream.h"
 
 using namespace moec;
@@ -64,6 +66,12 @@ Error FuseRun::readModel() {
     return makeError(command.calibration +
                      ": measured no windows, so nothing can be planned; 'moe-run calibrate --windows 4' does");
   }
+  auto file = llvm::MemoryBuffer::getFile(command.calibration, /*IsText=*/false, /*RequiresNullTerminator=*/false);
+  if (!file) {
+    return makeError(command.calibration + ": cannot be read: " + file.getError().message());
+  }
+  StringRef bytes = (*file)->getBuffer();
+  commands.reuseResults(*fingerprint + ' ' + moert::format::toHex(moert::format::sha256(bytes.data(), bytes.size())));
   return Error::success();
 }
 

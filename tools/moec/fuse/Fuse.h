@@ -119,7 +119,6 @@ private:
   CommandRunner &commands;
   const WorkFolder &folder;
   bool hasInstrumented = false;
-  unsigned plans = 0;
 };
 
 /// "R", "D", "P" or, of several, "mixed".

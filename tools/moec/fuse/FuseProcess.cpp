@@ -2,11 +2,13 @@
 
 #include "tools/moec/fuse/FuseProcess.h"
 #include "lowering/HFToMoe/JsonFile.h"
+#include "runtime/format/Checksum.h"
 #include "tools/moec/OutputFile.h"
 #include "llvm/ADT/SmallString.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
+#include "llvm/TargetParser/Host.h"
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -91,16 +93,51 @@ static std::string spellCommand(StringRef tool, llvm::ArrayRef<std::string> argu
   return text;
 }
 
+void CommandRunner::reuseResults(StringRef inputs) {
+  if (!folder.stays()) {
+    return;
+  }
+  // Another build may compute otherwise.
+  static int anchor;
+  const std::string self = fs::getMainExecutable("moec", &anchor);
+  identity = inputs.str() + ' ' + llvm::sys::getHostCPUName().str() + '\n';
+  for (StringRef tool : {"moec", "moe-run"}) {
+    llvm::SmallString<256> program(llvm::sys::path::parent_path(self));
+    llvm::sys::path::append(program, tool);
+    fs::file_status status;
+    if (fs::status(program, status)) {
+      continue; // run() will say so
+    }
+    identity += tool.str() + ' ' + std::to_string(status.getSize()) + ' ' +
+                std::to_string(status.getLastModificationTime().time_since_epoch().count()) + '\n';
+  }
+}
+
 Expected<std::string> CommandRunner::run(StringRef tool, std::vector<std::string> arguments) {
   static int anchor;
   llvm::SmallString<256> program(llvm::sys::path::parent_path(fs::getMainExecutable("moec", &anchor)));
   llvm::sys::path::append(program, tool);
   const std::string text = spellCommand(tool, arguments);
+  std::string known;
+  if (!identity.empty()) {
+    const std::string key = identity + text;
+    known = folder.file(moert::format::toHex(moert::format::sha256(key.data(), key.size())).substr(0, 32) + ".done");
+    if (fs::exists(known)) {
+      printNote(options, text + " (done before)");
+      return readAll(known);
+    }
+  }
   printNote(options, text);
   const std::string out = folder.file("stdout"), err = folder.file("stderr");
   const int code = runProcess(program.str().str(), arguments, out, err);
   if (code == 0) {
-    return readAll(out);
+    std::string printed = readAll(out);
+    if (!known.empty()) {
+      if (llvm::Error error = writeOutput(known, printed)) {
+        return std::move(error);
+      }
+    }
+    return printed;
   }
   std::string said = StringRef(readAll(err)).rtrim().str();
   if (code == 127 && said.empty()) {

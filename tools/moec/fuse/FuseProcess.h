@@ -24,6 +24,7 @@ public:
   ~WorkFolder();
 
   std::string file(const llvm::Twine &name) const;
+  bool stays() const { return isKept; }
 
 private:
   WorkFolder(std::string path, bool isKept) : path(std::move(path)), isKept(isKept) {}
@@ -40,12 +41,19 @@ public:
   llvm::Expected<std::string> run(llvm::StringRef tool, std::vector<std::string> arguments);
   /// The same for a command that prints one JSON object.
   llvm::Expected<llvm::json::Object> runJson(llvm::StringRef tool, std::vector<std::string> arguments);
+  /// From now on, in a folder that stays, a command that ended well is not run again: what it printed is known and what
+  /// it wrote is there. `inputs` stands for everything that commands read beside what their arguments name.
+  void reuseResults(llvm::StringRef inputs);
+  /// Every command runs, whatever is there: for those that measure time.
+  void stopReuse() { identity.clear(); }
   /// Whether `tool COMMAND --help` exists and speaks of `text`.
   bool knows(llvm::StringRef tool, llvm::StringRef command, llvm::StringRef text);
 
 private:
   const CommonOptions &options;
   const WorkFolder &folder;
+  /// What the names of remembered results depend on beside the command; empty: nothing is remembered.
+  std::string identity;
 };
 
 } // namespace moec

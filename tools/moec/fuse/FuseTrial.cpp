@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "lowering/HFToMoe/JsonFile.h"
+#include "runtime/format/Checksum.h"
 #include "tools/moec/OutputFile.h"
 #include "tools/moec/fuse/Fuse.h"
 #include "llvm/ADT/STLExtras.h"
@@ -73,14 +74,18 @@ std::vector<std::string> TrialRunner::compileArguments(StringRef package, int64_
 Error TrialRunner::compileBase() { return commands.run("moec", compileArguments(folder.file("base"), 1)).takeError(); }
 
 Error TrialRunner::writePlan(Trial &trial) {
-  const std::string stem = "plan-" + std::to_string(++plans);
   const int64_t pad = result.format ? getFormatFacts(result.format->format).widthMultiple : 1;
   json::Object plan = describePlan(result.layers.layers, trial.windows, trial.repair ? pad : 1);
   if (!trial.removeAttention.empty()) {
     plan["remove_attention"] = json::Array(trial.removeAttention);
   }
+  const std::string text = llvm::formatv("{0:2}\n", json::Value(std::move(plan)));
+  // Named by what it says, so that a search in a folder that stays finds what an earlier one did.
+  const std::string digest = moert::format::toHex(moert::format::sha256(text.data(), text.size())).substr(0, 16);
+  const std::string stem = (trial.repair ? "plan-" : "plain-") + digest;
+  trial.package = folder.file(stem + ".package");
   trial.planFile = folder.file(stem + ".json");
-  if (Error error = writeOutput(trial.planFile, llvm::formatv("{0:2}\n", json::Value(std::move(plan))).str())) {
+  if (Error error = writeOutput(trial.planFile, text)) {
     return error;
   }
   if (!trial.repair || llvm::all_of(trial.windows, [](const WindowChoice &window) { return window.length == 1; })) {
@@ -146,7 +151,6 @@ Error TrialRunner::compare(Trial &trial) {
   if (Error error = measureShape(trial)) {
     return error;
   }
-  trial.package = folder.file("fused-" + Twine(plans));
   std::vector<std::string> arguments = compileArguments(trial.package, 1);
   arguments.insert(arguments.end(), {"--plan", trial.planFile});
   if (Error error = commands.run("moec", std::move(arguments)).takeError()) {
@@ -266,6 +270,7 @@ Error TrialRunner::measureSpeed(llvm::MutableArrayRef<Trial *> trials) {
     }
     packages.push_back(std::move(*package));
   }
+  commands.stopReuse();
   std::vector<std::vector<double>> ratios(trials.size());
   for (int64_t round = 0; round < result.command->rounds; ++round) {
     for (auto [index, trial] : llvm::enumerate(trials)) {
