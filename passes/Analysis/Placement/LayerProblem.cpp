@@ -77,6 +77,6 @@ LayerScore moe::placement::evaluate(const LayerProblem &problem, const LayerMap 
   if (!problem.previous.empty()) {
     score.moves = countMoves(map, problem.previous, problem.cluster);
   }
-  score.total = score.peak - problem.localityWeight * score.locality + problem.moveWeight * score.moves;
+  score.total = score.peak - problem.localityWeight * score.locality;
   return score;
 }

@@ -3,7 +3,7 @@
 // What is minimised for one layer:
 //
 //   sum_k importance_k * max_rank load_k(rank)
-//     - localityWeight * locality(map) + moveWeight * moves(map, previous)
+//     - localityWeight * locality(map)
 //
 // Loads are scaled so that the mean rank has load 1 in every profile, so the
 // first term is 1 when all ranks are equal and balancedness is its inverse.
@@ -37,15 +37,12 @@ struct LayerProblem {
   /// locality is the chance that such a pair meets on one node (replicas chosen at random). Empty: none.
   std::vector<double> pairs;
 
-  double moveWeight = 0;
   /// The map before; empty: nothing to move from.
   LayerMap previous;
-  /// Most slots that may change their expert; negative: any number.
-  int maxMoves = -1;
 
   int profiles() const { return static_cast<int>(loads.size()); }
   /// Profiles only: what closed forms and the search for one profile can use.
-  bool isPlain() const { return profiles() == 1 && localityWeight == 0 && moveWeight == 0 && maxMoves < 0; }
+  bool isPlain() const { return profiles() == 1 && localityWeight == 0; }
 };
 
 /// The value of the objective's terms for a map.

@@ -3,18 +3,14 @@
 // For every number of moves up to a limit, the best map that is found: the frontier of one layer. What moves are worth
 // differs much between layers, so the caller gives each layer the point of its frontier that serves all of them best.
 //
-// Points are found by walks (simulated annealing of a smooth stand-in for the maximum) in which a slot that has to load
+// Points are found by walks (Walk.h) in which a slot that has to load
 // new weights has a price: a changed replica costs one, a swap two. Each price looks at another part of the frontier.
 // Beside changes that relieve a hot rank, a walk proposes to take a move back, for else what was moved early stays
 // moved. Every map on the way is offered to the frontier.
 //
 //===----------------------------------------------------------------------===//
 
-#include "passes/Analysis/Placement/Random.h"
-#include "passes/Analysis/Placement/Search.h"
-#include "passes/Analysis/Placement/SmoothState.h"
-#include <algorithm>
-#include <cmath>
+#include "passes/Analysis/Placement/Walk.h"
 
 using namespace moe::placement;
 
@@ -25,12 +21,11 @@ static constexpr double kWarm = 0.3, kCold = 1.0 / 16;
 
 namespace {
 
-class Replanning {
+class Replanning final : private Walker {
 public:
   Replanning(const LayerProblem &problem, const std::vector<FrontierPoint> &known, size_t start, int maxMoves,
              const SearchLimits &limits)
-      : problem(problem), cluster(problem.cluster), limits(limits), maxMoves(maxMoves),
-        state(problem, known[start].map, kWalkDoublings), random(limits.seed), frontier(maxMoves + 1),
+      : Walker(problem, known[start].map, kWalkDoublings, limits), maxMoves(maxMoves), frontier(maxMoves + 1),
         bestPeaks(maxMoves + 1, 1e300) {
     for (const FrontierPoint &point : known) {
       frontier[point.moves] = point;
@@ -42,22 +37,16 @@ public:
   std::vector<FrontierPoint> run(const std::vector<double> &prices);
 
 private:
-  const LayerState &layer() const { return state.layer(); }
+  Proposal propose() override;
+  /// Brings an expert back to a rank that held it before.
+  Proposal proposeReturn();
+  /// Keeps the map as it is if it is the best with its number of moves.
+  void arrive(double value) override;
   /// sum_k importance_k * max_rank load_k.
   double peak() const;
-  /// Keeps the map as it is if it is the best with its number of moves.
-  void offer();
   std::vector<FrontierPoint> takePoints();
-  void walk(double price, int64_t steps, double from, double to);
-  Proposal propose();
-  Proposal proposeReturn();
 
-  const LayerProblem &problem;
-  const Cluster cluster;
-  const SearchLimits &limits;
   const int maxMoves;
-  SmoothState state;
-  Random random;
   std::vector<FrontierPoint> frontier;
   std::vector<double> bestPeaks;
 };
@@ -72,9 +61,10 @@ double Replanning::peak() const {
   return sum;
 }
 
-void Replanning::offer() {
+void Replanning::arrive(double value) {
   const int moves = layer().moves();
-  if (moves > maxMoves) {
+  // The smooth value is never above the peak, so most maps need no closer look.
+  if (moves > maxMoves || value >= bestPeaks[moves]) {
     return;
   }
   if (const double now = peak(); now < bestPeaks[moves] - 1e-12) {
@@ -83,27 +73,24 @@ void Replanning::offer() {
   }
 }
 
-/// Brings an expert back to a rank that held it before.
 Proposal Replanning::proposeReturn() {
-  const int perRank = cluster.slotsPerRank();
   for (int attempt = 0; attempt < 8; ++attempt) {
     const int old = random.below(cluster.slots), expert = problem.previous[old], rank = cluster.rankOf(old);
     if (layer().holds(rank, expert)) {
       continue;
     }
-    const int p = rank * perRank + random.below(perRank);
+    const int p = slotOf(rank);
     if (layer().canReplace(p, expert) && random.below(2) == 0) {
       return {p, -1, expert};
     }
     const std::vector<int> &holders = layer().slotsOf(expert);
-    const int q = holders[random.below(static_cast<int>(holders.size()))];
-    return layer().canSwap(p, q) ? Proposal{p, q, -1} : Proposal{};
+    return swapOf(p, holders[random.below(static_cast<int>(holders.size()))]);
   }
   return {};
 }
 
 Proposal Replanning::propose() {
-  const int perRank = cluster.slotsPerRank(), kind = random.below(8);
+  const int kind = random.below(8);
   if (kind == 0) {
     return proposeReturn();
   }
@@ -111,53 +98,17 @@ Proposal Replanning::propose() {
   if (kind < 5 && cluster.slots > problem.experts) {
     // Another replica for an expert of the hot rank, or another expert in a redundant slot of it.
     const bool relieve = random.below(4) != 0;
-    const int p = relieve ? random.below(cluster.slots) : hot * perRank + random.below(perRank);
-    const int expert =
-        relieve ? layer().expertAt(hot * perRank + random.below(perRank)) : random.below(problem.experts);
-    return layer().canReplace(p, expert) ? Proposal{p, -1, expert} : Proposal{};
+    const int p = relieve ? random.below(cluster.slots) : slotOf(hot);
+    return replaceAt(p, relieve ? layer().expertAt(slotOf(hot)) : random.below(problem.experts));
   }
-  const int p = hot * perRank + random.below(perRank), q = random.below(cluster.slots);
-  return layer().canSwap(p, q) ? Proposal{p, q, -1} : Proposal{};
-}
-
-void Replanning::walk(double price, int64_t steps, double from, double to) {
-  double now = 0, temperature = from;
-  const double cooling = std::pow(to / from, 64.0 / static_cast<double>(std::max<int64_t>(steps, 64)));
-  for (int64_t step = 0; step < steps; ++step) {
-    if (step % 4096 == 0) {
-      if (limits.isLate()) {
-        return;
-      }
-      state.rebuild(kWalkDoublings);
-      now = state.value();
-    }
-    if (step % 64 == 0) {
-      temperature *= cooling;
-    }
-    const Proposal proposal = propose();
-    if (proposal.p < 0) {
-      continue;
-    }
-    const int moves = state.movesOf(proposal);
-    if (moves > 0 && layer().moves() + moves > maxMoves) {
-      continue;
-    }
-    const double next = state.valueAfter(proposal), change = next - now + price * moves;
-    if (change <= 0 || random.uniform() < std::exp(-change / temperature)) {
-      state.accept(proposal);
-      now = next;
-      // The smooth value is never above the peak, so most maps need no closer look.
-      if (layer().moves() <= maxMoves && now < bestPeaks[layer().moves()]) {
-        offer();
-      }
-    }
-  }
+  const int p = slotOf(hot);
+  return swapOf(p, random.below(cluster.slots));
 }
 
 std::vector<FrontierPoint> Replanning::run(const std::vector<double> &prices) {
   const auto steps = limits.steps / static_cast<int64_t>(prices.size());
   for (double price : prices) {
-    walk(price, steps, price * kWarm, price * kCold);
+    walk({steps, kWalkDoublings, price * kWarm, price * kCold, price, maxMoves});
   }
   return takePoints();
 }

@@ -9,7 +9,7 @@
 // - `searchPairs`: two slots per rank. For given replica counts the best map
 //   is known (the largest share with the smallest, and so on inwards), so only
 //   the counts are searched.
-// - `anneal`: any objective (several profiles, locality, moves), by simulated
+// - `anneal`: any objective (several profiles, locality), by simulated
 //   annealing on a smooth stand-in for the maximum (a p-norm of rank loads).
 //
 //===----------------------------------------------------------------------===//

@@ -66,7 +66,7 @@ double SmoothState::valueAfter(const Proposal &proposal) {
   }
   touched.clear();
   const int a = state.expertAt(proposal.p), g = state.rankOf(proposal.p);
-  double locality, moves;
+  double locality;
   if (proposal.q >= 0) {
     const int b = state.expertAt(proposal.q), h = state.rankOf(proposal.q);
     const double shareA = 1.0 / state.replicas(a), shareB = 1.0 / state.replicas(b);
@@ -75,7 +75,6 @@ double SmoothState::valueAfter(const Proposal &proposal) {
     touch(h, a, shareA);
     touch(h, b, -shareB);
     locality = state.localityOfSwap(proposal.p, proposal.q);
-    moves = state.movesOfSwap(proposal.p, proposal.q);
   } else {
     const int b = proposal.expert, countA = state.replicas(a), countB = state.replicas(b);
     for (int slot : state.slotsOf(a)) {
@@ -86,9 +85,8 @@ double SmoothState::valueAfter(const Proposal &proposal) {
     }
     touch(g, b, 1.0 / (countB + 1));
     locality = state.localityOfReplace(proposal.p, b);
-    moves = state.movesOfReplace(proposal.p, b);
   }
-  nextExtra = extra - problem.localityWeight * locality + problem.moveWeight * moves;
+  nextExtra = extra - problem.localityWeight * locality;
   nextSums = sums;
   for (int rank : touched) {
     const size_t at = static_cast<size_t>(rank) * profiles;

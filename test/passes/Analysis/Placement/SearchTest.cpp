@@ -159,7 +159,6 @@ TEST(Search, IncrementalTermsAreExact) {
   LayerProblem problem = makeProblem(cluster, {statistics.profiles[0].layers[0], statistics.profiles[1].layers[0]});
   const LayerMap start = removeDuplicates(trivialMap(cluster, 32), problem.loads[0], cluster);
   problem.previous = start;
-  problem.moveWeight = 0.01;
   problem.localityWeight = 0.5;
   problem.homes = homeRewards(problem.loads[0], cluster, 8);
   Random random(5);
@@ -226,6 +225,41 @@ TEST(Search, SameSeedSameMap) {
   EXPECT_EQ(first, anneal(problem, start, limits));
   limits.seed = 2;
   EXPECT_NE(first, anneal(problem, start, limits));
+}
+
+/// A short name of maps.
+static uint64_t fingerprint(const std::vector<LayerMap> &maps) {
+  uint64_t hash = 0xcbf29ce484222325ull;
+  for (const LayerMap &map : maps) {
+    for (int expert : map) {
+      hash = (hash ^ static_cast<uint64_t>(expert)) * 0x100000001b3ull;
+    }
+  }
+  return hash;
+}
+
+/// What a seed gives is a promise to users (docs/placement.md): a change of the walks has to say so here.
+TEST(Search, WalksGiveTheRecordedMaps) {
+  const Cluster cluster{16, 80, 4};
+  const Statistics statistics = makeStatistics(1, 64, 2);
+  const std::vector<Loads> loads = {statistics.profiles[0].layers[0], statistics.profiles[1].layers[0]};
+  LayerProblem problem = makeProblem(cluster, loads);
+  const LayerMap start = removeDuplicates(trivialMap(cluster, 64), problem.loads[0], cluster);
+  SearchLimits limits;
+  limits.steps = 20000;
+  EXPECT_EQ(fingerprint({anneal(problem, start, limits)}), 13218914720836880048ull);
+  problem.homes = homeRewards(problem.loads[0], cluster, 8);
+  problem.localityWeight = 0.5;
+  EXPECT_EQ(fingerprint({anneal(problem, start, limits)}), 8867278209614590812ull);
+  LayerProblem drifted = makeProblem(cluster, {loads[1]});
+  drifted.previous = descend(makeProblem(cluster, {loads[0]}), start, limits);
+  const std::vector<FrontierPoint> known = {{0, evaluate(drifted, drifted.previous).peak, drifted.previous}};
+  std::vector<LayerMap> maps;
+  for (const FrontierPoint &point : replan(drifted, known, 0, 12, {0.01, 0.003}, limits)) {
+    maps.push_back(point.map);
+  }
+  EXPECT_GT(maps.size(), 6u);
+  EXPECT_EQ(fingerprint(maps), 4537166185450944899ull);
 }
 
 TEST(Split, MatchesTheBoundOverSubsets) {
