@@ -43,7 +43,7 @@ private:
   /// Keeps the map as it is if it is the best with its number of moves.
   void arrive(double value) override;
   /// sum_k importance_k * max_rank load_k.
-  double peak() const;
+  double peak();
   std::vector<FrontierPoint> takePoints();
 
   const int maxMoves;
@@ -53,7 +53,7 @@ private:
 
 } // namespace
 
-double Replanning::peak() const {
+double Replanning::peak() {
   double sum = 0;
   for (int k = 0; k < problem.profiles(); ++k) {
     sum += problem.importance[k] * layer().loads()[state.hottest(k) * problem.profiles() + k];

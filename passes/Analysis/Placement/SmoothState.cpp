@@ -8,7 +8,8 @@ using namespace moe::placement;
 
 SmoothState::SmoothState(const LayerProblem &problem, const LayerMap &start, int doublings)
     : problem(problem), cluster(problem.cluster), profiles(problem.profiles()), state(problem, start),
-      nextSums(profiles), change(static_cast<size_t>(cluster.ranks) * profiles, 0.0), isTouched(cluster.ranks, 0) {
+      nextSums(profiles), change(static_cast<size_t>(cluster.ranks) * profiles, 0.0), touched(cluster.ranks),
+      isTouched(cluster.ranks, 0) {
   rebuild(doublings);
 }
 
@@ -22,6 +23,7 @@ void SmoothState::rebuild(int newDoublings) {
     sums[i % profiles] += powers[i];
   }
   builtSums = sums;
+  hottestRanks.assign(profiles, -1);
 }
 
 double SmoothState::smoothPeak(const std::vector<double> &of) const {
@@ -36,7 +38,7 @@ double SmoothState::smoothPeak(const std::vector<double> &of) const {
   return value;
 }
 
-int SmoothState::hottest(int profile) const {
+int SmoothState::findHottest(int profile) const {
   int best = 0;
   const double *load = state.loads().data() + profile;
   for (int rank = 1; rank < cluster.ranks; ++rank) {
@@ -47,24 +49,11 @@ int SmoothState::hottest(int profile) const {
   return best;
 }
 
-/// Adds `factor` of the expert's whole load to the change of the rank.
-void SmoothState::touch(int rank, int expert, double factor) {
-  double *to = &change[static_cast<size_t>(rank) * profiles];
-  if (!isTouched[rank]) {
-    isTouched[rank] = 1;
-    touched.push_back(rank);
-    std::fill(to, to + profiles, 0.0);
+void SmoothState::consider(const Proposal &proposal) {
+  for (int i = 0; i < touchedRanks; ++i) {
+    isTouched[touched[i]] = 0;
   }
-  for (int k = 0; k < profiles; ++k) {
-    to[k] += factor * problem.loads[k][expert];
-  }
-}
-
-double SmoothState::valueAfter(const Proposal &proposal) {
-  for (int rank : touched) {
-    isTouched[rank] = 0;
-  }
-  touched.clear();
+  touchedRanks = 0;
   const int a = state.expertAt(proposal.p), g = state.rankOf(proposal.p);
   double locality;
   if (proposal.q >= 0) {
@@ -88,8 +77,8 @@ double SmoothState::valueAfter(const Proposal &proposal) {
   }
   nextExtra = extra - problem.localityWeight * locality;
   nextSums = sums;
-  for (int rank : touched) {
-    const size_t at = static_cast<size_t>(rank) * profiles;
+  for (int i = 0; i < touchedRanks; ++i) {
+    const size_t at = static_cast<size_t>(touched[i]) * profiles;
     for (int k = 0; k < profiles; ++k) {
       nextSums[k] += power(state.loads()[at + k] + change[at + k]) - powers[at + k];
     }
@@ -104,7 +93,6 @@ double SmoothState::valueAfter(const Proposal &proposal) {
       }
     }
   }
-  return smoothPeak(nextSums) + nextExtra;
 }
 
 void SmoothState::accept(const Proposal &proposal) {
@@ -115,8 +103,9 @@ void SmoothState::accept(const Proposal &proposal) {
   }
   sums = nextSums;
   extra = nextExtra;
-  for (int rank : touched) {
-    const size_t at = static_cast<size_t>(rank) * profiles;
+  hottestRanks.assign(profiles, -1);
+  for (int i = 0; i < touchedRanks; ++i) {
+    const size_t at = static_cast<size_t>(touched[i]) * profiles;
     for (int k = 0; k < profiles; ++k) {
       powers[at + k] = power(state.loads()[at + k]);
     }

@@ -10,6 +10,7 @@
 #define MOE_PASSES_ANALYSIS_PLACEMENT_SMOOTHSTATE_H
 
 #include "passes/Analysis/Placement/LayerState.h"
+#include <algorithm>
 
 namespace moe::placement {
 
@@ -27,18 +28,41 @@ public:
   void rebuild(int newDoublings);
   /// The objective of the map as it is.
   double value() const { return smoothPeak(sums) + extra; }
-  /// The objective after the proposal, which must be possible.
-  double valueAfter(const Proposal &proposal);
-  /// Makes the proposal that `valueAfter` was last asked about.
+  /// Prepares the proposal, which must be possible.
+  void consider(const Proposal &proposal);
+  /// The objective after the proposal considered last.
+  double valueAfter() const { return smoothPeak(nextSums) + nextExtra; }
+  /// Whether that is at most `limit`; of one profile, without roots.
+  bool isAtMost(double limit) const {
+    return profiles > 1 ? valueAfter() <= limit
+                        : limit > nextExtra && nextSums[0] <= power(limit - nextExtra) * cluster.ranks;
+  }
+  /// Makes the proposal considered last.
   void accept(const Proposal &proposal);
   int movesOf(const Proposal &proposal) const {
     return proposal.q >= 0 ? state.movesOfSwap(proposal.p, proposal.q)
                            : state.movesOfReplace(proposal.p, proposal.expert);
   }
-  int hottest(int profile) const;
+  /// The rank with the most load; looked for again only after a change.
+  int hottest(int profile) {
+    int &known = hottestRanks[profile];
+    return known >= 0 ? known : known = findHottest(profile);
+  }
 
 private:
-  void touch(int rank, int expert, double factor);
+  int findHottest(int profile) const;
+  /// Adds `factor` of the expert's whole load to the change of the rank.
+  void touch(int rank, int expert, double factor) {
+    double *to = &change[static_cast<size_t>(rank) * profiles];
+    if (!isTouched[rank]) {
+      isTouched[rank] = 1;
+      touched[touchedRanks++] = rank;
+      std::fill(to, to + profiles, 0.0);
+    }
+    for (int k = 0; k < profiles; ++k) {
+      to[k] += factor * problem.loads[k][expert];
+    }
+  }
   /// Load^p, by repeated squaring.
   double power(double load) const {
     for (int i = 0; i < doublings; ++i) {
@@ -54,7 +78,11 @@ private:
   LayerState state;
   int doublings;
   std::vector<double> powers, sums, builtSums, nextSums, change;
+  /// The ranks that a proposal changes: the first so many.
   std::vector<int> touched;
+  int touchedRanks = 0;
+  /// [profile]; -1: not known.
+  std::vector<int> hottestRanks;
   std::vector<uint8_t> isTouched;
   /// The terms besides the peak.
   double extra = 0, nextExtra = 0;

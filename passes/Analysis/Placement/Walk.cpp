@@ -30,10 +30,12 @@ void Walker::walk(const WalkPhase &phase) {
     if (phase.maxMoves >= 0 && moves > 0 && layer().moves() + moves > phase.maxMoves) {
       continue;
     }
-    const double next = state.valueAfter(proposal), change = next - now + phase.price * moves;
-    if (change <= 0 || random.uniform() < std::exp(-change / temperature)) {
+    state.consider(proposal);
+    const double limit = now - phase.price * moves;
+    // With chance exp(-rise / temperature): the rise that is allowed is exponentially distributed.
+    if (state.isAtMost(limit) || state.isAtMost(limit - temperature * std::log(random.uniform()))) {
       state.accept(proposal);
-      now = next;
+      now = state.value();
       arrive(now);
     }
   }

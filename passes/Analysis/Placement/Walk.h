@@ -36,8 +36,8 @@ public:
 
 protected:
   Walker(const LayerProblem &problem, const LayerMap &start, int doublings, const SearchLimits &limits)
-      : problem(problem), cluster(problem.cluster), limits(limits), state(problem, start, doublings),
-        random(limits.seed) {}
+      : problem(problem), cluster(problem.cluster), perRank(cluster.slotsPerRank()), limits(limits),
+        state(problem, start, doublings), random(limits.seed) {}
 
   /// A random proposal that is possible, or none (p < 0).
   virtual Proposal propose() = 0;
@@ -48,7 +48,7 @@ protected:
 
   const LayerState &layer() const { return state.layer(); }
   /// A slot of the rank.
-  int slotOf(int rank) { return rank * cluster.slotsPerRank() + random.below(cluster.slotsPerRank()); }
+  int slotOf(int rank) { return rank * perRank + random.below(perRank); }
   Proposal swapOf(int p, int q) const { return layer().canSwap(p, q) ? Proposal{p, q, -1} : Proposal{}; }
   Proposal replaceAt(int p, int expert) const {
     return layer().canReplace(p, expert) ? Proposal{p, -1, expert} : Proposal{};
@@ -56,6 +56,7 @@ protected:
 
   const LayerProblem &problem;
   const Cluster cluster;
+  const int perRank;
   const SearchLimits &limits;
   SmoothState state;
   Random random;

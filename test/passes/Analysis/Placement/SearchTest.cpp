@@ -195,7 +195,9 @@ TEST(Search, IncrementalTermsAreExact) {
       }
       ++replacements;
     }
-    const double expected = state.valueAfter(proposal);
+    state.consider(proposal);
+    const double expected = state.valueAfter();
+    ASSERT_TRUE(state.isAtMost(expected + 1e-9) && !state.isAtMost(expected - 1e-9));
     state.accept(proposal);
     ASSERT_NEAR(state.value(), expected, 1e-9);
   }
