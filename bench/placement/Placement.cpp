@@ -89,10 +89,13 @@ Result<Summary> planOnce(const Statistics &statistics, const PlanOptions &option
   return summary;
 }
 
+/// Deployments between whose plans drift is measured.
+constexpr Cluster kDrifting[] = {{32, 288, 1}, {36, 288, 1}, {64, 320, 1}, {72, 288, 1}};
+
 /// From the plan of each source to each other one, with few moves; then one map for all.
-Status measureDrift(const std::vector<Statistics> &sources) {
+Status measureDrift(const std::vector<Statistics> &sources, const Cluster &cluster) {
   PlanOptions options;
-  options.cluster = {32, 288, 1};
+  options.cluster = cluster;
   Statistics all = sources.front();
   all.profiles.clear();
   for (const Statistics &from : sources) {
@@ -106,22 +109,24 @@ Status measureDrift(const std::vector<Statistics> &sources) {
         continue;
       }
       options.previous = &start;
-      std::printf("%s -> %s, 32 ranks 288 slots:", from.profiles.front().name.c_str(),
-                  to.profiles.front().name.c_str());
-      for (double moves : {0.02, 0.04, 0.06, 0.09}) {
+      std::printf("%s -> %s, %d ranks %d slots:", from.profiles.front().name.c_str(), to.profiles.front().name.c_str(),
+                  cluster.ranks, cluster.slots);
+      for (double moves : {0.04, 0.09}) {
         options.maxMoves = moves;
         MOERT_ASSIGN(summary, planOnce(to, options, next));
         std::printf("  %.4f -> %.4f moving %.2f %% (%.2f s)", summary.before, summary.after, 100 * summary.moved,
                     summary.seconds);
       }
       std::printf("\n");
+      std::fflush(stdout);
     }
   }
   Map map;
   options.previous = nullptr;
   options.maxMoves = 1;
   MOERT_ASSIGN(summary, planOnce(all, options, map));
-  std::printf("one map for all, 32 ranks 288 slots: %.4f (%.2f s)\n", summary.after, summary.seconds);
+  std::printf("one map for all, %d ranks %d slots: %.4f (%.2f s)\n", cluster.ranks, cluster.slots, summary.after,
+              summary.seconds);
   return Status();
 }
 
@@ -149,8 +154,11 @@ int main(int argc, char **argv) {
     }
     sources.push_back(std::move(*statistics));
   }
-  if (sources.size() > 1 && sources.front().model.experts <= 288) {
-    if (Status status = measureDrift(sources); !status.ok()) {
+  for (const Cluster &cluster : kDrifting) {
+    if (sources.size() < 2 || !checkCluster(cluster, sources.front().model.experts).ok()) {
+      continue;
+    }
+    if (Status status = measureDrift(sources, cluster); !status.ok()) {
       std::fprintf(stderr, "bench-placement: error: %s\n", status.message().c_str());
       return 1;
     }

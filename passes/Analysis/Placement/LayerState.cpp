@@ -32,11 +32,12 @@ void LayerState::reset(const LayerMap &map) {
   counts = countReplicas(map, experts);
   holders.assign(experts, {});
   held.assign(static_cast<size_t>(problem.cluster.ranks) * experts, 0);
-  moved = 0;
+  moved.clear();
+  placeAmongMoved.assign(problem.cluster.slots, -1);
   for (int slot = 0; slot < problem.cluster.slots; ++slot) {
     holders[slots[slot]].push_back(slot);
     held[ranks[slot] * experts + slots[slot]] = 1;
-    moved += isForeign(slot, slots[slot]);
+    setMoved(slot, isForeign(slot, slots[slot]));
   }
   shares.resize(static_cast<size_t>(experts) * profiles);
   for (int expert = 0; expert < experts; ++expert) {
@@ -77,13 +78,29 @@ void LayerState::refresh() {
 
 void LayerState::setExpert(int slot, int expert) {
   const int old = slots[slot], rank = ranks[slot];
-  moved += isForeign(slot, expert) - isForeign(slot, old);
+  setMoved(slot, isForeign(slot, expert));
   held[rank * experts + old] = 0;
   held[rank * experts + expert] = 1;
   auto &from = holders[old];
   from.erase(std::find(from.begin(), from.end(), slot));
   holders[expert].push_back(slot);
   slots[slot] = expert;
+}
+
+void LayerState::setMoved(int slot, bool isMoved) {
+  int &place = placeAmongMoved[slot];
+  if (isMoved == (place >= 0)) {
+    return;
+  }
+  if (isMoved) {
+    place = static_cast<int>(moved.size());
+    moved.push_back(slot);
+  } else {
+    moved[place] = moved.back();
+    placeAmongMoved[moved[place]] = place;
+    moved.pop_back();
+    place = -1;
+  }
 }
 
 void LayerState::swap(int p, int q) {

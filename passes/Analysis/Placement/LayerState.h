@@ -30,7 +30,9 @@ public:
   const std::vector<int> &slotsOf(int expert) const { return holders[expert]; }
   /// [rank * profiles + profile].
   const std::vector<double> &loads() const { return load; }
-  int moves() const { return moved; }
+  int moves() const { return static_cast<int>(moved.size()); }
+  /// Slots that hold what their rank did not hold before, in no order that means anything.
+  const std::vector<int> &movedSlots() const { return moved; }
   /// Load of one replica in a profile.
   double share(int expert, int profile) const { return shares[expert * profiles + profile]; }
 
@@ -57,6 +59,7 @@ public:
 
 private:
   void setExpert(int slot, int expert);
+  void setMoved(int slot, bool isMoved);
   /// Node shares of `expert` after its replica on `leave` is gone and one on `enter` is there (-1: none).
   void changeOfShares(int expert, int leave, int enter, double *change) const;
   double localityOf(int a, const double *changeA, int b, const double *changeB) const;
@@ -70,7 +73,8 @@ private:
   std::vector<std::vector<int>> holders;
   std::vector<uint8_t> held, wasHeld;
   std::vector<double> load, shares;
-  int moved = 0;
+  /// The moved slots, and where each slot is among them (-1: it is not).
+  std::vector<int> moved, placeAmongMoved;
   /// With pairs: [expert * N + node], how much of the expert's company is on the node.
   std::vector<double> company;
   std::vector<double> nodeShares;

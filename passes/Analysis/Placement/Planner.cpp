@@ -11,9 +11,9 @@
 using namespace moe::placement;
 using moert::error;
 
-/// Steps of each search at effort 1, so that 58 layers of 256 experts take a second or two.
+/// Steps of each search at effort 1, so that 58 layers of 256 experts take a second or two (with few moves, five).
 static constexpr int64_t kKicks = 400, kCountChanges = 8000, kProposals = 100000, kLocalProposals = 500000,
-                         kReplanProposals = 120000;
+                         kReplanProposals = 400000;
 /// Tokens drawn for a traffic estimate.
 static constexpr int kSampledTokens = 2000;
 /// What a move costs in the first walks of a re-plan, in units of the mean rank load: from few moves to many.

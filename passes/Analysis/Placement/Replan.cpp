@@ -5,8 +5,8 @@
 //
 // Points are found by walks (Walk.h) in which a slot that has to load
 // new weights has a price: a changed replica costs one, a swap two. Each price looks at another part of the frontier.
-// Beside changes that relieve a hot rank, a walk proposes to take a move back, for else what was moved early stays
-// moved. Every map on the way is offered to the frontier.
+// Beside changes that relieve a hot rank, a walk proposes to take a move back, and to spend one elsewhere, for else
+// what was moved early stays moved. Every map on the way is offered to the frontier.
 //
 //===----------------------------------------------------------------------===//
 
@@ -40,6 +40,8 @@ private:
   Proposal propose() override;
   /// Brings an expert back to a rank that held it before.
   Proposal proposeReturn();
+  /// Something else in a slot that has been moved anyway, which mostly costs nothing more.
+  Proposal proposeElsewhere();
   /// Keeps the map as it is if it is the best with its number of moves.
   void arrive(double value) override;
   /// sum_k importance_k * max_rank load_k.
@@ -89,10 +91,23 @@ Proposal Replanning::proposeReturn() {
   return {};
 }
 
+Proposal Replanning::proposeElsewhere() {
+  const int p = layer().movedSlots()[random.below(layer().moves())];
+  if (layer().replicas(layer().expertAt(p)) > 1 && random.below(4) != 0) {
+    const bool relieve = random.below(4) != 0;
+    return replaceAt(p, relieve ? layer().expertAt(slotOf(state.hottest(random.below(problem.profiles()))))
+                                : random.below(problem.experts));
+  }
+  return swapOf(p, random.below(cluster.slots));
+}
+
 Proposal Replanning::propose() {
   const int kind = random.below(8);
   if (kind == 0) {
     return proposeReturn();
+  }
+  if (kind <= 2 && !layer().movedSlots().empty()) {
+    return proposeElsewhere();
   }
   const int hot = random.below(4) != 0 ? state.hottest(random.below(problem.profiles())) : random.below(cluster.ranks);
   if (kind < 5 && cluster.slots > problem.experts) {

@@ -114,6 +114,27 @@ TEST(Planner, ReplansWithinItsMoves) {
   EXPECT_EQ(movesOf(*same), 0);
 }
 
+/// Workloads that differ as much as a model's decoding and prefill do: the stale map has a balancedness of 0.71.
+TEST(Planner, FewMovesRestoreBalance) {
+  const Statistics both = makeStatistics(4, 256, 2, 0.65, 0.3);
+  Statistics before = both, after = both;
+  before.profiles.resize(1);
+  after.profiles.erase(after.profiles.begin());
+  PlanOptions options;
+  options.cluster = {32, 288, 1};
+  Result<Plan> first = planPlacement(before, options);
+  ASSERT_TRUE(first.ok());
+  options.previous = &first->map;
+  for (auto [moves, least] : {std::pair(0.04, 0.95), std::pair(0.09, 0.98)}) {
+    options.maxMoves = moves;
+    Result<Plan> next = planPlacement(after, options);
+    ASSERT_TRUE(next.ok());
+    EXPECT_LT(meanOf(*next, &LayerReport::before), 0.75);
+    EXPECT_GE(meanOf(*next, &LayerReport::after), least) << moves;
+    EXPECT_LE(movesOf(*next), moves * 4 * 288);
+  }
+}
+
 /// EPLB maps in use hold experts twice on a rank; re-planning removes that within the budget.
 TEST(Planner, AcceptsAPreviousMapWithDuplicates) {
   const Statistics statistics = makeStatistics(1, 8, 1);
