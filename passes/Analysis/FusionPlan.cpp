@@ -1,7 +1,7 @@
 //===- FusionPlan.cpp - Which layers are to be fused, and how ----------------===//
 
 #include "passes/Analysis/FusionPlan.h"
-#include "lowering/HFToMoe/JsonFile.h"
+#include "lowering/HFToMoe/JsonReader.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/SmallString.h"
 #include "llvm/ADT/StringSwitch.h"
@@ -36,70 +36,8 @@ bool FusionMaps::any() const {
   return named(output) || llvm::any_of(attention, named) || llvm::any_of(ffn, named);
 }
 
-namespace {
-
-/// Reads the members of one object; the first fault is kept.
-class Reader {
-public:
-  Reader(StringRef file, std::string &fault) : file(file), fault(fault) {}
-
-  void fail(const Twine &message) {
-    if (fault.empty()) {
-      fault = (file + ": " + message).str();
-    }
-  }
-
-  /// Every member of `object` must be one of `known`: a misspelt option must not be passed over.
-  void checkKeys(const json::Object &object, StringRef where, llvm::ArrayRef<StringRef> known) {
-    std::vector<StringRef> names;
-    for (const auto &member : object) {
-      names.push_back(member.first);
-    }
-    llvm::sort(names);
-    for (StringRef name : names) {
-      if (!llvm::is_contained(known, name)) {
-        std::string list;
-        for (StringRef key : known) {
-          list += (list.empty() ? "" : ", ") + key.str();
-        }
-        fail("'" + where + name + "' is unknown; known are " + list);
-      }
-    }
-  }
-
-  /// An integer from `min` to `max`; `fallback` when absent, unless that is below min: then it is required.
-  int64_t integer(const json::Object &object, StringRef where, StringRef key, int64_t min, int64_t max,
-                  int64_t fallback) {
-    const json::Value *value = object.get(key);
-    if (!value && fallback >= min) {
-      return fallback;
-    }
-    std::optional<int64_t> number = value ? value->getAsInteger() : std::nullopt;
-    if (!number || *number < min || *number > max) {
-      fail("'" + where + key + "' must be an integer from " + Twine(min) + " to " + Twine(max) +
-           (value ? ", but is " + describe(*value) : std::string(", but is missing")));
-    }
-    return number.value_or(min);
-  }
-
-  const json::Array *array(const json::Object &object, StringRef key) {
-    const json::Value *value = object.get(key);
-    const json::Array *array = value ? value->getAsArray() : nullptr;
-    if (value && !array) {
-      fail("'" + key + "' must be an array, but is " + describe(*value));
-    }
-    return array;
-  }
-
-private:
-  StringRef file;
-  std::string &fault;
-};
-
-} // namespace
-
 /// The name of a tensor, or null for none.
-static std::string readMap(Reader &reader, const json::Value *value, const Twine &place) {
+static std::string readMap(JsonReader &reader, const json::Value *value, const Twine &place) {
   if (!value || value->kind() == json::Value::Null) {
     return "";
   }
@@ -110,12 +48,11 @@ static std::string readMap(Reader &reader, const json::Value *value, const Twine
   return name.value_or("").str();
 }
 
-static FusionMaps readMaps(Reader &reader, const json::Value &value, const std::string &place,
+static FusionMaps readMaps(JsonReader &reader, const json::Value &value, const std::string &place,
                            const FusionWindow &window) {
   FusionMaps maps;
-  const json::Object *object = value.getAsObject();
+  const json::Object *object = reader.object(value, place);
   if (!object) {
-    reader.fail("'" + place + "' must be an object, but is " + describe(value));
     return maps;
   }
   reader.checkKeys(*object, place + ".", {"attention", "ffn", "output"});
@@ -145,17 +82,16 @@ static FusionMaps readMaps(Reader &reader, const json::Value &value, const std::
   return maps;
 }
 
-static FusionWindow readWindow(Reader &reader, const json::Value &value, const std::string &place, int64_t layers) {
+static FusionWindow readWindow(JsonReader &reader, const json::Value &value, const std::string &place, int64_t layers) {
   FusionWindow window;
-  const json::Object *object = value.getAsObject();
+  const json::Object *object = reader.object(value, place);
   if (!object) {
-    reader.fail("'" + place + "' must be an object, but is " + describe(value));
     return window;
   }
   const std::string where = place + ".";
   reader.checkKeys(*object, where, {"first", "length", "form", "maps"});
-  window.first = reader.integer(*object, where, "first", 0, kMaxLayers, -1);
-  window.length = reader.integer(*object, where, "length", 1, kMaxLayers, 0);
+  window.first = reader.integer(*object, where, "first", 0, kMaxLayers);
+  window.length = reader.integer(*object, where, "length", 1, kMaxLayers);
   if (window.first + window.length > layers) {
     reader.fail("'" + place + "' ends at layer " + Twine(window.last()) + ", but 'layers' says that the model has " +
                 Twine(layers));
@@ -179,7 +115,7 @@ static FusionWindow readWindow(Reader &reader, const json::Value &value, const s
 }
 
 /// Where the maps of the plan `file` are.
-static std::string readMapsFile(Reader &reader, const json::Value &value, StringRef file) {
+static std::string readMapsFile(JsonReader &reader, const json::Value &value, StringRef file) {
   std::optional<StringRef> name = value.getAsString();
   if (!name || name->empty() || llvm::sys::path::is_absolute(*name)) {
     reader.fail("'maps_file' must be the path of a safetensors file, seen from the plan's folder, but is " +
@@ -196,23 +132,17 @@ Expected<FusionPlan> moe::readFusionPlan(StringRef file) {
   if (!value) {
     return value.takeError();
   }
-  const json::Object *root = value->getAsObject();
-  if (!root || root->getString("format") != kFormat) {
-    return makeError(file + ": is not a fusion plan: an object with \"format\": \"" + kFormat + "\" is expected");
+  JsonReader reader(file);
+  const json::Object *root = reader.root(*value, kFormat, kVersion, "a fusion plan");
+  if (!root) {
+    return reader.takeError();
   }
-  if (std::optional<int64_t> version = root->getInteger("version"); version != kVersion) {
-    return makeError(file + ": 'version' is " +
-                     (root->get("version") ? describe(*root->get("version")) : std::string("missing")) +
-                     ", but only version " + Twine(kVersion) + " is known");
-  }
-  std::string fault;
-  Reader reader(file, fault);
   FusionPlan plan;
   reader.checkKeys(*root, "",
                    {"format", "version", "layers", "remove_attention", "windows", "pad_width_to", "maps_file"});
-  plan.layers = reader.integer(*root, "", "layers", 1, kMaxLayers, 0);
+  plan.layers = reader.integer(*root, "", "layers", 1, kMaxLayers);
   plan.padWidthTo = reader.integer(*root, "", "pad_width_to", 1, kMaxPad, 1);
-  if (const json::Array *removed = reader.array(*root, "remove_attention")) {
+  if (const json::Array *removed = reader.array(*root, "", "remove_attention", JsonReader::Optional)) {
     for (auto [i, entry] : llvm::enumerate(*removed)) {
       std::optional<int64_t> layer = entry.getAsInteger();
       if (!layer || *layer < 0 || *layer >= plan.layers ||
@@ -224,7 +154,7 @@ Expected<FusionPlan> moe::readFusionPlan(StringRef file) {
       plan.removeAttention.push_back(*layer);
     }
   }
-  if (const json::Array *windows = reader.array(*root, "windows")) {
+  if (const json::Array *windows = reader.array(*root, "", "windows", JsonReader::Optional)) {
     for (auto [i, entry] : llvm::enumerate(*windows)) {
       const std::string place = "windows[" + std::to_string(i) + "]";
       FusionWindow window = readWindow(reader, entry, place, plan.layers);
@@ -238,8 +168,8 @@ Expected<FusionPlan> moe::readFusionPlan(StringRef file) {
   if (const json::Value *maps = root->get("maps_file")) {
     plan.mapsFile = readMapsFile(reader, *maps, file);
   }
-  if (!fault.empty()) {
-    return makeError(fault);
+  if (reader.hasFailed()) {
+    return reader.takeError();
   }
   return plan;
 }
