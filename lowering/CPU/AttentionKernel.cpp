@@ -22,18 +22,6 @@ using namespace mlir;
 using namespace mlir::moe;
 using namespace mlir::moe::cpu;
 
-std::string AttentionKernel::name() const {
-  std::string name = std::string("attention_") + (many ? "many_" : "few_") + typeName(x) + "_" + typeName(cache) +
-                     "_d" + std::to_string(keyDim);
-  if (valueDim != keyDim) {
-    name += "_v" + std::to_string(valueDim);
-  }
-  if (sinks) {
-    name += "_sinks_" + typeName(sinks);
-  }
-  return name;
-}
-
 int64_t AttentionKernel::scratchBytes(const CpuTarget &target, int64_t perHead) const {
   const int64_t lanes = target.lanes, vector = lanes * static_cast<int64_t>(sizeof(float));
   auto vectorsOf = [&](int64_t dim) { return (dim + lanes - 1) / lanes; };

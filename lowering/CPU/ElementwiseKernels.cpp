@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "lowering/CPU/Kernels.h"
+#include "lowering/Kernels/Formulas.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
@@ -14,12 +15,6 @@
 using namespace mlir;
 using namespace mlir::moe;
 using namespace mlir::moe::cpu;
-
-std::string mlir::moe::cpu::typeName(Type type) {
-  std::string name;
-  llvm::raw_string_ostream(name) << type;
-  return name;
-}
 
 /// out[i] = in[i] for `size` elements, converted.
 static void copyRow(KernelBuilder &b, Value in, Type inType, Value out, Type outType, Int size) {
@@ -31,8 +26,6 @@ static void copyRow(KernelBuilder &b, Value in, Type inType, Value out, Type out
 //===----------------------------------------------------------------------===//
 // Embedding, gather, add, combine, copy
 //===----------------------------------------------------------------------===//
-
-std::string EmbeddingKernel::name() const { return "embedding_" + typeName(table) + "_" + typeName(out); }
 
 void EmbeddingKernel::emit(KernelBuilder &b) const {
   Value tokens = b.nextPointer(), rows = b.nextPointer(), to = b.nextPointer();
@@ -48,8 +41,6 @@ void GatherRowsKernel::emit(KernelBuilder &b) const {
   copyRow(b, b.at(x, row * h, b.f32()), b.f32(), b.at(to, b.workgroup * h, b.f32()), b.f32(), h);
 }
 
-std::string AddKernel::name() const { return "add_" + typeName(lhs) + "_" + typeName(rhs) + "_" + typeName(out); }
-
 void AddKernel::emit(KernelBuilder &b) const {
   Value a = b.nextPointer(), c = b.nextPointer(), to = b.nextPointer();
   Int h = b.nextInt(), row = b.workgroup * h;
@@ -58,10 +49,6 @@ void AddKernel::emit(KernelBuilder &b) const {
         b.loadVec(b.at(a, row + i, lhs), lhs, b.lanes, count) + b.loadVec(b.at(c, row + i, rhs), rhs, b.lanes, count);
     b.storeVec(sum, b.at(to, row + i, out), out, count);
   });
-}
-
-std::string CombineKernel::name() const {
-  return "combine_" + typeName(y) + "_" + typeName(out) + (residual ? "_residual" : "");
 }
 
 void CombineKernel::emit(KernelBuilder &b) const {
@@ -100,11 +87,6 @@ void CopyRowsKernel::emit(KernelBuilder &b) const {
 // RMSNorm
 //===----------------------------------------------------------------------===//
 
-std::string RMSNormKernel::name() const {
-  return "rms_norm_" + typeName(x) + "_" + typeName(weight) + "_" + typeName(out) + "_" +
-         stringifyScaleRounding(rounding).str();
-}
-
 void RMSNormKernel::emit(KernelBuilder &b) const {
   Value in = b.nextPointer(), scale = b.nextPointer(), to = b.nextPointer();
   Int groups = b.nextInt(), n = b.nextInt();
@@ -134,40 +116,6 @@ void RMSNormKernel::emit(KernelBuilder &b) const {
 // Rotary embedding
 //===----------------------------------------------------------------------===//
 
-/// sin and cos of f64 angles up to 2^31: reduction by pi/2 in two parts, Taylor
-/// series to 1e-13 on [-pi/4, pi/4].
-static std::pair<Num, Num> sinCos(KernelBuilder &b, Num angle) {
-  Type type = angle.value.getType();
-  auto c = [&](double v) { return b.number(v, type); };
-  Num turns{&b, math::RoundEvenOp::create(b, (angle * c(0.63661977236758134308)).value)};
-  Num r = b.fma(c(-1.57079632679489655800), turns, angle);
-  r = b.fma(c(-6.12323399573676603587e-17), turns, r);
-  Num r2 = r * r;
-  Num sine = c(-7.6471637318198164759e-13), cosine = c(-1.1470745597729724714e-11);
-  for (double term : {1.6059043836821614599e-10, -2.5052108385441718775e-8, 2.7557319223985890653e-6,
-                      -1.9841269841269841270e-4, 8.3333333333333333333e-3, -1.6666666666666666667e-1}) {
-    sine = b.fma(sine, r2, c(term));
-  }
-  sine = b.fma(sine * r2, r, r);
-  for (double term : {2.0876756987868098979e-9, -2.7557319223985890653e-7, 2.4801587301587301587e-5,
-                      -1.3888888888888888889e-3, 4.1666666666666666667e-2, -0.5, 1.0}) {
-    cosine = b.fma(cosine, r2, c(term));
-  }
-  // Quadrant: odd turns swap sine and cosine, the second bit changes signs.
-  auto vector = cast<VectorType>(type);
-  Type ints = vector.clone(b.getI64Type());
-  Value quadrant = arith::FPToSIOp::create(b, ints, turns.value);
-  auto bitSet = [&](Value value, int64_t bit) -> Value {
-    Value masked = arith::AndIOp::create(b, value, b.integer(bit, ints));
-    return arith::CmpIOp::create(b, arith::CmpIPredicate::ne, masked, b.integer(0, ints));
-  };
-  Value one = b.integer(1, ints);
-  Value odd = bitSet(quadrant, 1), flipSine = bitSet(quadrant, 2);
-  Value flipCosine = bitSet(arith::AddIOp::create(b, quadrant, one), 2);
-  Num s = b.select(odd, cosine, sine), k = b.select(odd, sine, cosine);
-  return {b.select(flipSine, c(0.0) - s, s), b.select(flipCosine, c(0.0) - k, k)};
-}
-
 // The angle is the f32 product that transformers computes; its sine and cosine
 // are then exact to f32.
 void RopeAnglesKernel::emit(KernelBuilder &b) const {
@@ -179,14 +127,12 @@ void RopeAnglesKernel::emit(KernelBuilder &b) const {
   b.overVectors(half, b.lanes, false, [&](Int i, std::optional<Int> count) {
     Num angle = b.loadVec(b.at(frequencies, i, b.f32()), b.f32(), b.lanes, count) * position;
     Num wide{&b, arith::ExtFOp::create(b, b.vec(b.getF64Type(), b.lanes), angle.value)};
-    auto [sine, cosine] = sinCos(b, wide);
+    auto [sine, cosine] = kernels::emitSinCos(b, wide);
     auto narrow = [&](Num v) { return Num{&b, arith::TruncFOp::create(b, b.vecF32(), v.value)} * factor; };
     b.storeVec(narrow(cosine), b.at(to, row + i, b.f32()), b.f32(), count);
     b.storeVec(narrow(sine), b.at(to, row + half + i, b.f32()), b.f32(), count);
   });
 }
-
-std::string RopeKernel::name() const { return "rope_" + typeName(x) + (interleaved ? "_interleaved" : ""); }
 
 void RopeKernel::emit(KernelBuilder &b) const {
   Value in = b.nextPointer(), angles = b.nextPointer(), to = b.nextPointer();
@@ -238,8 +184,6 @@ void RopeKernel::emit(KernelBuilder &b) const {
 // Cache write
 //===----------------------------------------------------------------------===//
 
-std::string CacheWriteKernel::name() const { return "cache_write_" + typeName(x) + "_" + typeName(cache); }
-
 void CacheWriteKernel::emit(KernelBuilder &b) const {
   Value k = b.nextPointer(), v = b.nextPointer(), seq = b.nextPointer(), pos = b.nextPointer();
   Value keys = b.nextPointer(), values = b.nextPointer();
@@ -247,40 +191,4 @@ void CacheWriteKernel::emit(KernelBuilder &b) const {
   Int row = b.loadI32(seq, b.workgroup) * context + b.loadI32(pos, b.workgroup);
   copyRow(b, b.at(k, b.workgroup * keyRow, x), x, b.at(keys, row * keyRow, cache), cache, keyRow);
   copyRow(b, b.at(v, b.workgroup * valueRow, x), x, b.at(values, row * valueRow, cache), cache, valueRow);
-}
-
-//===----------------------------------------------------------------------===//
-// Activations
-//===----------------------------------------------------------------------===//
-
-Num mlir::moe::cpu::emitActivation(KernelBuilder &b, Activation activation, Num gate, std::optional<Num> up, Num alpha,
-                                   Num limit) {
-  Type type = gate.value.getType();
-  Num one = b.number(1.0, type);
-  Num value = gate;
-  switch (activation) {
-  case Activation::Silu:
-    value = gate * b.sigmoid(gate);
-    break;
-  case Activation::Gelu: {
-    Num erf{&b, math::ErfOp::create(b, (gate * b.number(0.70710678118654752440, type)).value)};
-    value = b.number(0.5, type) * gate * (one + erf);
-    break;
-  }
-  case Activation::GeluTanh: {
-    // 0.5 (1 + tanh(z)) is sigmoid(2z).
-    Num z = b.number(0.79788456080286535588, type) * b.fma(b.number(0.044715, type) * gate * gate, gate, gate);
-    value = gate * b.sigmoid(z + z);
-    break;
-  }
-  case Activation::Relu:
-    value = b.max(gate, b.number(0.0, type));
-    break;
-  case Activation::OssSwiglu: {
-    Num g = b.min(gate, limit);
-    Num u = b.max(b.min(*up, limit), b.number(0.0, type) - limit);
-    return g * b.sigmoid(alpha * g) * (u + one);
-  }
-  }
-  return up ? value * *up : value;
 }

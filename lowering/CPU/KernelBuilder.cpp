@@ -11,35 +11,9 @@
 using namespace mlir;
 using namespace mlir::moe::cpu;
 
-//===----------------------------------------------------------------------===//
-// Int and Num
-//===----------------------------------------------------------------------===//
-
 template <typename Op, typename T> static T binary(T a, T c) {
   return {a.b, Op::create(*a.b, a.b->getLoc(), a.value, c.value)};
 }
-
-Int mlir::moe::cpu::operator+(Int a, Int c) { return binary<arith::AddIOp>(a, c); }
-Int mlir::moe::cpu::operator-(Int a, Int c) { return binary<arith::SubIOp>(a, c); }
-Int mlir::moe::cpu::operator*(Int a, Int c) { return binary<arith::MulIOp>(a, c); }
-Int mlir::moe::cpu::operator/(Int a, Int c) { return binary<arith::DivUIOp>(a, c); }
-Int mlir::moe::cpu::operator%(Int a, Int c) { return binary<arith::RemUIOp>(a, c); }
-Int mlir::moe::cpu::operator+(Int a, int64_t c) { return a + a.b->i64(c); }
-Int mlir::moe::cpu::operator-(Int a, int64_t c) { return a - a.b->i64(c); }
-Int mlir::moe::cpu::operator*(Int a, int64_t c) { return a * a.b->i64(c); }
-Int mlir::moe::cpu::operator/(Int a, int64_t c) { return a / a.b->i64(c); }
-Int mlir::moe::cpu::operator%(Int a, int64_t c) { return a % a.b->i64(c); }
-Value mlir::moe::cpu::operator<(Int a, Int c) {
-  return arith::CmpIOp::create(*a.b, a.b->getLoc(), arith::CmpIPredicate::slt, a.value, c.value);
-}
-Value mlir::moe::cpu::operator==(Int a, Int c) {
-  return arith::CmpIOp::create(*a.b, a.b->getLoc(), arith::CmpIPredicate::eq, a.value, c.value);
-}
-
-Num mlir::moe::cpu::operator+(Num a, Num c) { return binary<arith::AddFOp>(a, c); }
-Num mlir::moe::cpu::operator-(Num a, Num c) { return binary<arith::SubFOp>(a, c); }
-Num mlir::moe::cpu::operator*(Num a, Num c) { return binary<arith::MulFOp>(a, c); }
-Num mlir::moe::cpu::operator/(Num a, Num c) { return binary<arith::DivFOp>(a, c); }
 
 //===----------------------------------------------------------------------===//
 // Function and operands
@@ -258,6 +232,8 @@ Num KernelBuilder::reduceMax(Num value) {
 }
 
 Num KernelBuilder::exp(Num value) { return {this, math::ExpOp::create(*this, value.value)}; }
+
+Num KernelBuilder::erf(Num value) { return {this, math::ErfOp::create(*this, value.value)}; }
 
 Num KernelBuilder::sigmoid(Num value) {
   Num one = number(1.0, value.value.getType());

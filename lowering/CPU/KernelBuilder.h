@@ -2,9 +2,9 @@
 //
 // A kernel is `void name(const uint64_t *args, int64_t workgroup, void
 // *scratch)` (runtime/include/moert/kernel_abi.h). Emitters write one with this
-// builder: 64-bit integers and f32 vectors as small value classes with
-// operators, loads that convert from the storage type, loops with carried
-// values. It knows nothing of any particular kernel.
+// builder: 64-bit integers and f32 vectors as values with operators
+// (lowering/Kernels/Values.h), loads that convert from the storage type, loops
+// with carried values. It knows nothing of any particular kernel.
 //
 //===----------------------------------------------------------------------===//
 
@@ -12,44 +12,14 @@
 #define MOE_LOWERING_CPU_KERNELBUILDER_H
 
 #include "lowering/CPU/CpuTarget.h"
+#include "lowering/Kernels/Values.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
-#include "mlir/IR/ImplicitLocOpBuilder.h"
 #include "llvm/ADT/STLFunctionalExtras.h"
 
 namespace mlir::moe::cpu {
 
-class KernelBuilder;
-
-/// An i64 value with arithmetic.
-struct Int {
-  KernelBuilder *b = nullptr;
-  Value value;
-  operator Value() const { return value; }
-};
-Int operator+(Int a, Int c);
-Int operator-(Int a, Int c);
-Int operator*(Int a, Int c);
-Int operator/(Int a, Int c); ///< unsigned
-Int operator%(Int a, Int c); ///< unsigned
-Int operator+(Int a, int64_t c);
-Int operator-(Int a, int64_t c);
-Int operator*(Int a, int64_t c);
-Int operator/(Int a, int64_t c);
-Int operator%(Int a, int64_t c);
-/// Comparisons give an i1.
-Value operator<(Int a, Int c);
-Value operator==(Int a, Int c);
-
-/// A floating-point scalar or vector with arithmetic.
-struct Num {
-  KernelBuilder *b = nullptr;
-  Value value;
-  operator Value() const { return value; }
-};
-Num operator+(Num a, Num c);
-Num operator-(Num a, Num c);
-Num operator*(Num a, Num c);
-Num operator/(Num a, Num c);
+using kernels::Int;
+using kernels::Num;
 
 class KernelBuilder : public ImplicitLocOpBuilder {
 public:
@@ -124,6 +94,7 @@ public:
   Num reduceAdd(Num value);
   Num reduceMax(Num value);
   Num exp(Num value);
+  Num erf(Num value);
   Num sigmoid(Num value);
   Value shuffle(Value a, Value c, ArrayRef<int64_t> mask);
   /// Lane l of the result is the sum of vectors[l]; as many vectors as lanes.

@@ -1,6 +1,7 @@
 //===- KernelLibrary.cpp - The kernels of one CPU variant, to shared object ---===//
 
 #include "lowering/CPU/KernelLibrary.h"
+#include "lowering/Kernels/Optimize.h"
 #include "mlir/Conversion/Passes.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -15,10 +16,10 @@
 #include "mlir/Transforms/GreedyPatternRewriteDriver.h"
 #include "mlir/Transforms/Passes.h"
 #include "runtime/include/moert/kernel_abi.h"
+#include "llvm/IR/Constants.h"
 #include "llvm/IR/LegacyPassManager.h"
 #include "llvm/IR/Module.h"
 #include "llvm/MC/TargetRegistry.h"
-#include "llvm/Passes/PassBuilder.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Program.h"
@@ -28,6 +29,7 @@
 #include <mutex>
 
 using namespace mlir;
+using namespace mlir::moe;
 using namespace mlir::moe::cpu;
 
 void mlir::moe::cpu::registerKernelDialects(DialectRegistry &registry) {
@@ -86,29 +88,6 @@ static std::unique_ptr<llvm::TargetMachine> createTargetMachine(const CpuTarget 
   return std::unique_ptr<llvm::TargetMachine>(
       backend->createTargetMachine(triple, target.llvmCpu, target.llvmFeatures, llvm::TargetOptions(),
                                    llvm::Reloc::PIC_, std::nullopt, llvm::CodeGenOptLevel::Default));
-}
-
-/// Scalar and loop clean-up. The emitters chose vectors and tiles already, so
-/// the vectorisers stay off; no call to a library may appear (a loop turned
-/// into memset, say), so the optimiser is told that there is none.
-static void optimize(llvm::Module &module, llvm::TargetMachine &machine) {
-  llvm::PipelineTuningOptions tuning;
-  tuning.LoopVectorization = false;
-  tuning.SLPVectorization = false;
-  llvm::PassBuilder builder(&machine, tuning);
-  llvm::LoopAnalysisManager loops;
-  llvm::FunctionAnalysisManager functions;
-  llvm::CGSCCAnalysisManager graph;
-  llvm::ModuleAnalysisManager modules;
-  llvm::TargetLibraryInfoImpl library(machine.getTargetTriple());
-  library.disableAllFunctions();
-  functions.registerPass([&] { return llvm::TargetLibraryAnalysis(library); });
-  builder.registerModuleAnalyses(modules);
-  builder.registerCGSCCAnalyses(graph);
-  builder.registerFunctionAnalyses(functions);
-  builder.registerLoopAnalyses(loops);
-  builder.crossRegisterProxies(loops, functions, graph, modules);
-  builder.buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O2).run(module, modules);
 }
 
 /// A file that goes away with its scope.
@@ -209,7 +188,7 @@ FailureOr<std::string> KernelLibrary::compile() {
   llvm::Type *word = llvm::Type::getInt32Ty(context);
   new llvm::GlobalVariable(*code, word, /*isConstant=*/true, llvm::GlobalValue::ExternalLinkage,
                            llvm::ConstantInt::get(word, MOERT_KERNEL_ABI_VERSION), "moert_kernel_abi");
-  optimize(*code, *machine);
+  kernels::optimizeKernels(*code, *machine);
 
   llvm::SmallString<0> object;
   llvm::raw_svector_ostream stream(object);

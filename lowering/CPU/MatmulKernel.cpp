@@ -16,6 +16,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "lowering/CPU/Kernels.h"
+#include "lowering/Kernels/Formulas.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 
@@ -38,40 +39,6 @@ bool MatmulKernel::dots(const CpuTarget &target) const {
 }
 
 int64_t MatmulKernel::kStep(const CpuTarget &target) const { return dots(target) ? 2 * target.lanes : target.lanes; }
-
-std::string MatmulKernel::name() const {
-  std::string name = experts ? "experts" : "linear";
-  if (experts) {
-    name += tokenRows ? "_up" : "_down";
-  }
-  name += many ? "_many" : "_few";
-  name += "_" + typeName(x) + "_" + typeName(weight) + "_" + typeName(out);
-  if (segments > 1) {
-    name += "_x" + std::to_string(segments);
-  }
-  if (gated) {
-    name += "_gated" + (up == weight ? std::string() : "_" + typeName(up));
-  }
-  if (activation) {
-    name += "_" + stringifyActivation(*activation).str();
-  }
-  if (bias) {
-    name += "_bias_" + typeName(bias);
-  }
-  if (upBias) {
-    name += "_upbias_" + typeName(upBias);
-  }
-  if (residual) {
-    name += "_residual";
-  }
-  if (!kDivisible) {
-    name += kOdd ? "_kodd" : "_ktail";
-  }
-  if (!nDivisible) {
-    name += "_ntail";
-  }
-  return name;
-}
 
 namespace {
 
@@ -243,7 +210,7 @@ void MatmulEmitter::finish(Num value, std::optional<Num> up, Int r, Int n) {
     up = *up + b.loadVec(b.at(segment.upBias, n, kernel.upBias), kernel.upBias, lanes, count);
   }
   if (kernel.activation) {
-    value = emitActivation(b, *kernel.activation, value, up, alpha, limit);
+    value = kernels::emitActivation(b, *kernel.activation, value, up, alpha, limit);
   }
   Int offset = outputRow(r) * segment.n + n;
   if (kernel.residual) {

@@ -181,17 +181,6 @@ void RouteEmitter::emit() {
   });
 }
 
-std::string RouteKernel::name() const {
-  std::string name = "route_" + stringifyScore(score).str() + "_" + stringifyRenormalize(renormalize).str();
-  if (bias) {
-    name += "_bias_" + typeName(bias);
-  }
-  if (grouped) {
-    name += "_groups_" + stringifyGroupScore(groupScore).str();
-  }
-  return name;
-}
-
 int64_t RouteKernel::scratchBytes(const CpuTarget &target, int64_t experts) {
   // Groups have a score and a mark each, and there are at most as many as experts.
   return 5 * (experts + 2 * target.lanes) * static_cast<int64_t>(sizeof(float));

@@ -16,11 +16,6 @@ using namespace mlir;
 using namespace mlir::moe;
 using namespace mlir::moe::cpu;
 
-std::string ScaleRowsKernel::name() const {
-  return std::string(alongRow ? "scale_columns_" : "scale_rows_") + typeName(in) + "_" + typeName(by) +
-         (over ? "_over_" + typeName(over) : "") + "_" + typeName(out);
-}
-
 void ScaleRowsKernel::emit(KernelBuilder &b) const {
   Value from = b.nextPointer(), factors = b.nextPointer();
   Value divisors = over ? b.nextPointer() : Value();
@@ -48,14 +43,6 @@ void ScaleRowsKernel::emit(KernelBuilder &b) const {
   });
 }
 
-std::string SumRowsKernel::name() const {
-  std::string name = "sum";
-  for (Type type : ins) {
-    name += "_" + typeName(type);
-  }
-  return name + "_to_" + typeName(out);
-}
-
 void SumRowsKernel::emit(KernelBuilder &b) const {
   SmallVector<Value> from;
   for (size_t i = 0; i < ins.size(); ++i) {
@@ -73,8 +60,6 @@ void SumRowsKernel::emit(KernelBuilder &b) const {
   });
 }
 
-std::string FloorRowsKernel::name() const { return "floor_" + typeName(in) + "_" + typeName(out); }
-
 void FloorRowsKernel::emit(KernelBuilder &b) const {
   Value from = b.nextPointer(), to = b.nextPointer();
   Int n = b.nextInt(), stride = b.nextInt();
@@ -86,10 +71,6 @@ void FloorRowsKernel::emit(KernelBuilder &b) const {
     Value below = arith::CmpFOp::create(b, arith::CmpFPredicate::OLT, magnitude, floor);
     b.storeVec(b.select(below, floor, value), b.at(to, outRow + i, out), out, count);
   });
-}
-
-std::string ProductKernel::name() const {
-  return "product_" + typeName(lhs) + "_" + typeName(rhs) + "_" + typeName(out);
 }
 
 // A row beyond the last is the last once more: one form of the loop for every M.

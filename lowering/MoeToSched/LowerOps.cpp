@@ -1,13 +1,12 @@
 //===- LowerOps.cpp - The launches of every moe op --------------------------===//
 //
-// The order of operands is that of the kernel structs in lowering/CPU/Kernels.h.
+// The order of operands is that of the kernel structs in lowering/Kernels/KernelConfigs.h.
 //
 //===----------------------------------------------------------------------===//
 
 #include "dialects/Moe/IR/MoeRanks.h"
 #include "dialects/Moe/IR/MoeRope.h"
 #include "lowering/MoeToSched/StepLowering.h"
-#include "runtime/include/moert/kernel_abi.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -27,28 +26,28 @@ LogicalResult StepLowering::lowerEmbedding(EmbeddingOp op) {
   if (failed(table)) {
     return failure();
   }
-  cpu::EmbeddingKernel kernel{elementOf(op.getTable()), elementOf(op.getResult())};
-  launch(op, "", context.kernels.use(kernel), gridPerRow(rowsOf(op.getResult())),
-         {read(op.getTokens()), {*table}, write(tensorBuffer(op.getResult())), constant(dim(op.getResult(), 1))});
-  return success();
+  kernels::Embedding kernel{elementOf(op.getTable()), elementOf(op.getResult())};
+  return launch(
+      op, "", kernel, gridPerRow(rowsOf(op.getResult())),
+      {read(op.getTokens()), {*table}, write(tensorBuffer(op.getResult())), constant(dim(op.getResult(), 1))});
 }
 
 // ANCHOR: docs/adding-an-op.md quotes this.
 LogicalResult StepLowering::lowerGatherRows(GatherRowsOp op) {
   if (!elementOf(op.getX()).isF32() || !elementOf(op.getResult()).isF32()) {
     return op.emitOpError("has x of type ") << op.getX().getType() << " and result of type " << op.getResult().getType()
-                                            << ", but the CPU kernel gathers rows of the f32 residual stream";
+                                            << ", but the kernel gathers rows of the f32 residual stream";
   }
-  launch(op, "", context.kernels.use(cpu::GatherRowsKernel{}), gridPerRow(Rows::Logits),
-         {read(op.getX()), read(op.getRows()), write(tensorBuffer(op.getResult())), constant(dim(op.getResult(), 1))});
-  return success();
+  return launch(
+      op, "", kernels::GatherRows{}, gridPerRow(Rows::Logits),
+      {read(op.getX()), read(op.getRows()), write(tensorBuffer(op.getResult())), constant(dim(op.getResult(), 1))});
 }
 
 LogicalResult StepLowering::lowerAdd(AddOp op) {
-  cpu::AddKernel kernel{elementOf(op.getLhs()), elementOf(op.getRhs()), elementOf(op.getResult())};
-  launch(op, "", context.kernels.use(kernel), gridPerRow(rowsOf(op.getResult())),
-         {read(op.getLhs()), read(op.getRhs()), write(tensorBuffer(op.getResult())), constant(dim(op.getResult(), 1))});
-  return success();
+  kernels::Add kernel{elementOf(op.getLhs()), elementOf(op.getRhs()), elementOf(op.getResult())};
+  return launch(
+      op, "", kernel, gridPerRow(rowsOf(op.getResult())),
+      {read(op.getLhs()), read(op.getRhs()), write(tensorBuffer(op.getResult())), constant(dim(op.getResult(), 1))});
 }
 
 LogicalResult StepLowering::lowerNorm(RMSNormOp op) {
@@ -57,37 +56,37 @@ LogicalResult StepLowering::lowerNorm(RMSNormOp op) {
     return failure();
   }
   const int64_t groups = static_cast<int64_t>(op.getGroups());
-  cpu::RMSNormKernel kernel{elementOf(op.getX()), elementOf(op.getWeight()), elementOf(op.getResult()),
-                            op.getRounding()};
-  launch(op, "", context.kernels.use(kernel), gridPerRow(rowsOf(op.getResult())),
-         {read(op.getX()),
-          {*weight},
-          write(tensorBuffer(op.getResult())),
-          constant(groups),
-          constant(dim(op.getX(), 1) / groups),
-          constant(static_cast<float>(op.getEps().convertToDouble()))});
-  return success();
+  kernels::RMSNorm kernel{elementOf(op.getX()), elementOf(op.getWeight()), elementOf(op.getResult()), op.getRounding()};
+  return launch(op, "", kernel, gridPerRow(rowsOf(op.getResult())),
+                {read(op.getX()),
+                 {*weight},
+                 write(tensorBuffer(op.getResult())),
+                 constant(groups),
+                 constant(dim(op.getX(), 1) / groups),
+                 constant(static_cast<float>(op.getEps().convertToDouble()))});
 }
 
 //===----------------------------------------------------------------------===//
 // Products
 //===----------------------------------------------------------------------===//
 
-cpu::MatmulKernel StepLowering::matmul(Type x, Value weight, Value up, Type out) {
-  const cpu::CpuTarget &target = context.kernels.getTarget();
+kernels::Matmul StepLowering::matmul(Type x, Value weight, Value up, Type out) {
   auto type = cast<RankedTensorType>(weight.getType());
   const int64_t k = type.getShape().back(), n = type.getDimSize(type.getRank() - 2);
-  cpu::MatmulKernel kernel;
+  kernels::Matmul kernel;
   kernel.x = x;
   kernel.weight = type.getElementType();
   kernel.gated = static_cast<bool>(up);
   kernel.up = elementOrNone(up);
   kernel.out = out;
   kernel.many = many;
-  kernel.kOdd = k % 2 != 0;
-  kernel.kDivisible = k % kernel.kStep(target) == 0;
-  kernel.nDivisible = n % target.lanes == 0;
+  kernel.nDivisible = true;
+  context.kernels.specialise(kernel, k, n);
   return kernel;
+}
+
+sched::GridAttr StepLowering::matmulGrid(Rows rows, int64_t tiles) {
+  return many ? gridPerRow(rows, matmulTile.rows, tiles) : sched::GridAttr::get(fixedExtent(tiles));
 }
 
 /// Linears on one x with the same types may share a launch.
@@ -114,7 +113,7 @@ LogicalResult StepLowering::lowerLinear(LinearOp op) {
       }
     }
   }
-  cpu::MatmulKernel kernel = matmul(elementOf(op.getX()), op.getWeight(), /*up=*/{}, elementOf(op.getResult()));
+  kernels::Matmul kernel = matmul(elementOf(op.getX()), op.getWeight(), /*up=*/{}, elementOf(op.getResult()));
   kernel.segments = static_cast<int>(shared.size());
   kernel.residual = static_cast<bool>(fused.residual);
   kernel.bias = elementOrNone(op.getBias());
@@ -125,7 +124,7 @@ LogicalResult StepLowering::lowerLinear(LinearOp op) {
   for (LinearOp linear : shared) {
     done.insert(linear);
     const int64_t n = dim(linear.getWeight(), 0);
-    kernel.nDivisible &= n % context.kernels.getTarget().lanes == 0;
+    context.kernels.specialise(kernel, dim(op.getX(), 1), n);
     tiles += tilesOf(n);
     auto tensor = [&](Value weight) { return context.weights.getTensor(linear, weight); };
     if (failed(appendWeights(operands, tensor, {linear.getWeight()}))) {
@@ -139,10 +138,8 @@ LogicalResult StepLowering::lowerLinear(LinearOp op) {
   if (fused.residual) {
     operands.push_back(read(fused.residual));
   }
-  sched::GridAttr grid =
-      many ? gridPerRow(rows, cpu::MatmulKernel::chunkRows, tiles) : sched::GridAttr::get(fixedExtent(tiles));
-  launch(op, shared.size() > 1 ? "x" + std::to_string(shared.size()) : "", context.kernels.use(kernel), grid, operands);
-  return success();
+  return launch(op, shared.size() > 1 ? "x" + std::to_string(shared.size()) : "", kernel, matmulGrid(rows, tiles),
+                operands);
 }
 
 LogicalResult StepLowering::appendWeights(SmallVectorImpl<Operand> &operands, WeightOperand operandOf,
@@ -160,11 +157,11 @@ LogicalResult StepLowering::appendWeights(SmallVectorImpl<Operand> &operands, We
 }
 
 template <typename Op>
-FailureOr<cpu::MatmulKernel> StepLowering::appendUp(SmallVectorImpl<Operand> &operands, Op op, WeightOperand operandOf,
-                                                    int64_t width, int hidden) {
+FailureOr<kernels::Matmul> StepLowering::appendUp(SmallVectorImpl<Operand> &operands, Op op, WeightOperand operandOf,
+                                                  int64_t width, int hidden) {
   const Type x = elementOf(op.getX());
   const bool gated = static_cast<bool>(op.getGate());
-  cpu::MatmulKernel kernel = gated ? matmul(x, op.getGate(), op.getUp(), x) : matmul(x, op.getUp(), /*up=*/{}, x);
+  kernels::Matmul kernel = gated ? matmul(x, op.getGate(), op.getUp(), x) : matmul(x, op.getUp(), /*up=*/{}, x);
   kernel.activation = op.getActivation();
   kernel.bias = elementOrNone(gated ? op.getGateBias() : op.getUpBias());
   kernel.upBias = gated ? elementOrNone(op.getUpBias()) : Type();
@@ -183,9 +180,9 @@ FailureOr<cpu::MatmulKernel> StepLowering::appendUp(SmallVectorImpl<Operand> &op
 }
 
 template <typename Op>
-FailureOr<cpu::MatmulKernel> StepLowering::appendDown(SmallVectorImpl<Operand> &operands, Op op,
-                                                      WeightOperand operandOf, int64_t h, int result) {
-  cpu::MatmulKernel kernel = matmul(elementOf(op.getX()), op.getDown(), /*up=*/{}, elementOf(op.getResult()));
+FailureOr<kernels::Matmul> StepLowering::appendDown(SmallVectorImpl<Operand> &operands, Op op, WeightOperand operandOf,
+                                                    int64_t h, int result) {
+  kernels::Matmul kernel = matmul(elementOf(op.getX()), op.getDown(), /*up=*/{}, elementOf(op.getResult()));
   kernel.bias = elementOrNone(op.getDownBias());
   if (failed(appendWeights(operands, operandOf, {op.getDown()}))) {
     return failure();
@@ -201,21 +198,16 @@ LogicalResult StepLowering::lowerFFN(FFNOp op) {
   const Rows rows = rowsOf(op.getResult());
   const int64_t width = dim(op.getUp(), 0), h = dim(op.getDown(), 0);
   auto tensor = [&](Value weight) { return context.weights.getTensor(op, weight); };
-  auto gridOf = [&](int64_t n) {
-    return many ? gridPerRow(rows, cpu::MatmulKernel::chunkRows, tilesOf(n))
-                : sched::GridAttr::get(fixedExtent(tilesOf(n)));
-  };
   int hidden = newBuffer(perRow(rows, width * byteWidth(elementOf(op.getX()))));
   SmallVector<Operand> operands{read(op.getX()), constant(dim(op.getX(), 1)), rowCount(rows)};
-  FailureOr<cpu::MatmulKernel> up = appendUp(operands, op, tensor, width, hidden);
-  if (failed(up)) {
+  FailureOr<kernels::Matmul> up = appendUp(operands, op, tensor, width, hidden);
+  if (failed(up) || failed(launch(op, "up", *up, matmulGrid(rows, tilesOf(width)), operands))) {
     return failure();
   }
-  launch(op, "up", context.kernels.use(*up), gridOf(width), operands);
 
   Fused fused = fuseResidual(op.getResult());
   operands = {read(hidden), constant(width), rowCount(rows)};
-  FailureOr<cpu::MatmulKernel> down = appendDown(operands, op, tensor, h, tensorBuffer(fused.result));
+  FailureOr<kernels::Matmul> down = appendDown(operands, op, tensor, h, tensorBuffer(fused.result));
   if (failed(down)) {
     return failure();
   }
@@ -223,8 +215,7 @@ LogicalResult StepLowering::lowerFFN(FFNOp op) {
   if (fused.residual) {
     operands.push_back(read(fused.residual));
   }
-  launch(op, "down", context.kernels.use(*down), gridOf(h), operands);
-  return success();
+  return launch(op, "down", *down, matmulGrid(rows, tilesOf(h)), operands);
 }
 
 //===----------------------------------------------------------------------===//
@@ -241,19 +232,20 @@ LogicalResult StepLowering::lowerRope(RopeOp op) {
       frequencies.push_back(static_cast<float>(frequency));
     }
     table = newBuffer(perRow(Rows::Tokens, 2 * half * 4));
-    launch(op, "angles", context.kernels.use(cpu::RopeAnglesKernel{}), gridPerRow(Rows::Tokens),
-           {read(op.getPos()), read(constantBuffer<float>(frequencies)), write(table), constant(half),
-            constant(static_cast<float>(rope.getAttentionFactor().getValueAsDouble()))});
+    const float factor = static_cast<float>(rope.getAttentionFactor().getValueAsDouble());
+    if (failed(launch(op, "angles", kernels::RopeAngles{}, gridPerRow(Rows::Tokens),
+                      {read(op.getPos()), read(constantBuffer<float>(frequencies)), write(table), constant(half),
+                       constant(factor)}))) {
+      return failure();
+    }
   }
   if (elementOf(op.getX()) != elementOf(op.getResult())) {
     return op.emitOpError("turns ") << op.getX().getType() << " into " << op.getResult().getType()
-                                    << ", but the CPU kernel keeps the element type";
+                                    << ", but the kernel keeps the element type";
   }
-  launch(op, "", context.kernels.use(cpu::RopeKernel{elementOf(op.getX()), rope.getInterleaved()}),
-         gridPerRow(Rows::Tokens),
-         {read(op.getX()), read(table), write(tensorBuffer(op.getResult())), constant(heads),
-          constant(dim(op.getX(), 1) / heads), constant(half), constant(rope.getOffset())});
-  return success();
+  return launch(op, "", kernels::Rope{elementOf(op.getX()), rope.getInterleaved()}, gridPerRow(Rows::Tokens),
+                {read(op.getX()), read(table), write(tensorBuffer(op.getResult())), constant(heads),
+                 constant(dim(op.getX(), 1) / heads), constant(half), constant(rope.getOffset())});
 }
 
 LogicalResult StepLowering::lowerAttention(AttentionOp op) {
@@ -263,7 +255,7 @@ LogicalResult StepLowering::lowerAttention(AttentionOp op) {
   if (elementOf(op.getK()) != x || elementOf(op.getV()) != x || elementOf(op.getResult()) != x) {
     return op.emitOpError("has q, k, v and result of types ")
            << op.getQ().getType() << ", " << op.getK().getType() << ", " << op.getV().getType() << ", "
-           << op.getResult().getType() << ", but the CPU kernel needs one element type";
+           << op.getResult().getType() << ", but the kernel needs one element type";
   }
   const int64_t g = type.getHeads(), keyDim = type.getKeyDim(), valueDim = type.getValueDim();
   const int64_t perHead = static_cast<int64_t>(op.getHeads()) / g, width = byteWidth(type.getElement());
@@ -271,14 +263,14 @@ LogicalResult StepLowering::lowerAttention(AttentionOp op) {
     return newBuffer(sched::ExtentAttr::get(mlir, 0, 0, 0, 0, rowBytes), (op.getCache() + "." + part).str());
   };
   int keys = cache("keys", g * keyDim * width), cacheValues = cache("values", g * valueDim * width);
-  launch(op, "cache", context.kernels.use(cpu::CacheWriteKernel{x, type.getElement()}), gridPerRow(Rows::Tokens),
-         {read(op.getK()), read(op.getV()), read(op.getSeq()), read(op.getPos()), update(keys), update(cacheValues),
-          constant(g * keyDim), constant(g * valueDim), size(sched::Dim::C)});
+  if (failed(launch(op, "cache", kernels::CacheWrite{x, type.getElement()}, gridPerRow(Rows::Tokens),
+                    {read(op.getK()), read(op.getV()), read(op.getSeq()), read(op.getPos()), update(keys),
+                     update(cacheValues), constant(g * keyDim), constant(g * valueDim), size(sched::Dim::C)}))) {
+    return failure();
+  }
 
-  // A block of tokens keeps a state per query head in scratch. Where that has no room (Q/G times value_dim above some
-  // 60,000), tokens are served one by one at any T.
-  cpu::AttentionKernel kernel{x, type.getElement(), Type(), keyDim, valueDim, many};
-  kernel.many = many && kernel.scratchBytes(context.kernels.getTarget(), perHead) <= MOERT_KERNEL_SCRATCH;
+  kernels::Attention kernel{x, type.getElement(), Type(), keyDim, valueDim, many};
+  const kernels::AttentionCut cut = context.kernels.cut(kernel, perHead);
   SmallVector<Operand> operands{read(op.getQ()),
                                 read(op.getSeq()),
                                 read(op.getPos()),
@@ -299,9 +291,7 @@ LogicalResult StepLowering::lowerAttention(AttentionOp op) {
     kernel.sinks = elementOf(op.getSinks());
     operands.push_back({*sinks});
   }
-  launch(op, "", context.kernels.use(kernel),
-         gridPerRow(Rows::Tokens, kernel.many ? cpu::AttentionKernel::blockTokens : 1, g), operands);
-  return success();
+  return launch(op, "", kernel, gridPerRow(Rows::Tokens, cut.tokens, g * cut.parts), operands);
 }
 
 //===----------------------------------------------------------------------===//
@@ -310,13 +300,11 @@ LogicalResult StepLowering::lowerAttention(AttentionOp op) {
 
 LogicalResult StepLowering::lowerRoute(RouteOp op) {
   const int64_t experts = dim(op.getLogits(), 1);
-  const int64_t scratch = cpu::RouteKernel::scratchBytes(context.kernels.getTarget(), experts);
-  if (scratch > MOERT_KERNEL_SCRATCH) {
+  kernels::Route kernel;
+  if (std::string reason = context.kernels.whyNot(kernel, experts); !reason.empty()) {
     return op.emitOpError("chooses of E = ")
-           << experts << " experts, for which the CPU kernel needs " << scratch << " bytes of scratch, but has "
-           << MOERT_KERNEL_SCRATCH << "; use the linalg path (--emit linalg)";
+           << experts << " experts, " << reason << "; use the linalg path (--emit linalg)";
   }
-  cpu::RouteKernel kernel;
   kernel.score = op.getScore();
   kernel.renormalize = op.getRenormalize();
   kernel.grouped = op.getGroups() > 1;
@@ -335,11 +323,10 @@ LogicalResult StepLowering::lowerRoute(RouteOp op) {
                    constant(static_cast<float>(op.getEpsilon().convertToDouble())),
                    constant(static_cast<float>(op.getScale().convertToDouble())),
                    constant(static_cast<int64_t>(op.getGroups())), constant(static_cast<int64_t>(op.getKeepGroups()))});
-  launch(op, "", context.kernels.use(kernel), gridPerRow(rowsOf(op.getExperts())), operands);
-  return success();
+  return launch(op, "", kernel, gridPerRow(rowsOf(op.getExperts())), operands);
 }
 
-StepLowering::Sorted StepLowering::sortByExpert(ExpertsOp op) {
+FailureOr<StepLowering::Sorted> StepLowering::sortByExpert(ExpertsOp op) {
   Value ids = op.getExperts();
   auto [entry, isNew] = sorted.insert({ids, {}});
   if (!isNew) {
@@ -353,20 +340,22 @@ StepLowering::Sorted StepLowering::sortByExpert(ExpertsOp op) {
   auto local = localized.find(ids);
   const int layer = local == localized.end() ? expertLayers++ : local->second;
   int counts = counterBuffer((local == localized.end() ? "expert_counts." : "slot_counts.") + std::to_string(layer), e);
-  launch(op, "sort", context.kernels.use(cpu::SortByExpertKernel{}), sched::GridAttr::get(fixedExtent(1)),
-         {read(ids), rowCount(rows), constant(e), constant(k * rowFactor(rows)), write(result.active),
-          write(result.offsets), write(result.slots), update(counts)});
-  if (context.recordRouting && step.getSymName() == "step") {
-    recordRouting(op, layer);
+  if (failed(launch(op, "sort", kernels::SortByExpert{}, sched::GridAttr::get(fixedExtent(1)),
+                    {read(ids), rowCount(rows), constant(e), constant(k * rowFactor(rows)), write(result.active),
+                     write(result.offsets), write(result.slots), update(counts)}))) {
+    return failure();
+  }
+  if (context.recordRouting && step.getSymName() == "step" && failed(recordRouting(op, layer))) {
+    return failure();
   }
   sorted[ids] = result;
   return result;
 }
 
-void StepLowering::recordRouting(ExpertsOp op, int layer) {
+LogicalResult StepLowering::recordRouting(ExpertsOp op, int layer) {
   auto route = op.getExperts().getDefiningOp<RouteOp>();
   if (!route) {
-    return; // ids from elsewhere have no logits
+    return success(); // ids from elsewhere have no logits
   }
   const int64_t e = dim(route.getLogits(), 1), k = dim(route.getExperts(), 1);
   auto state = [&](StringRef name, int64_t bytes) {
@@ -374,21 +363,27 @@ void StepLowering::recordRouting(ExpertsOp op, int layer) {
     context.counters[symbol] = bytes;
     return update(newBuffer(fixedExtent(bytes), symbol));
   };
-  launch(op, "statistics", context.kernels.use(cpu::RoutingStatisticsKernel{route.getScore() == Score::Sigmoid}),
-         sched::GridAttr::get(fixedExtent(1)),
-         {read(route.getLogits()), read(route.getExperts()), rowCount(rowsOf(route.getExperts())), constant(e),
-          constant(k), state("expert_first", e * 8), state("expert_probabilities", e * 8),
-          state("expert_pairs", e * e * 8)});
+  return launch(op, "statistics", kernels::RoutingStatistics{route.getScore() == Score::Sigmoid},
+                sched::GridAttr::get(fixedExtent(1)),
+                {read(route.getLogits()), read(route.getExperts()), rowCount(rowsOf(route.getExperts())), constant(e),
+                 constant(k), state("expert_first", e * 8), state("expert_probabilities", e * 8),
+                 state("expert_pairs", e * e * 8)});
 }
 
 LogicalResult StepLowering::lowerExperts(ExpertsOp op) {
   const int64_t e = dim(op.getUp(), 0), width = dim(op.getUp(), 1), h = dim(op.getDown(), 1);
   const int64_t k = dim(op.getExperts(), 1);
   const Rows rows = rowsOf(op.getX());
-  Sorted order = sortByExpert(op);
+  if (std::string reason = context.kernels.whyNot(kernels::SortByExpert(), e); !reason.empty()) {
+    return op.emitOpError("has weights of E = ") << e << " experts, " << reason;
+  }
+  FailureOr<Sorted> order = sortByExpert(op);
+  if (failed(order)) {
+    return failure();
+  }
   auto begin = [&](Operand input, int64_t inner) {
-    return SmallVector<Operand>{input,      constant(inner), read(order.active), read(order.offsets), read(order.slots),
-                                constant(k)};
+    return SmallVector<Operand>{
+        input, constant(inner), read(order->active), read(order->offsets), read(order->slots), constant(k)};
   };
   auto table = [&](Value weight) { return context.weights.getTable(op, weight); };
   // At most K*T experts have work, and never more than E.
@@ -396,12 +391,14 @@ LogicalResult StepLowering::lowerExperts(ExpertsOp op) {
 
   int hidden = newBuffer(perRow(rows, k * width * byteWidth(elementOf(op.getX()))));
   SmallVector<Operand> operands = begin(read(op.getX()), dim(op.getX(), 1));
-  FailureOr<cpu::MatmulKernel> up = appendUp(operands, op, table, width, hidden);
+  FailureOr<kernels::Matmul> up = appendUp(operands, op, table, width, hidden);
   if (failed(up)) {
     return failure();
   }
   up->experts = up->tokenRows = true;
-  launch(op, "up", context.kernels.use(*up), gridOf(width), operands);
+  if (failed(launch(op, "up", *up, gridOf(width), operands))) {
+    return failure();
+  }
 
   int result = tensorBuffer(op.getResult());
   if (!op.getExperts().getDefiningOp<RouteOp>()) {
@@ -409,25 +406,23 @@ LogicalResult StepLowering::lowerExperts(ExpertsOp op) {
     commands.push_back({"", {}, {write(result)}, "experts.zero"});
   }
   operands = begin(read(hidden), width);
-  FailureOr<cpu::MatmulKernel> down = appendDown(operands, op, table, h, result);
+  FailureOr<kernels::Matmul> down = appendDown(operands, op, table, h, result);
   if (failed(down)) {
     return failure();
   }
   down->experts = true;
-  launch(op, "down", context.kernels.use(*down), gridOf(h), operands);
-  return success();
+  return launch(op, "down", *down, gridOf(h), operands);
 }
 
 LogicalResult StepLowering::lowerCombine(CombineOp op) {
   Fused fused = fuseResidual(op.getResult());
-  cpu::CombineKernel kernel{elementOf(op.getY()), elementOf(op.getResult()), static_cast<bool>(fused.residual)};
+  kernels::Combine kernel{elementOf(op.getY()), elementOf(op.getResult()), static_cast<bool>(fused.residual)};
   SmallVector<Operand> operands{read(op.getY()), read(op.getWeights()), write(tensorBuffer(fused.result)),
                                 constant(dim(op.getY(), 2)), constant(dim(op.getY(), 1))};
   if (fused.residual) {
     operands.push_back(read(fused.residual));
   }
-  launch(op, "", context.kernels.use(kernel), gridPerRow(rowsOf(op.getResult())), operands);
-  return success();
+  return launch(op, "", kernel, gridPerRow(rowsOf(op.getResult())), operands);
 }
 
 //===----------------------------------------------------------------------===//
@@ -435,10 +430,9 @@ LogicalResult StepLowering::lowerCombine(CombineOp op) {
 //===----------------------------------------------------------------------===//
 
 LogicalResult StepLowering::lowerMaskPadding(MaskPaddingOp op) {
-  launch(op, "padding", context.kernels.use(cpu::MaskPaddingKernel{}), gridPerRow(rowsOf(op.getExperts())),
-         {read(op.getExperts()), read(op.getSeq()), write(tensorBuffer(op.getResult())),
-          constant(dim(op.getExperts(), 1)), size(sched::Dim::B)});
-  return success();
+  return launch(op, "padding", kernels::MaskPadding{}, gridPerRow(rowsOf(op.getExperts())),
+                {read(op.getExperts()), read(op.getSeq()), write(tensorBuffer(op.getResult())),
+                 constant(dim(op.getExperts(), 1)), size(sched::Dim::B)});
 }
 
 LogicalResult StepLowering::lowerLocalize(LocalizeOp op) {
@@ -465,12 +459,12 @@ LogicalResult StepLowering::lowerLocalize(LocalizeOp op) {
   int taken = newBuffer(fixedExtent((e + s) * 8)), counts = counterBuffer("expert_counts." + std::to_string(layer), e);
   // Where ranks have tokens of their own, moe-run adds up their counts; else it takes those of rank 0.
   const bool countOwn = op->getParentOfType<ModuleOp>()->hasAttr(kDistributedAttr);
-  launch(op, "replicas", context.kernels.use(cpu::LocalizeKernel{countOwn}), sched::GridAttr::get(fixedExtent(1)),
-         {read(op.getExperts()), rowCount(rows), constant(k * rowFactor(rows)), write(tensorBuffer(op.getResult())),
-          read(constantBuffer<int32_t>(begins)), read(constantBuffer<int32_t>(slots)),
-          read(constantBuffer<int32_t>(shares)), read(constantBuffer<int32_t>(totals)), write(taken), update(counts),
-          constant(e), constant(s), constant(placement.getSlotsPerRank()), size(sched::Dim::Rank)});
-  return success();
+  return launch(op, "replicas", kernels::Localize{countOwn}, sched::GridAttr::get(fixedExtent(1)),
+                {read(op.getExperts()), rowCount(rows), constant(k * rowFactor(rows)),
+                 write(tensorBuffer(op.getResult())), read(constantBuffer<int32_t>(begins)),
+                 read(constantBuffer<int32_t>(slots)), read(constantBuffer<int32_t>(shares)),
+                 read(constantBuffer<int32_t>(totals)), write(taken), update(counts), constant(e), constant(s),
+                 constant(placement.getSlotsPerRank()), size(sched::Dim::Rank)});
 }
 
 LogicalResult StepLowering::lowerExchange(Operation *op, StringRef part, sched::CollectiveKind kind) {

@@ -2,6 +2,7 @@
 
 #include "lowering/MoeToSched/MoeToSched.h"
 #include "dialects/Moe/IR/MoeRanks.h"
+#include "lowering/CPU/CpuCatalogue.h"
 #include "lowering/MoeToSched/StepLowering.h"
 #include "passes/Passes.h"
 #include "llvm/Support/JSON.h"
@@ -61,9 +62,8 @@ static void declareBuffers(OpBuilder &builder, ModuleOp module, const VariantCon
 }
 
 static LogicalResult lowerVariant(ModuleOp module, ArrayRef<func::FuncOp> functions, sched::ProgramOp program,
-                                  Weights &weights, cpu::KernelLibrary &kernels, const SchedOptions &options,
+                                  Weights &weights, kernels::KernelCatalogue &kernels, const SchedOptions &options,
                                   int64_t vocab) {
-  const cpu::CpuTarget &target = kernels.getTarget();
   VariantContext context{weights, kernels, {}, {}, options.recordRouting};
   const int64_t few = std::min(options.fewTokens, options.maxTokens);
   SmallVector<std::pair<int64_t, int64_t>> ranges{{1, few}};
@@ -86,13 +86,13 @@ static LogicalResult lowerVariant(ModuleOp module, ArrayRef<func::FuncOp> functi
     }
   }
   OpBuilder builder = OpBuilder::atBlockEnd(&program.getBody().front());
-  auto variant = sched::VariantOp::create(builder, module.getLoc(), target.name, target.cpuid);
+  auto variant = sched::VariantOp::create(builder, module.getLoc(), kernels.getTarget(), kernels.getFeatures());
   variant.setRanks(getRanks(module));
   variant.setDistributed(module->hasAttr(kDistributedAttr));
   weights.emitInitializers(variant, kernels);
   builder.setInsertionPointToStart(&variant.getBody().front());
-  for (const std::string &symbol : kernels.getSymbols()) {
-    sched::KernelOp::create(builder, module.getLoc(), symbol);
+  for (const kernels::KernelSymbol &symbol : kernels.getSymbols()) {
+    sched::KernelOp::create(builder, module.getLoc(), symbol.name);
   }
   declareBuffers(builder, module, context, entries, arenaBytes, vocab);
   for (LoweredEntry &entry : entries) {
@@ -169,20 +169,22 @@ FailureOr<LoweredProgram> mlir::moe::lowerMoeToSched(ModuleOp module, const Sche
     }
     result.weightNames.push_back(tensor->getValue().str());
   }
-  SmallVector<std::unique_ptr<cpu::KernelLibrary>> libraries;
+  SmallVector<std::unique_ptr<kernels::KernelCatalogue>> catalogues;
   for (const cpu::CpuTarget *target : options.targets) {
-    libraries.push_back(std::make_unique<cpu::KernelLibrary>(context, *target));
-    if (failed(lowerVariant(module, functions, program, weights, *libraries.back(), options, vocab))) {
+    catalogues.push_back(std::make_unique<cpu::CpuCatalogue>(context, *target));
+  }
+  for (std::unique_ptr<kernels::KernelCatalogue> &catalogue : catalogues) {
+    if (failed(lowerVariant(module, functions, program, weights, *catalogue, options, vocab))) {
       return failure();
     }
   }
   if (compileKernels) {
-    for (std::unique_ptr<cpu::KernelLibrary> &library : libraries) {
-      FailureOr<std::string> bytes = library->compile();
+    for (std::unique_ptr<kernels::KernelCatalogue> &catalogue : catalogues) {
+      FailureOr<std::string> bytes = catalogue->compile();
       if (failed(bytes)) {
         return failure();
       }
-      result.kernels.push_back({library->getTarget().name.str(), std::move(*bytes)});
+      result.kernels.push_back({catalogue->getTarget().str(), std::move(*bytes)});
     }
   }
   return result;

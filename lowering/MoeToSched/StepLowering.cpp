@@ -15,8 +15,7 @@ using namespace mlir::moe;
 
 StepLowering::StepLowering(func::FuncOp step, VariantContext &context, Type logitsType, bool many, int64_t maxTokens)
     : step(step), context(context), mlir(step.getContext()), logitsType(logitsType), many(many), maxTokens(maxTokens),
-      matmulTile(cpu::MatmulKernel::tile(context.kernels.getTarget(), many)),
-      ranks(getRanks(step->getParentOfType<ModuleOp>())) {}
+      ranks(getRanks(step->getParentOfType<ModuleOp>())), matmulTile(context.kernels.matmulTile(many)) {}
 
 //===----------------------------------------------------------------------===//
 // Buffers
@@ -110,9 +109,13 @@ std::string StepLowering::labelOf(Operation *op, StringRef part) {
   return part.empty() || part == label ? label : label + "." + part.str();
 }
 
-void StepLowering::launch(Operation *op, StringRef part, std::string kernel, sched::GridAttr grid,
-                          ArrayRef<Operand> operands) {
-  commands.push_back({std::move(kernel), grid, SmallVector<Operand>(operands), labelOf(op, part)});
+LogicalResult StepLowering::launch(Operation *op, StringRef part, const kernels::Kernel &kernel, sched::GridAttr grid,
+                                   ArrayRef<Operand> operands) {
+  if (std::string reason = context.kernels.whyNot(kernel, 0); !reason.empty()) {
+    return op->emitOpError(reason);
+  }
+  commands.push_back({context.kernels.use(kernel), grid, SmallVector<Operand>(operands), labelOf(op, part)});
+  return success();
 }
 
 LogicalResult StepLowering::lower(Operation &op) {
@@ -142,7 +145,7 @@ LogicalResult StepLowering::lower(Operation &op) {
       })
       .Case([&](func::ReturnOp o) { return checkReturn(o); })
       .Default([](Operation *o) {
-        return o->emitOpError("has no CPU kernel; lower it to moe ops first, or use the linalg path (--emit linalg)");
+        return o->emitOpError("has no kernel; lower it to moe ops first, or use the linalg path (--emit linalg)");
       });
 }
 

@@ -18,7 +18,7 @@
 #ifndef MOE_LOWERING_MOETOSCHED_STEPLOWERING_H
 #define MOE_LOWERING_MOETOSCHED_STEPLOWERING_H
 
-#include "lowering/CPU/Kernels.h"
+#include "lowering/Kernels/KernelCatalogue.h"
 #include "lowering/MoeToSched/BufferPlan.h"
 #include "lowering/MoeToSched/Weights.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -34,7 +34,7 @@ template <typename T> using OrderedMap = llvm::MapVector<std::string, T, std::ma
 /// What the steps of one variant share.
 struct VariantContext {
   Weights &weights;
-  cpu::KernelLibrary &kernels;
+  kernels::KernelCatalogue &kernels;
   /// Constants by content: bytes -> symbol.
   OrderedMap<std::string> constants;
   /// States that kernels keep beside the declared ones: symbol -> bytes.
@@ -144,14 +144,14 @@ private:
     int active, offsets, slots;
   };
   /// The choices of `ids` sorted by expert.
-  Sorted sortByExpert(ExpertsOp op);
+  FailureOr<Sorted> sortByExpert(ExpertsOp op);
   /// Statistics of the route that chose for `op`, as MoE layer `layer`.
-  void recordRouting(ExpertsOp op, int layer);
+  LogicalResult recordRouting(ExpertsOp op, int layer);
   /// A state that counts something per expert of this entry: `name`, i64 [count].
   int counterBuffer(std::string name, int64_t count);
   /// A product kernel for x of type `x` and a weight [.., N, K], or for gate and up in one if there is `up`; with types
   /// and divisibility filled in.
-  cpu::MatmulKernel matmul(Type x, Value weight, Value up, Type out);
+  kernels::Matmul matmul(Type x, Value weight, Value up, Type out);
   /// How a weight value becomes an operand: as a tensor, or as a table of E pointers.
   using WeightOperand = llvm::function_ref<FailureOr<Attribute>(Value)>;
   /// Appends those of `weights` that are present.
@@ -159,23 +159,27 @@ private:
   /// The first product of moe.ffn or moe.experts into `hidden`: appends what both take alike after the rows of x, and
   /// gives the kernel.
   template <typename Op>
-  FailureOr<cpu::MatmulKernel> appendUp(SmallVectorImpl<Operand> &operands, Op op, WeightOperand operandOf,
-                                        int64_t width, int hidden);
+  FailureOr<kernels::Matmul> appendUp(SmallVectorImpl<Operand> &operands, Op op, WeightOperand operandOf, int64_t width,
+                                      int hidden);
   /// The second one, from `hidden` into `result`.
   template <typename Op>
-  FailureOr<cpu::MatmulKernel> appendDown(SmallVectorImpl<Operand> &operands, Op op, WeightOperand operandOf, int64_t h,
-                                          int result);
-  int64_t tilesOf(int64_t n) { return (n + matmulTile - 1) / matmulTile; }
+  FailureOr<kernels::Matmul> appendDown(SmallVectorImpl<Operand> &operands, Op op, WeightOperand operandOf, int64_t h,
+                                        int result);
+  int64_t tilesOf(int64_t n) { return (n + matmulTile.outputs - 1) / matmulTile.outputs; }
+  /// The grid of a dense product with `tiles` tiles of outputs.
+  sched::GridAttr matmulGrid(Rows rows, int64_t tiles);
   /// What people call an op, or a part of it: the name its importer gave it, else the op's own.
   static std::string labelOf(Operation *op, StringRef part);
-  void launch(Operation *op, StringRef part, std::string kernel, sched::GridAttr grid, ArrayRef<Operand> operands);
+  LogicalResult launch(Operation *op, StringRef part, const kernels::Kernel &kernel, sched::GridAttr grid,
+                       ArrayRef<Operand> operands);
 
   func::FuncOp step;
   VariantContext &context;
   MLIRContext *mlir;
   const Type logitsType; ///< of @step's result
   const bool many;
-  const int64_t maxTokens, matmulTile, ranks;
+  const int64_t maxTokens, ranks;
+  const kernels::MatmulTile matmulTile;
   SmallVector<Buffer> buffers;
   SmallVector<Command> commands;
   BufferPlan plan;

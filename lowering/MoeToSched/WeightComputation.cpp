@@ -1,7 +1,6 @@
 //===- WeightComputation.cpp - One computed weight as commands ---------------===//
 
 #include "lowering/MoeToSched/WeightComputation.h"
-#include "lowering/CPU/Kernels.h"
 #include "lowering/MoeToSched/Weights.h"
 #include "llvm/ADT/TypeSwitch.h"
 
@@ -13,7 +12,7 @@ static RankedTensorType typeOf(Value value) { return cast<RankedTensorType>(valu
 static int64_t widthOf(RankedTensorType type) { return byteWidth(type.getElementType()); }
 static int64_t bytesOf(RankedTensorType type) { return type.getNumElements() * widthOf(type); }
 
-WeightComputation::WeightComputation(sched::InitializerOp initializer, cpu::KernelLibrary &kernels,
+WeightComputation::WeightComputation(sched::InitializerOp initializer, kernels::KernelCatalogue &kernels,
                                      llvm::function_ref<FlatSymbolRefAttr(Value)> tensorOf)
     : initializer(initializer), kernels(kernels), tensorOf(tensorOf),
       builder(OpBuilder::atBlockEnd(&initializer.getBody().front())) {}
@@ -97,9 +96,10 @@ std::optional<WeightComputation::Rows> WeightComputation::rowsOf(RankedTensorTyp
 // Commands
 //===----------------------------------------------------------------------===//
 
-void WeightComputation::launch(Operation *op, const std::string &kernel, int64_t grid, ArrayRef<Attribute> operands) {
-  sched::LaunchOp::create(builder, initializer.getLoc(), kernel, sched::GridAttr::get(extent(grid)), operands,
-                          op->getName().stripDialect());
+void WeightComputation::launch(Operation *op, const kernels::Kernel &kernel, int64_t grid,
+                               ArrayRef<Attribute> operands) {
+  sched::LaunchOp::create(builder, initializer.getLoc(), kernels.use(kernel), sched::GridAttr::get(extent(grid)),
+                          operands, op->getName().stripDialect());
 }
 
 void WeightComputation::copy(FlatSymbolRefAttr tensor, RankedTensorType type, int64_t offset, const Place &place) {
@@ -118,7 +118,7 @@ void WeightComputation::copy(FlatSymbolRefAttr tensor, RankedTensorType type, in
     }
     SmallVector<Attribute> operands{sched::WeightAttr::get(tensor, offset), to, number(rows->length * width),
                                     number(rows->stride * width)};
-    sched::LaunchOp::create(builder, initializer.getLoc(), kernels.use(cpu::CopyRowsKernel{}),
+    sched::LaunchOp::create(builder, initializer.getLoc(), kernels.use(kernels::CopyRows{}),
                             sched::GridAttr::get(extent(rows->count)), operands, tensor.getValue());
     return;
   }
@@ -168,46 +168,45 @@ void WeightComputation::write(Value value, const Place &place) {
     for (int64_t d = outer; d <= last; ++d) {
       wholeRow *= whole.getDimSize(d);
     }
-    launch(op, kernels.use(cpu::CopyPartKernel{}), rows->count,
+    launch(op, kernels::CopyPart{}, rows->count,
            {read(shard.getWeight()), to, number(rows->length * widthOf(type)), number(wholeRow),
             number(rows->stride * widthOf(type)), number(shard.getCopies()),
             sched::SizeAttr::get(builder.getContext(), sched::Dim::Rank)});
     return;
   }
   if (scale) {
-    cpu::ScaleRowsKernel kernel{element(scale.getWeight()), element(scale.getBy()),
-                                scale.getOver() ? element(scale.getOver()) : Type(), out,
-                                static_cast<int64_t>(scale.getDim()) == last};
+    kernels::ScaleRows kernel{element(scale.getWeight()), element(scale.getBy()),
+                              scale.getOver() ? element(scale.getOver()) : Type(), out,
+                              static_cast<int64_t>(scale.getDim()) == last};
     SmallVector<Attribute> operands{read(scale.getWeight()), read(scale.getBy())};
     if (scale.getOver()) {
       operands.push_back(read(scale.getOver()));
     }
     operands.append({to, number(rows->length), number(type.getDimSize(scale.getDim())), number(rows->stride)});
-    launch(op, kernels.use(kernel), rows->count, operands);
+    launch(op, kernel, rows->count, operands);
     return;
   }
   if (auto sum = dyn_cast<SumOp>(op)) {
-    cpu::SumRowsKernel kernel{llvm::map_to_vector(sum.getInputs(), element), out};
+    kernels::SumRows kernel{llvm::map_to_vector(sum.getInputs(), element), out};
     SmallVector<Attribute> operands;
     for (Value input : sum.getInputs()) {
       operands.push_back(read(input));
     }
     operands.append({to, number(rows->length), number(rows->stride)});
-    launch(op, kernels.use(kernel), rows->count, operands);
+    launch(op, kernel, rows->count, operands);
     return;
   }
   if (auto floor = dyn_cast<FloorMagnitudeOp>(op)) {
-    cpu::FloorRowsKernel kernel{element(floor.getWeight()), out};
+    kernels::FloorRows kernel{element(floor.getWeight()), out};
     Attribute bound =
         sched::ScalarAttr::get(builder.getContext(), static_cast<float>(floor.getFloor().convertToDouble()));
-    launch(op, kernels.use(kernel), rows->count,
-           {read(floor.getWeight()), to, number(rows->length), number(rows->stride), bound});
+    launch(op, kernel, rows->count, {read(floor.getWeight()), to, number(rows->length), number(rows->stride), bound});
     return;
   }
   auto product = cast<ProductOp>(op);
-  cpu::ProductKernel kernel{element(product.getLhs()), element(product.getRhs()), out};
-  const int64_t m = type.getDimSize(0), block = cpu::ProductKernel::blockRows;
-  launch(op, kernels.use(kernel), (m + block - 1) / block,
+  kernels::Product kernel{element(product.getLhs()), element(product.getRhs()), out};
+  const int64_t m = type.getDimSize(0), block = kernels::Product::blockRows;
+  launch(op, kernel, (m + block - 1) / block,
          {read(product.getLhs()), read(product.getRhs()), to, number(m), number(typeOf(product.getLhs()).getDimSize(1)),
           number(type.getDimSize(1)), number(rows->stride)});
 }

@@ -21,7 +21,7 @@
 
 #include "dialects/Moe/IR/MoeOps.h"
 #include "dialects/Sched/IR/SchedOps.h"
-#include "lowering/CPU/KernelLibrary.h"
+#include "lowering/Kernels/KernelCatalogue.h"
 #include "llvm/ADT/STLFunctionalExtras.h"
 
 namespace mlir::moe {
@@ -30,7 +30,7 @@ class WeightComputation {
 public:
   /// Commands go into `initializer`. `tensorOf` gives the tensor that holds a value already (of the checkpoint, or of
   /// an earlier initializer), or null.
-  WeightComputation(sched::InitializerOp initializer, cpu::KernelLibrary &kernels,
+  WeightComputation(sched::InitializerOp initializer, kernels::KernelCatalogue &kernels,
                     llvm::function_ref<FlatSymbolRefAttr(Value)> tensorOf);
 
   /// Computes `value`, which has the type of the result, into the result.
@@ -59,12 +59,12 @@ private:
   /// An operand that writes `bytes` bytes of `place`.
   Attribute writeOperand(const Place &place, int64_t bytes);
   void copy(FlatSymbolRefAttr tensor, RankedTensorType type, int64_t offset, const Place &place);
-  void launch(Operation *op, const std::string &kernel, int64_t grid, ArrayRef<Attribute> operands);
+  void launch(Operation *op, const kernels::Kernel &kernel, int64_t grid, ArrayRef<Attribute> operands);
   sched::ExtentAttr extent(int64_t bytes) { return sched::ExtentAttr::get(builder.getContext(), bytes); }
   Attribute number(int64_t value) { return sched::ScalarAttr::get(builder.getContext(), value); }
 
   sched::InitializerOp initializer;
-  cpu::KernelLibrary &kernels;
+  kernels::KernelCatalogue &kernels;
   llvm::function_ref<FlatSymbolRefAttr(Value)> tensorOf;
   OpBuilder builder;
   int scratchCount = 0;

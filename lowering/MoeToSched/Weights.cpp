@@ -190,7 +190,7 @@ FailureOr<Attribute> Weights::getTable(Operation *user, Value weight) {
   return table;
 }
 
-void Weights::emitInitializers(sched::VariantOp variant, cpu::KernelLibrary &kernels) {
+void Weights::emitInitializers(sched::VariantOp variant, kernels::KernelCatalogue &kernels) {
   OpBuilder commands = OpBuilder::atBlockEnd(&variant.getBody().front());
   llvm::DenseSet<Value> ready;
   // A tensor of the checkpoint, or what an earlier initializer made.

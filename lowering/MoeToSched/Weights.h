@@ -12,7 +12,7 @@
 
 #include "dialects/Moe/IR/MoeOps.h"
 #include "dialects/Sched/IR/SchedOps.h"
-#include "lowering/CPU/KernelLibrary.h"
+#include "lowering/Kernels/KernelCatalogue.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/StringMap.h"
 #include "llvm/ADT/StringSet.h"
@@ -34,7 +34,7 @@ public:
   FailureOr<FlatSymbolRefAttr> getNamed(Value weight, StringRef name);
 
   /// Writes the initializers of every computed weight met so far into `variant`, using kernels of `kernels`.
-  void emitInitializers(sched::VariantOp variant, cpu::KernelLibrary &kernels);
+  void emitInitializers(sched::VariantOp variant, kernels::KernelCatalogue &kernels);
 
 private:
   /// `name`: of a computed weight; empty: of its op.

@@ -1,0 +1,63 @@
+//===- KernelCatalogue.h - What a lowering asks of a target's kernels -----===//
+//
+// The lowering to a schedule is one for all targets: it chooses kernels by what
+// they compute (KernelConfigs.h) and asks the target's catalogue for the rest:
+// the symbol, how the work is cut into workgroups where that is the target's
+// choice, what it cannot do. A catalogue emits each configuration at its first
+// use and compiles them all at the end.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_LOWERING_KERNELS_KERNELCATALOGUE_H
+#define MOE_LOWERING_KERNELS_KERNELCATALOGUE_H
+
+#include "lowering/Kernels/KernelConfigs.h"
+
+namespace mlir::moe::kernels {
+
+/// What one workgroup of a product makes.
+struct MatmulTile {
+  int64_t outputs, rows; ///< rows: of the dense `many` form
+};
+
+/// How attention is cut: a workgroup serves a block of `tokens` tokens, and one of `parts` parts of a kv head's
+/// queries.
+struct AttentionCut {
+  int64_t tokens, parts;
+};
+
+/// A kernel of the program: its name in the blob and, on a GPU, the threads of a workgroup.
+struct KernelSymbol {
+  std::string name;
+  int64_t threads = 0;
+};
+
+class KernelCatalogue {
+public:
+  virtual ~KernelCatalogue() = default;
+
+  /// As in the variant of a program: "x86-64-v3", "cuda:sm_80".
+  virtual StringRef getTarget() const = 0;
+  /// What the loader must find on the machine.
+  virtual ArrayRef<StringRef> getFeatures() const = 0;
+
+  virtual MatmulTile matmulTile(bool many) const = 0;
+  /// Fills in what the kernel may assume of its sizes: one of K and N, and of every N that it was told before.
+  virtual void specialise(Matmul &kernel, int64_t k, int64_t n) const = 0;
+  /// How the work of `kernel` is cut for `perHead` queries per kv head; takes `many` back where there is no such form.
+  virtual AttentionCut cut(Attention &kernel, int64_t perHead) const = 0;
+  /// Why the target has no such kernel, as the end of a sentence about an op; empty if it has. `experts`: of kernels
+  /// that choose or sort experts.
+  virtual std::string whyNot(const Kernel &kernel, int64_t experts) const = 0;
+
+  /// The symbol of `kernel`, for which `whyNot` gave no reason.
+  virtual std::string use(const Kernel &kernel) = 0;
+  /// In order of first use.
+  virtual std::vector<KernelSymbol> getSymbols() const = 0;
+  /// The blob with all kernels that were used; errors are emitted. Ends the life of the catalogue.
+  virtual FailureOr<std::string> compile() = 0;
+};
+
+} // namespace mlir::moe::kernels
+
+#endif // MOE_LOWERING_KERNELS_KERNELCATALOGUE_H
