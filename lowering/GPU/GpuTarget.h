@@ -1,0 +1,29 @@
+//===- GpuTarget.h - The GPU kinds that kernels are generated for ---------===//
+//
+// A value from a table, as a CPU target is. PTX of a target runs on its
+// architecture and every later one.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_LOWERING_GPU_GPUTARGET_H
+#define MOE_LOWERING_GPU_GPUTARGET_H
+
+#include "llvm/ADT/ArrayRef.h"
+#include "llvm/ADT/StringRef.h"
+
+namespace mlir::moe::gpu {
+
+struct GpuTarget {
+  llvm::StringRef name;         ///< as in `--target cuda:sm_80` and in the package
+  llvm::StringRef llvmCpu;      ///< -mcpu
+  llvm::StringRef llvmFeatures; ///< -mattr: the lowest version of PTX that has all that is emitted
+};
+
+llvm::ArrayRef<GpuTarget> allTargets();
+
+/// The target called `name` ("cuda:sm_80"); null if there is none.
+const GpuTarget *findTarget(llvm::StringRef name);
+
+} // namespace mlir::moe::gpu
+
+#endif // MOE_LOWERING_GPU_GPUTARGET_H

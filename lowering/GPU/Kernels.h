@@ -1,0 +1,58 @@
+//===- Kernels.h - The kernels as GPU code --------------------------------===//
+//
+// What a kernel computes, what it is configured by and its operands are said in
+// lowering/Kernels/KernelConfigs.h; each has an emitter here and a number of
+// threads of a workgroup. Where that comment says one workgroup per token or
+// row, it is so here too. Products and attention are cut as follows.
+//
+// Matmul: a workgroup makes `tile` outputs of every row, or of `chunkRows` rows
+// of the dense `many` form. Attention: a workgroup serves one (token, query
+// head).
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_LOWERING_GPU_KERNELS_H
+#define MOE_LOWERING_GPU_KERNELS_H
+
+#include "lowering/GPU/KernelBuilder.h"
+#include "lowering/Kernels/KernelConfigs.h"
+
+namespace mlir::moe::gpu {
+
+/// The matmul's warps make four outputs each.
+constexpr int64_t matmulOutputs = 4, matmulThreads = 128;
+constexpr int64_t matmulTile = matmulThreads / KernelBuilder::warpSize * matmulOutputs;
+constexpr int64_t matmulChunkRows = 16;
+/// Elements of K that a lane loads at a time.
+constexpr int64_t matmulVector = 8;
+/// Experts whose scores, or counts, have room in shared memory.
+constexpr int64_t maxExperts = 1024;
+
+/// Threads of a workgroup.
+int64_t getThreads(const kernels::Kernel &kernel);
+
+void emit(const kernels::Matmul &kernel, KernelBuilder &b);
+void emit(const kernels::Embedding &kernel, KernelBuilder &b);
+void emit(const kernels::GatherRows &kernel, KernelBuilder &b);
+void emit(const kernels::Add &kernel, KernelBuilder &b);
+void emit(const kernels::RMSNorm &kernel, KernelBuilder &b);
+void emit(const kernels::RopeAngles &kernel, KernelBuilder &b);
+void emit(const kernels::Rope &kernel, KernelBuilder &b);
+void emit(const kernels::CacheWrite &kernel, KernelBuilder &b);
+void emit(const kernels::Attention &kernel, KernelBuilder &b);
+void emit(const kernels::Route &kernel, KernelBuilder &b);
+void emit(const kernels::SortByExpert &kernel, KernelBuilder &b);
+void emit(const kernels::RoutingStatistics &kernel, KernelBuilder &b);
+void emit(const kernels::MaskPadding &kernel, KernelBuilder &b);
+void emit(const kernels::Localize &kernel, KernelBuilder &b);
+void emit(const kernels::Combine &kernel, KernelBuilder &b);
+void emit(const kernels::CopyRows &kernel, KernelBuilder &b);
+void emit(const kernels::CopyPart &kernel, KernelBuilder &b);
+void emit(const kernels::ScaleRows &kernel, KernelBuilder &b);
+void emit(const kernels::SumRows &kernel, KernelBuilder &b);
+void emit(const kernels::FloorRows &kernel, KernelBuilder &b);
+void emit(const kernels::Product &kernel, KernelBuilder &b);
+
+} // namespace mlir::moe::gpu
+
+#endif // MOE_LOWERING_GPU_KERNELS_H

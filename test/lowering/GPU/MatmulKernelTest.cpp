@@ -1,0 +1,301 @@
+//===- MatmulKernelTest.cpp - Linear and expert products against plain loops ---===//
+//
+// Tolerance: sums of K terms of order 1 in f32 (K * 2^-24 each way, relative to
+// the sum of absolute values), plus the rounding of the output type.
+//
+//===----------------------------------------------------------------------===//
+
+#include "test/lowering/GPU/KernelHarness.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+using namespace mlir::moe::gpu;
+using namespace mlir::moe::gpu::test;
+
+namespace {
+
+double silu(double x) { return x / (1 + std::exp(-x)); }
+
+class GpuMatmulTest : public KernelTest {
+protected:
+  kernels::Matmul configure(Type x, Type weight, Type out, bool many, int64_t k, int64_t n) {
+    kernels::Matmul kernel;
+    kernel.x = x;
+    kernel.weight = weight;
+    kernel.out = out;
+    kernel.many = many;
+    kernel.nDivisible = true;
+    catalogue.specialise(kernel, k, n);
+    return kernel;
+  }
+  int64_t tiles(bool many, int64_t n) {
+    const int64_t tile = catalogue.matmulTile(many).outputs;
+    return (n + tile - 1) / tile;
+  }
+  int64_t chunks(bool many, int64_t rows) {
+    const int64_t chunk = catalogue.matmulTile(many).rows;
+    return many ? (rows + chunk - 1) / chunk : 1;
+  }
+  double relative(Type out) { return out.isBF16() ? 0x1p-8 : 1e-6; }
+
+  void checkLinear(Type x, Type weight, Type type, bool many, int64_t rows, int64_t k, int64_t n, bool bias = false,
+                   bool residual = false) {
+    SCOPED_TRACE(testing::Message() << "rows " << rows << " k " << k << " n " << n << " many " << many);
+    kernels::Matmul kernel = configure(x, weight, type, many, k, n);
+    kernel.bias = bias ? weight : Type();
+    kernel.residual = residual;
+    Tensor xs = random(x, rows * k), ws = random(weight, n * k), bs = random(weight, n), base = random(f32, rows * n);
+    Tensor ys(type, rows * n);
+    std::vector<Argument> arguments{in(xs), k, rows, in(ws), n, out(ys)};
+    if (bias) {
+      arguments.push_back(in(bs));
+    }
+    if (residual) {
+      arguments.push_back(in(base));
+    }
+    run(kernel, tiles(many, n) * chunks(many, rows), arguments);
+    std::vector<double> expected(rows * n);
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t c = 0; c < n; ++c) {
+        double sum = bias ? bs[c] : 0;
+        for (int64_t i = 0; i < k; ++i) {
+          sum += double(xs[r * k + i]) * ws[c * k + i];
+        }
+        expected[r * n + c] = sum + (residual ? base[r * n + c] : 0);
+      }
+    }
+    expectNear(ys, expected, 1e-6 * k, relative(type));
+  }
+
+  void checkExperts(Type type, bool many, bool gated, int64_t tokens, int64_t h, int64_t width);
+};
+
+TEST_F(GpuMatmulTest, FewTokens) {
+  checkLinear(f32, f32, f32, false, 1, 64, 48);
+  checkLinear(f32, bf16, f32, false, 2, 96, 40, true);
+  checkLinear(bf16, bf16, f32, false, 7, 128, 64, false, true);
+  checkLinear(bf16, bf16, bf16, false, 1, 520, 17);
+  checkLinear(bf16, f16, f32, false, 1, 33, 5, true, true);
+  checkLinear(bf16, f16, f32, false, 1, 64, 6);
+  checkLinear(bf16, bf16, f32, false, 8, 35, 1);
+}
+
+TEST_F(GpuMatmulTest, ManyTokens) {
+  checkLinear(f32, f32, f32, true, 7, 64, 64);
+  checkLinear(f32, bf16, f32, true, 13, 96, 130, true);
+  checkLinear(bf16, bf16, f32, true, 64, 128, 64, false, true);
+  checkLinear(bf16, bf16, bf16, true, 65, 72, 17, true);
+  checkLinear(bf16, f16, f32, true, 9, 33, 5, true, true);
+  checkLinear(bf16, bf16, f32, true, 130, 34, 70);
+  checkLinear(bf16, bf16, f32, true, 65, 200, 136);
+}
+
+TEST_F(GpuMatmulTest, NoTokens) {
+  checkLinear(f32, f32, f32, false, 0, 64, 48);
+  checkLinear(bf16, bf16, f32, true, 0, 64, 48);
+}
+
+/// Small integers: every product and sum is exact, whatever the order.
+TEST_F(GpuMatmulTest, ExactOnIntegers) {
+  for (bool many : {false, true}) {
+    const int64_t rows = many ? 70 : 3, k = 136, n = 72;
+    Tensor xs(bf16, rows * k), ws(bf16, n * k), ys(f32, rows * n);
+    for (int64_t i = 0; i < rows * k; ++i) {
+      xs.set(i, static_cast<float>(i * 7 % 11 - 5));
+    }
+    for (int64_t i = 0; i < n * k; ++i) {
+      ws.set(i, static_cast<float>(i * 5 % 13 - 6));
+    }
+    run(configure(bf16, bf16, f32, many, k, n), tiles(many, n) * chunks(many, rows),
+        {in(xs), k, rows, in(ws), n, out(ys)});
+    for (int64_t i = 0; i < rows * n; ++i) {
+      double sum = 0;
+      for (int64_t j = 0; j < k; ++j) {
+        sum += double(xs[i / n * k + j]) * ws[i % n * k + j];
+      }
+      ASSERT_EQ(ys[i], sum) << i;
+    }
+  }
+}
+
+TEST_F(GpuMatmulTest, SegmentsShareX) {
+  for (bool many : {false, true}) {
+    const int64_t rows = many ? 21 : 5, k = 64, sizes[] = {96, 32, 33};
+    kernels::Matmul kernel = configure(bf16, bf16, bf16, many, k, sizes[2]);
+    kernel.segments = 3;
+    kernel.bias = f32;
+    Tensor xs = random(bf16, rows * k);
+    std::vector<Tensor> ws, ys, bs;
+    std::vector<Argument> arguments{in(xs), k, rows};
+    int64_t count = 0;
+    for (int64_t n : sizes) {
+      ws.push_back(random(bf16, n * k));
+      bs.push_back(random(f32, n));
+      ys.emplace_back(bf16, rows * n);
+      count += tiles(many, n);
+    }
+    for (int i = 0; i < 3; ++i) {
+      arguments.insert(arguments.end(), {in(ws[i]), sizes[i], out(ys[i]), in(bs[i])});
+    }
+    run(kernel, count * chunks(many, rows), arguments);
+    for (int s = 0; s < 3; ++s) {
+      std::vector<double> expected(rows * sizes[s]);
+      for (int64_t i = 0; i < rows * sizes[s]; ++i) {
+        expected[i] = bs[s][i % sizes[s]];
+        for (int64_t j = 0; j < k; ++j) {
+          expected[i] += double(xs[i / sizes[s] * k + j]) * ws[s][i % sizes[s] * k + j];
+        }
+      }
+      expectNear(ys[s], expected, 1e-6 * k, relative(bf16));
+    }
+  }
+}
+
+/// Every activation in the gated form, and without a gate where there is one.
+TEST_F(GpuMatmulTest, Activations) {
+  const int64_t rows = 2, k = 40, n = 24;
+  const float alpha = 1.702f, limit = 1.5f;
+  for (Activation activation :
+       {Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::OssSwiglu}) {
+    for (bool gated : {true, false}) {
+      if (!gated && activation == Activation::OssSwiglu) {
+        continue;
+      }
+      kernels::Matmul kernel = configure(f32, bf16, f32, false, k, n);
+      kernel.activation = activation;
+      kernel.gated = gated;
+      kernel.up = gated ? bf16 : Type();
+      Tensor xs = random(f32, rows * k), gates = random(bf16, n * k, 0.3f), ups = random(bf16, n * k, 0.3f),
+             ys(f32, rows * n);
+      std::vector<Argument> arguments{in(xs), k, rows, in(gates)};
+      if (gated) {
+        arguments.push_back(in(ups));
+      }
+      arguments.insert(arguments.end(), {n, out(ys)});
+      if (activation == Activation::OssSwiglu) {
+        arguments.insert(arguments.end(), {alpha, limit});
+      }
+      run(kernel, tiles(false, n), arguments);
+      std::vector<double> expected(rows * n);
+      for (int64_t i = 0; i < rows * n; ++i) {
+        double g = 0, u = 0;
+        for (int64_t j = 0; j < k; ++j) {
+          g += double(xs[i / n * k + j]) * gates[i % n * k + j];
+          u += double(xs[i / n * k + j]) * ups[i % n * k + j];
+        }
+        double value = 0;
+        switch (activation) {
+        case Activation::Silu:
+          value = silu(g);
+          break;
+        case Activation::Gelu:
+          value = g * (1 + std::erf(g / std::sqrt(2.0))) / 2;
+          break;
+        case Activation::GeluTanh:
+          value = g * (1 + std::tanh(std::sqrt(2 / M_PI) * (g + 0.044715 * g * g * g))) / 2;
+          break;
+        case Activation::Relu:
+          value = std::max(g, 0.0);
+          break;
+        case Activation::OssSwiglu: {
+          const double a = std::min<double>(g, limit), c = std::max<double>(std::min<double>(u, limit), -limit);
+          value = a / (1 + std::exp(-alpha * a)) * (c + 1);
+          break;
+        }
+        }
+        expected[i] = gated && activation != Activation::OssSwiglu ? value * u : value;
+      }
+      expectNear(ys, expected, 1e-5, 1e-5);
+    }
+  }
+}
+
+/// Gate/up then down over routed tokens; expert 1 gets no token, expert 2 nearly all.
+void GpuMatmulTest::checkExperts(Type type, bool many, bool gated, int64_t tokens, int64_t h, int64_t width) {
+  SCOPED_TRACE(testing::Message() << "tokens " << tokens << " many " << many << " gated " << gated);
+  const int64_t topK = 2, e = 4;
+  Guarded<int32_t> slots, offsets{0}, active{0, 0, 0, 0, 0};
+  std::vector<int> expertOf(tokens * topK);
+  for (int64_t slot = 0; slot < tokens * topK; ++slot) {
+    expertOf[slot] = slot % topK == 0 ? 2 : (slot == 1 ? 3 : 0);
+  }
+  for (int expert = 0; expert < e; ++expert) {
+    for (int64_t slot = 0; slot < tokens * topK; ++slot) {
+      if (expertOf[slot] == expert) {
+        slots.push_back(static_cast<int32_t>(slot));
+      }
+    }
+    if (static_cast<int32_t>(slots.size()) > offsets.back()) {
+      active[++active[0]] = expert;
+    }
+    offsets.push_back(static_cast<int32_t>(slots.size()));
+  }
+  Tensor xs = random(type, tokens * h), hidden(type, tokens * topK * width), ys(f32, tokens * topK * h);
+  std::vector<Tensor> gate, up, down, upBias;
+  for (int i = 0; i < e; ++i) {
+    gate.push_back(random(bf16, width * h, 0.2f));
+    up.push_back(random(bf16, width * h, 0.2f));
+    down.push_back(random(bf16, h * width, 0.2f));
+    upBias.push_back(random(bf16, width));
+  }
+  kernels::Matmul first = configure(type, bf16, type, many, h, width);
+  first.experts = first.tokenRows = true;
+  first.gated = gated;
+  first.up = gated ? bf16 : Type();
+  first.activation = Activation::Silu;
+  first.bias = bf16;
+  first.upBias = gated ? bf16 : Type();
+  std::vector<Argument> arguments{in(xs), h, in(active), in(offsets), in(slots), topK, table(gated ? gate : up)};
+  if (gated) {
+    arguments.push_back(table(up));
+  }
+  arguments.insert(arguments.end(), {width, out(hidden), table(upBias)});
+  if (gated) {
+    arguments.push_back(table(upBias));
+  }
+  run(first, e * tiles(many, width), arguments);
+  kernels::Matmul second = configure(type, bf16, f32, many, width, h);
+  second.experts = true;
+  run(second, e * tiles(many, h),
+      {in(hidden), width, in(active), in(offsets), in(slots), topK, table(down), h, out(ys)});
+  std::vector<double> expected(tokens * topK * h);
+  for (int64_t slot = 0; slot < tokens * topK; ++slot) {
+    int expert = expertOf[slot];
+    std::vector<double> mid(width);
+    for (int64_t n = 0; n < width; ++n) {
+      double g = upBias[expert][n], u = upBias[expert][n];
+      for (int64_t i = 0; i < h; ++i) {
+        g += double(xs[slot / topK * h + i]) * gate[expert][n * h + i];
+        u += double(xs[slot / topK * h + i]) * up[expert][n * h + i];
+      }
+      mid[n] = gated ? silu(g) * u : silu(u);
+    }
+    for (int64_t n = 0; n < h; ++n) {
+      for (int64_t i = 0; i < width; ++i) {
+        expected[slot * h + n] += mid[i] * down[expert][n * width + i];
+      }
+    }
+  }
+  // In bf16 the hidden activation was rounded: 2^-9 of each of 40 terms of about 0.5.
+  expectNear(ys, expected, type.isBF16() ? 0.05 : 1e-4, type.isBF16() ? 0.01 : 1e-5);
+}
+
+TEST_F(GpuMatmulTest, Experts) {
+  checkExperts(bf16, false, true, 1, 48, 40);
+  checkExperts(f32, false, true, 7, 48, 40);
+  checkExperts(f32, true, false, 11, 35, 24);
+  checkExperts(bf16, true, true, 70, 48, 40);
+  checkExperts(bf16, true, false, 37, 64, 72);
+}
+
+/// What the kernel for decode promises: 16 bytes of weights at a time, nothing in local memory.
+TEST_F(GpuMatmulTest, Text) {
+  std::string name, text = translate(configure(bf16, bf16, f32, false, 64, 64), name);
+  EXPECT_NE(text.find(".visible .entry linear_few_bf16_bf16_f32("), std::string::npos) << text.substr(0, 400);
+  EXPECT_NE(text.find("ld.global.nc.v4.b32"), std::string::npos);
+  EXPECT_EQ(text.find(".local"), std::string::npos);
+  EXPECT_NE(text.find(".reqntid 128"), std::string::npos);
+  EXPECT_EQ(text.find("call"), std::string::npos);
+}
+
+} // namespace
