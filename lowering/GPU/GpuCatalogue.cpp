@@ -160,7 +160,9 @@ FailureOr<std::string> GpuCatalogue::compile() {
   }
   code->setTargetTriple(machine->getTargetTriple());
   code->setDataLayout(machine->createDataLayout());
-  kernels::optimizeKernels(*code, *machine);
+  // It takes loads of vectors apart; the back end puts them together again, but has lost by then that nothing writes
+  // what they read (ld.global.nc).
+  kernels::optimizeKernels(*code, *machine, /*without=*/"VectorCombinePass");
 
   llvm::SmallString<0> text;
   llvm::raw_svector_ostream stream(text);

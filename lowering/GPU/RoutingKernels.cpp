@@ -196,7 +196,7 @@ void mlir::moe::gpu::emit(const kernels::SortByExpert &, KernelBuilder &b) {
   Value active = b.nextPointer(), offsets = b.nextPointer(), slots = b.nextPointer(), counts = b.nextPointer();
   const Type i32 = b.getI32Type();
   Value places = b.allocateShared(i32, maxExperts); // first the number of an expert's choices, then where they begin
-  Int zero = b.i64(0), one = b.i64(1), warpSize = b.i64(KernelBuilder::warpSize), choices = rows * k;
+  Int zero = b.i64(0), warpSize = b.i64(KernelBuilder::warpSize), choices = rows * k;
 
   // body(which lanes hold a choice of `expert`, the lane's choice, whether it is one), 32 choices at a time.
   auto overChoices = [&](Int expert, Int start, llvm::function_ref<Int(Value, Int, Value, Int)> body) {
@@ -228,6 +228,7 @@ void mlir::moe::gpu::emit(const kernels::SortByExpert &, KernelBuilder &b) {
       }
       Value works = zero < count;
       Value votes = b.ballot(works);
+      b.warpBarrier(); // lanes without an expert read the last one's number
       b.ifThen(exists, [&] {
         b.storeI32(start + sum - count, offsets, expert);
         b.storeI32(start + sum - count, places, expert);

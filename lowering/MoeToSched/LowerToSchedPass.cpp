@@ -3,6 +3,7 @@
 #include "dialects/Moe/IR/MoeRanks.h"
 #include "dialects/Sched/IR/SchedOps.h"
 #include "lowering/CPU/KernelLibrary.h"
+#include "lowering/GPU/GpuCatalogue.h"
 #include "lowering/MoeToSched/MoeToSched.h"
 #include "llvm/ADT/StringExtras.h"
 
@@ -23,6 +24,7 @@ struct LowerToSchedPass : mlir::moe::impl::MoeLowerToSchedBase<LowerToSchedPass>
   void getDependentDialects(DialectRegistry &registry) const override {
     MoeLowerToSchedBase::getDependentDialects(registry);
     cpu::registerKernelDialects(registry);
+    gpu::registerKernelDialects(registry);
   }
 
   void runOnOperation() override {
@@ -38,15 +40,22 @@ struct LowerToSchedPass : mlir::moe::impl::MoeLowerToSchedBase<LowerToSchedPass>
     }
     for (const std::string &name : targets) {
       const cpu::CpuTarget *target = cpu::findTarget(name);
+      const gpu::GpuTarget *gpuTarget = gpu::findTarget(name);
+      if (gpuTarget && targets.size() == 1) {
+        options.gpu = gpuTarget;
+        break;
+      }
       if (!target) {
+        auto names = [](auto known) {
+          return llvm::join(llvm::map_range(known, [](auto &t) { return t.name; }), ", ");
+        };
         module.emitError("unknown target '")
-            << name << "'; known are host, "
-            << llvm::join(llvm::map_range(cpu::allTargets(), [](const auto &t) { return t.name; }), ", ");
+            << name << "'; known are host, " << names(cpu::allTargets()) << " and, alone, " << names(gpu::allTargets());
         return signalPassFailure();
       }
       options.targets.push_back(target);
     }
-    if (options.targets.empty()) {
+    if (options.targets.empty() && !options.gpu) {
       for (const cpu::CpuTarget &target : cpu::allTargets()) {
         options.targets.push_back(&target);
       }

@@ -3,6 +3,7 @@
 #include "lowering/MoeToSched/MoeToSched.h"
 #include "dialects/Moe/IR/MoeRanks.h"
 #include "lowering/CPU/CpuCatalogue.h"
+#include "lowering/GPU/GpuCatalogue.h"
 #include "lowering/MoeToSched/StepLowering.h"
 #include "passes/Passes.h"
 #include "llvm/Support/JSON.h"
@@ -92,7 +93,7 @@ static LogicalResult lowerVariant(ModuleOp module, ArrayRef<func::FuncOp> functi
   weights.emitInitializers(variant, kernels);
   builder.setInsertionPointToStart(&variant.getBody().front());
   for (const kernels::KernelSymbol &symbol : kernels.getSymbols()) {
-    sched::KernelOp::create(builder, module.getLoc(), symbol.name);
+    sched::KernelOp::create(builder, module.getLoc(), symbol.name, /*description=*/"", symbol.threads);
   }
   declareBuffers(builder, module, context, entries, arenaBytes, vocab);
   for (LoweredEntry &entry : entries) {
@@ -172,6 +173,13 @@ FailureOr<LoweredProgram> mlir::moe::lowerMoeToSched(ModuleOp module, const Sche
   SmallVector<std::unique_ptr<kernels::KernelCatalogue>> catalogues;
   for (const cpu::CpuTarget *target : options.targets) {
     catalogues.push_back(std::make_unique<cpu::CpuCatalogue>(context, *target));
+  }
+  if (options.gpu) {
+    if (int64_t ranks = getRanks(module); ranks > 1) {
+      return module.emitError("is divided among ")
+             << ranks << " ranks, but programs for GPUs run on one; compile it for CPUs, or for one rank";
+    }
+    catalogues.push_back(std::make_unique<gpu::GpuCatalogue>(context, *options.gpu));
   }
   for (std::unique_ptr<kernels::KernelCatalogue> &catalogue : catalogues) {
     if (failed(lowerVariant(module, functions, program, weights, *catalogue, options, vocab))) {

@@ -2,7 +2,7 @@
 //
 // Chooses kernels, fuses what they can absorb (residual adds, projections that
 // share an input, activations), plans the arena and writes the command table,
-// once per CPU target. Two tables per target: one for a few tokens, where every
+// once per target. Two tables per target: one for a few tokens, where every
 // weight is streamed once (GEMV), one for many (GEMM).
 //
 //===----------------------------------------------------------------------===//
@@ -11,6 +11,7 @@
 #define MOE_LOWERING_MOETOSCHED_H
 
 #include "lowering/CPU/CpuTarget.h"
+#include "lowering/GPU/GpuTarget.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/OwningOpRef.h"
 #include "mlir/Pass/Pass.h"
@@ -31,6 +32,8 @@ struct NamedWeight {
 struct SchedOptions {
   /// CPU kinds, best first.
   SmallVector<const cpu::CpuTarget *> targets;
+  /// A GPU kind, instead of CPUs; may be null.
+  const gpu::GpuTarget *gpu = nullptr;
   /// Largest T of a step; the arena is planned for it.
   int64_t maxTokens = 512;
   /// Up to this T the GEMV table is used.
@@ -41,7 +44,7 @@ struct SchedOptions {
   SmallVector<NamedWeight> weights;
 };
 
-/// The kernels of one target as a linked shared object.
+/// The kernels of one target as a linked shared object, or as PTX.
 struct CompiledKernels {
   std::string target;
   std::string bytes;

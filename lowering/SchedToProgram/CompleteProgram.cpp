@@ -20,7 +20,12 @@ using moert::readers::Checkpoint;
 using moert::readers::CheckpointFile;
 using moert::readers::TensorInfo;
 
-std::string sched::getBlobName(StringRef target) { return ("kernels-" + target + ".so").str(); }
+std::string sched::getBlobName(StringRef target) {
+  if (target.consume_front("cuda:")) {
+    return ("kernels-cuda-" + target + ".ptx").str();
+  }
+  return ("kernels-" + target + ".so").str();
+}
 
 FailureOr<ProgramOp> sched::getProgram(ModuleOp module) {
   auto programs = llvm::to_vector(module.getOps<ProgramOp>());

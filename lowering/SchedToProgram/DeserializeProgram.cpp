@@ -382,7 +382,8 @@ LogicalResult ProgramReader::readVariant(const format::Variant &variant) {
     const format::Kernel &kernel = *variant.kernels()->Get(i);
     kernels.push_back(builder.getStringAttr(kernel.symbol()->str()));
     KernelOp::create(builder, location, kernels.back().getValue(),
-                     kernel.description() ? StringRef(kernel.description()->c_str()) : "");
+                     kernel.description() ? StringRef(kernel.description()->c_str()) : "", kernel.threads(),
+                     kernel.shared_bytes());
   }
   Names buffers;
   for (uint32_t i = 0; i < sizeOf(variant.buffers()); ++i) {

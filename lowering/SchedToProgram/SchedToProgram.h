@@ -31,7 +31,7 @@ struct PackagedWeights {
   std::string name, sha256;
 };
 
-/// The kernels of a variant: the bytes of the shared object linked for `target`.
+/// The kernels of a variant: the bytes of the shared object linked for `target`, or the PTX of a GPU.
 struct KernelBlob {
   std::string target;
   std::string bytes;

@@ -242,7 +242,8 @@ FailureOr<flatbuffers::Offset<format::Variant>> ProgramWriter::writeVariant(Vari
       kernelPositions[kernel.getSymNameAttr()] = kernels.size();
       auto symbol = text(kernel.getSymName());
       auto description = kernel.getDescription() ? text(*kernel.getDescription()) : Text();
-      kernels.push_back(format::CreateKernel(builder, symbol, description));
+      kernels.push_back(format::CreateKernel(builder, symbol, description, kernel.getThreads().value_or(0),
+                                             kernel.getSharedBytes().value_or(0)));
     } else if (auto buffer = dyn_cast<BufferOp>(op)) {
       bufferPositions[buffer.getSymNameAttr()] = buffers.size();
       buffers.push_back(writeBuffer(buffer));

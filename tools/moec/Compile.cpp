@@ -57,7 +57,7 @@ static bool runPipeline(DiagnosticPrinter &diagnostics, llvm::StringRef stage, m
   return mlir::succeeded(manager.run(module)) && !diagnostics.hasErrors();
 }
 
-/// The CPU kinds that --target names.
+/// The CPU kinds, or the GPU kind, that --target names.
 static Expected<mlir::moe::SchedOptions> readTarget(const CompileCommand &command) {
   mlir::moe::SchedOptions options;
   options.maxTokens = command.maxTokens;
@@ -69,6 +69,10 @@ static Expected<mlir::moe::SchedOptions> readTarget(const CompileCommand &comman
     }
     return options;
   }
+  options.gpu = mlir::moe::gpu::findTarget(target);
+  if (options.gpu) {
+    return options;
+  }
   const mlir::moe::cpu::CpuTarget *chosen = nullptr;
   if (target.consume_front("cpu:") && !target.empty()) {
     chosen = mlir::moe::cpu::findTarget(target);
@@ -77,6 +81,9 @@ static Expected<mlir::moe::SchedOptions> readTarget(const CompileCommand &comman
     std::string names;
     for (const mlir::moe::cpu::CpuTarget &known : mlir::moe::cpu::allTargets()) {
       names += ", cpu:" + known.name.str();
+    }
+    for (const mlir::moe::gpu::GpuTarget &known : mlir::moe::gpu::allTargets()) {
+      names += ", " + known.name.str();
     }
     return makeError("--target: '" + command.target + "' is not supported; supported: cpu (every variant), cpu:host" +
                      names);

@@ -227,10 +227,13 @@ LogicalResult TableOp::verify() {
 // Kernels, buffers, constants
 //===----------------------------------------------------------------------===//
 
-void KernelOp::build(OpBuilder &builder, OperationState &state, StringRef name, StringRef description) {
+void KernelOp::build(OpBuilder &builder, OperationState &state, StringRef name, StringRef description, int64_t threads,
+                     int64_t sharedBytes) {
   Properties &properties = state.getOrAddProperties<Properties>();
   properties.sym_name = builder.getStringAttr(name);
   properties.description = description.empty() ? StringAttr() : builder.getStringAttr(description);
+  properties.threads = threads == 0 ? IntegerAttr() : builder.getI64IntegerAttr(threads);
+  properties.shared_bytes = sharedBytes == 0 ? IntegerAttr() : builder.getI64IntegerAttr(sharedBytes);
 }
 
 static LogicalResult verifyAlignment(Operation *op, int64_t alignment, int64_t limit) {

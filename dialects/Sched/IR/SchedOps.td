@@ -174,14 +174,22 @@ def Sched_VariantOp : Sched_Scope<"variant", [SymbolTable, HasParent<"ProgramOp"
 def Sched_KernelOp : Sched_Op<"kernel", [Symbol, HasParent<"VariantOp">]> {
   let summary = "a kernel of the variant's blob, by its exported name";
   let description = [{
+    A workgroup of a GPU has `threads` threads and, beside what its code declares, `shared` bytes of shared memory;
+    kernels of CPUs have neither.
+
     Example:
     ```mlir
     sched.kernel @gemv_bf16_f32 "linear, one token: bf16 weights, f32 result"
+    sched.kernel @rms_norm_f32_bf16_f32 threads 256
     ```
   }];
-  let arguments = (ins SymbolNameAttr:$sym_name, OptionalAttr<StrAttr>:$description);
-  let assemblyFormat = "$sym_name ($description^)? attr-dict";
-  let builders = [OpBuilder<(ins "::llvm::StringRef":$name, CArg<"::llvm::StringRef", "{}">:$description)>];
+  let arguments = (ins SymbolNameAttr:$sym_name, OptionalAttr<StrAttr>:$description,
+                       OptionalAttr<Sched_Positive>:$threads, OptionalAttr<Sched_Positive>:$shared_bytes);
+  let assemblyFormat = [{
+    $sym_name ($description^)? (`threads` $threads^)? (`shared` $shared_bytes^)? attr-dict
+  }];
+  let builders = [OpBuilder<(ins "::llvm::StringRef":$name, CArg<"::llvm::StringRef", "{}">:$description,
+                                 CArg<"int64_t", "0">:$threads, CArg<"int64_t", "0">:$sharedBytes)>];
   let skipDefaultBuilders = 1;
 }
 

@@ -119,6 +119,26 @@ std::vector<bool> findDeadEnds(const Function &function) {
   return trapped;
 }
 
+/// Whether a way along `next` leads from block `b` back to it.
+bool reachesItself(const std::vector<std::vector<uint32_t>> &next, uint32_t b) {
+  std::vector<bool> seen(next.size(), false);
+  std::vector<uint32_t> work{b};
+  while (!work.empty()) {
+    const uint32_t node = work.back();
+    work.pop_back();
+    for (uint32_t successor : next[node]) {
+      if (successor == b) {
+        return true;
+      }
+      if (!seen[successor]) {
+        seen[successor] = true;
+        work.push_back(successor);
+      }
+    }
+  }
+  return false;
+}
+
 void findReconvergence(Function &function) {
   size_t count = function.blocks.size();
   auto exitNode = static_cast<uint32_t>(count);
@@ -173,6 +193,17 @@ void findReconvergence(Function &function) {
   };
   std::vector<bool> seen = build();
   bool added = false;
+  // A loop that is left to a dead end only, as one at the end of a kernel may be, is left there all the same.
+  for (uint32_t b = 0; b < count; ++b) {
+    const Block &block = function.blocks[b];
+    if (!seen[b] && next[b].size() < block.successors.size() && reachesItself(next, b)) {
+      next[b].push_back(exitNode);
+      added = true;
+    }
+  }
+  if (added) {
+    seen = build();
+  }
   // All loops without exit at once: what reaches a newly connected block needs no edge of its own.
   for (uint32_t b = static_cast<uint32_t>(count); b-- > 0;) {
     if (!seen[b]) {

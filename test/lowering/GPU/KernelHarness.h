@@ -111,8 +111,8 @@ protected:
     }
     if (workgroups > 0) {
       CHECKED(cuLaunchKernel(function, static_cast<unsigned>(workgroups), 1, 1,
-                             static_cast<unsigned>(getThreads(kernel)), 1, 1, 0, first, parameters.data(), nullptr));
-      CHECKED(cuStreamSynchronize(first));
+                             static_cast<unsigned>(getThreads(kernel)), 1, 1, 0, nullptr, parameters.data(), nullptr));
+      CHECKED(cuCtxSynchronize());
     }
     for (size_t i = 0; i < arguments.size(); ++i) {
       const Argument &argument = arguments[i];

@@ -99,7 +99,7 @@ TEST_F(GpuRouteKernelsTest, SigmoidWithBias) {
     std::vector<int32_t> order(e);
     std::iota(order.begin(), order.end(), 0);
     auto choice = [&](int32_t i) { return sigmoid(logits[t * e + i]) + bias[i]; };
-    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t c) { return choice(a) > choice(c); });
+    std::sort(order.begin(), order.end(), [&](int32_t a, int32_t c) { return choice(a) > choice(c); });
     double sum = 0;
     for (int64_t j = 0; j < k; ++j) {
       sum += sigmoid(logits[t * e + order[j]]);

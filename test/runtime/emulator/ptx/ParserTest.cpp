@@ -291,6 +291,15 @@ TEST(Flow, LoopsWithoutExit) {
   EXPECT_EQ(module.functions[0].blocks[module.functions[0].blocks[0].reconvergence].first, 3u);
 }
 
+TEST(Flow, LoopsLeftToTheEndOnly) {
+  // L: if (!p1) { r1 = 1; } the latch, which stands before its loop's body; it leaves to a bare return.
+  Module module = kernel("bra L;\nLATCH:\n@%p2 bra L;\nbra END;\nL:\n@%p1 bra LATCH;\nmov.u32 %r1, 1;\nbra LATCH;\n"
+                         "END:\nret;");
+  const Function &function = module.functions[0];
+  EXPECT_EQ(function.blocks[function.blocks[3].reconvergence].first, 1u);
+  EXPECT_EQ(function.blocks[1].reconvergence, none);
+}
+
 TEST(Flow, BranchTables) {
   Module module = kernel("T: .branchtargets A, B, A;\nbrx.idx %r1, T;\nA: mov.u32 %r1, 1;\nB: ret;");
   const Function &function = module.functions[0];
