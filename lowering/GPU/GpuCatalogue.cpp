@@ -46,7 +46,7 @@ GpuCatalogue::GpuCatalogue(MLIRContext *context, const GpuTarget &target) : targ
 // Choices
 //===----------------------------------------------------------------------===//
 
-kernels::MatmulTile GpuCatalogue::matmulTile(bool) const { return {gpu::matmulTile, matmulChunkRows}; }
+kernels::MatmulTile GpuCatalogue::matmulTile(bool many) const { return gpu::matmulTile(many); }
 
 // A row begins at a multiple of its length, so that loads of a row are aligned if its length is. The end of N is
 // checked wherever it matters.

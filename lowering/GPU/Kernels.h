@@ -5,9 +5,9 @@
 // threads of a workgroup. Where that comment says one workgroup per token or
 // row, it is so here too. Products and attention are cut as follows.
 //
-// Matmul: a workgroup makes `tile` outputs of every row, or of `chunkRows` rows
-// of the dense `many` form. Attention: a workgroup serves one (token, query
-// head).
+// Matmul: a workgroup makes a tile of outputs (matmulTile) of every row, or of so
+// many rows of the dense `many` form. Attention: a workgroup serves one (token,
+// query head).
 //
 //===----------------------------------------------------------------------===//
 
@@ -15,14 +15,20 @@
 #define MOE_LOWERING_GPU_KERNELS_H
 
 #include "lowering/GPU/KernelBuilder.h"
-#include "lowering/Kernels/KernelConfigs.h"
+#include "lowering/Kernels/KernelCatalogue.h"
 
 namespace mlir::moe::gpu {
 
-/// The matmul's warps make four outputs each.
-constexpr int64_t matmulOutputs = 4, matmulThreads = 128;
-constexpr int64_t matmulTile = matmulThreads / KernelBuilder::warpSize * matmulOutputs;
-constexpr int64_t matmulChunkRows = 16;
+/// Threads of a workgroup of products, and of what has no reason for another number.
+constexpr int64_t matmulThreads = 128;
+/// Without `many` each warp makes four outputs of every row.
+constexpr int64_t matmulOutputs = 4;
+constexpr kernels::MatmulTile matmulTile(bool many) {
+  return many ? kernels::MatmulTile{64, 64}
+              : kernels::MatmulTile{matmulThreads / KernelBuilder::warpSize * matmulOutputs, 0};
+}
+/// Whether a product runs on tensor cores.
+bool isTiled(const kernels::Matmul &kernel);
 /// Elements of K that a lane loads at a time.
 constexpr int64_t matmulVector = 8;
 /// Experts whose scores, or counts, have room in shared memory.

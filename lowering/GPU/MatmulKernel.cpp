@@ -2,20 +2,29 @@
 //
 // Weights are stored [out, in]: rows contiguous along K, read where they lie.
 //
-// A warp makes four outputs: its lanes share K, 16 bytes of each weight row at a
-// time, so that four loads are in flight per lane and every x is used four
-// times; the sums are added up across the lanes at the end. A single row of x
-// (decode) has a loop of its own; otherwise rows go by four, so that a weight is
-// read once for four tokens.
+// Few tokens, or types that tensor cores have no product of: a warp makes four
+// outputs. Its lanes share K, 16 bytes of each weight row at a time, so that four
+// loads are in flight per lane and every x is used four times; the sums are added
+// up across the lanes at the end. A single row of x (decode) has a loop of its
+// own; otherwise rows go by four, so that a weight is read once for four tokens.
+//
+// Many tokens in bf16: tiles of 64 rows and 64 outputs, copied ahead by a ring of
+// cp.async, multiplied by mma.sync (Tiles.h), 32x32 per warp. The sums go through
+// shared memory, so that what follows them (bias, activation, residual, the
+// store) takes neighbouring outputs and is emitted once.
 //
 //===----------------------------------------------------------------------===//
 
 #include "lowering/GPU/Kernels.h"
+#include "lowering/GPU/Tiles.h"
 #include "lowering/Kernels/Formulas.h"
 
 using namespace mlir;
 using namespace mlir::moe;
 using namespace mlir::moe::gpu;
+
+/// f32 sums of a row of a tile, and padding against meeting in a bank.
+static constexpr int64_t sumStride = 68;
 
 namespace {
 
@@ -27,7 +36,8 @@ struct Segment {
 
 class MatmulEmitter {
 public:
-  MatmulEmitter(const kernels::Matmul &kernel, KernelBuilder &b) : kernel(kernel), b(b) {}
+  MatmulEmitter(const kernels::Matmul &kernel, KernelBuilder &b)
+      : kernel(kernel), b(b), tile(matmulTile(kernel.many)) {}
   void emit();
 
 private:
@@ -41,6 +51,10 @@ private:
   void finish(Num value, std::optional<Num> up, Int r, Int n);
   /// Rows [from, to) of the work list times the tile of outputs that begins at `n0`.
   void multiply(Int from, Int to, Int n0);
+  void multiplyByDots(Int from, Int to, Int n0);
+  void multiplyTiles(Int from, Int to, Int n0);
+  /// The same on tensor cores, for the rows from `from` on that one tile has.
+  void multiplyTile(Value memory, Int from, Int to, Int n0);
   /// The same for up to `count` rows from `from` on and the warp's outputs from `n` on.
   void multiplyRows(Int from, Int to, Int n, int64_t count);
   /// The sums of matmulOutputs weight rows times `xs`, across the lanes.
@@ -48,6 +62,7 @@ private:
 
   const kernels::Matmul &kernel;
   KernelBuilder &b;
+  const kernels::MatmulTile tile;
   Value x, slots, residual;
   Int k, topK;
   Segment segment;
@@ -101,11 +116,11 @@ void MatmulEmitter::emitDense() {
     residual = b.nextPointer();
   }
   readActivation();
-  Int chunks = kernel.many ? b.ceilDiv(rows, b.i64(matmulChunkRows)) : b.i64(1);
+  Int chunks = kernel.many ? b.ceilDiv(rows, b.i64(tile.rows)) : b.i64(1);
   Int index = b.workgroup / chunks, chunk = b.workgroup % chunks;
   // Which segment this tile falls into.
   segment = all.front();
-  Int first = b.i64(0), end = b.ceilDiv(segment.n, b.i64(matmulTile));
+  Int first = b.i64(0), end = b.ceilDiv(segment.n, b.i64(tile.outputs));
   for (const Segment &s : ArrayRef<Segment>(all).drop_front()) {
     Value here = index < end;
     segment.weight = b.selectPointer(here, segment.weight, s.weight);
@@ -115,15 +130,15 @@ void MatmulEmitter::emitDense() {
       segment.bias = b.selectPointer(here, segment.bias, s.bias);
     }
     first = b.select(here, first, end);
-    end = end + b.ceilDiv(s.n, b.i64(matmulTile));
+    end = end + b.ceilDiv(s.n, b.i64(tile.outputs));
   }
-  Int n0 = (index - first) * matmulTile;
+  Int n0 = (index - first) * tile.outputs;
   if (!kernel.many) {
     multiply(b.i64(0), rows, n0);
     return;
   }
-  Int from = chunk * matmulChunkRows;
-  multiply(from, b.min(from + matmulChunkRows, rows), n0);
+  Int from = chunk * tile.rows;
+  multiply(from, b.min(from + tile.rows, rows), n0);
 }
 
 void MatmulEmitter::emitExperts() {
@@ -132,8 +147,8 @@ void MatmulEmitter::emitExperts() {
   topK = b.nextInt();
   segment = readSegment();
   readActivation();
-  Int tiles = b.ceilDiv(segment.n, b.i64(matmulTile));
-  Int index = b.workgroup / tiles, n0 = (b.workgroup % tiles) * matmulTile;
+  Int tiles = b.ceilDiv(segment.n, b.i64(tile.outputs));
+  Int index = b.workgroup / tiles, n0 = (b.workgroup % tiles) * tile.outputs;
   b.ifThen(index < b.loadI32(active, b.i64(0)), [&] {
     Int expert = b.loadI32(active, index + 1);
     Int from = b.loadI32(offsets, expert), to = b.loadI32(offsets, expert + 1);
@@ -234,14 +249,91 @@ void MatmulEmitter::multiplyRows(Int from, Int to, Int n, int64_t count) {
   b.ifThen(exists, [&] { finish(value, up, row, output); });
 }
 
-void MatmulEmitter::multiply(Int from, Int to, Int n0) {
+void MatmulEmitter::multiplyByDots(Int from, Int to, Int n0) {
   constexpr int64_t several = 4;
-  Int n = n0 + b.warp * matmulOutputs;
-  b.ifThen(n < segment.n, [&] {
+  Int first = n0 + b.warp * matmulOutputs, end = b.min(n0 + tile.outputs, segment.n);
+  b.loop(first, end, b.i64(b.warps() * matmulOutputs), [&](Int n) {
     b.ifElse(
         to - from == b.i64(1), [&] { multiplyRows(from, to, n, 1); },
         [&] { b.loop(from, to, b.i64(several), [&](Int r) { multiplyRows(r, to, n, several); }); });
   });
+}
+
+//===----------------------------------------------------------------------===//
+// On tensor cores
+//===----------------------------------------------------------------------===//
+
+bool mlir::moe::gpu::isTiled(const kernels::Matmul &kernel) {
+  return kernel.many && kernel.x.isBF16() && kernel.weight.isBF16() && (!kernel.gated || kernel.up.isBF16()) &&
+         kernel.kDivisible;
+}
+
+void MatmulEmitter::multiplyTiles(Int from, Int to, Int n0) {
+  // The ring first, then the sums of each weight.
+  const int64_t weights = kernel.gated ? 2 : 1;
+  const int64_t ring = CopyRing::elements(tile.rows + weights * tile.outputs) * 2;
+  const int64_t sums = weights * tile.rows * sumStride * 4;
+  Value memory = b.allocateShared(b.getI16Type(), std::max(ring, sums) / 2);
+  b.loop(from, to, b.i64(tile.rows), [&](Int r) { multiplyTile(memory, r, to, n0); });
+}
+
+void MatmulEmitter::multiplyTile(Value memory, Int from, Int to, Int n0) {
+  const SharedTile tokens{tile.rows}, outputs{tile.outputs};
+  // Rows beyond the last are the last once more; their results are not stored.
+  CopyRing::Source xs{tokens, {}}, gates{outputs, {}}, ups{outputs, {}};
+  for (Int row : CopyRing::rowsOfThread(b, tokens)) {
+    xs.rows.push_back(inputRow(b.min(from + row, to - 1)));
+  }
+  for (Int row : CopyRing::rowsOfThread(b, outputs)) {
+    Int n = b.min(n0 + row, segment.n - 1);
+    gates.rows.push_back(b.at(segment.weight, n * k, kernel.weight));
+    if (kernel.gated) {
+      ups.rows.push_back(b.at(segment.up, n * k, kernel.up));
+    }
+  }
+  SmallVector<CopyRing::Source> sources{xs, gates};
+  if (kernel.gated) {
+    sources.push_back(ups);
+  }
+  // Two warps by two.
+  Int row0 = b.warp / 2 * Fragments::rows, column0 = b.warp % 2 * Fragments::columns;
+  const size_t weights = sources.size() - 1;
+  SmallVector<Value> zeros(weights * Fragments::sums, b.number(0.0).value);
+  CopyRing ring(b, memory, sources, k);
+  SmallVector<Value> sums = ring.overSteps(zeros, [&](ArrayRef<Value> tiles, ValueRange carried) {
+    SmallVector<Value> next;
+    for (size_t w = 0; w < weights; ++w) {
+      next.append(Fragments::multiply(b, tiles.front(), row0, tiles[w + 1], column0,
+                                      carried.slice(w * Fragments::sums, Fragments::sums)));
+    }
+    return next;
+  });
+  auto sumsOf = [&](size_t w) { return b.at(memory, static_cast<int64_t>(w) * tile.rows * sumStride, b.f32()); };
+  for (size_t w = 0; w < weights; ++w) {
+    Fragments::store(b, ArrayRef<Value>(sums).slice(w * Fragments::sums, Fragments::sums), sumsOf(w), row0, column0,
+                     sumStride);
+  }
+  b.barrier();
+  b.overThreads(b.i64(tile.rows * tile.outputs), [&](Int i) {
+    Int row = i / tile.outputs, column = i % tile.outputs;
+    b.ifThen(b.both(from + row < to, n0 + column < segment.n), [&] {
+      Int at = row * sumStride + column;
+      std::optional<Num> up;
+      if (kernel.gated) {
+        up = b.loadScalar(sumsOf(1), at, b.f32());
+      }
+      finish(b.loadScalar(sumsOf(0), at, b.f32()), up, from + row, n0 + column);
+    });
+  });
+  b.barrier(); // before the memory is the ring of the next rows
+}
+
+void MatmulEmitter::multiply(Int from, Int to, Int n0) {
+  if (isTiled(kernel)) {
+    multiplyTiles(from, to, n0);
+  } else {
+    multiplyByDots(from, to, n0);
+  }
 }
 
 void mlir::moe::gpu::emit(const kernels::Matmul &kernel, KernelBuilder &b) { MatmulEmitter(kernel, b).emit(); }

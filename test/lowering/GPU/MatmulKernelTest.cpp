@@ -88,6 +88,8 @@ TEST_F(GpuMatmulTest, ManyTokens) {
   checkLinear(bf16, f16, f32, true, 9, 33, 5, true, true);
   checkLinear(bf16, bf16, f32, true, 130, 34, 70);
   checkLinear(bf16, bf16, f32, true, 65, 200, 136);
+  checkLinear(bf16, bf16, f32, true, 64, 32, 64); // one step along K
+  checkLinear(bf16, bf16, bf16, true, 3, 8, 8, true);
 }
 
 TEST_F(GpuMatmulTest, NoTokens) {
@@ -286,6 +288,7 @@ TEST_F(GpuMatmulTest, Experts) {
   checkExperts(f32, true, false, 11, 35, 24);
   checkExperts(bf16, true, true, 70, 48, 40);
   checkExperts(bf16, true, false, 37, 64, 72);
+  checkExperts(bf16, true, true, 1, 40, 24);
 }
 
 /// What the kernel for decode promises: 16 bytes of weights at a time, nothing in local memory.
@@ -296,6 +299,21 @@ TEST_F(GpuMatmulTest, Text) {
   EXPECT_EQ(text.find(".local"), std::string::npos);
   EXPECT_NE(text.find(".reqntid 128"), std::string::npos);
   EXPECT_EQ(text.find("call"), std::string::npos);
+}
+
+/// What the kernel for many tokens promises: tensor cores fed by asynchronous copies, within what a block has.
+TEST_F(GpuMatmulTest, TextOfTiles) {
+  kernels::Matmul kernel = configure(bf16, bf16, bf16, true, 64, 64);
+  kernel.gated = true;
+  kernel.up = bf16;
+  kernel.activation = Activation::Silu;
+  std::string name, text = translate(kernel, name);
+  for (const char *promised : {"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32", "ldmatrix.sync.aligned.m8n8.x4",
+                               "cp.async.cg.shared.global", "cp.async.wait_group"}) {
+    EXPECT_NE(text.find(promised), std::string::npos) << promised;
+  }
+  EXPECT_EQ(text.find(".local"), std::string::npos);
+  EXPECT_EQ(translate(configure(f32, bf16, f32, true, 64, 64), name).find("mma.sync"), std::string::npos);
 }
 
 } // namespace
