@@ -9,6 +9,7 @@ and from all. Every map is then judged on every source, and on those of --test, 
     uniform   the map that engines start with: slot p holds expert p mod E
     EPLB      the published balancer, on the same recording as the plan
     plan      moec place
+    resampled moec place --resample 16: planned for what else a recording of that length could have held
     null      the plan, with the experts of every layer renamed by chance (mean of 20): what is left of it when the
               recording says nothing about which experts are busy
 
@@ -145,7 +146,8 @@ def main():
             base = ["moec", "place", *(files[u] for u in used), "--ranks", str(ranks), "--slots", str(options.slots),
                     "--model", options.model, "-o", out, "--quiet"]
             maps = {"uniform": [trivial], "EPLB": [eplb([profiles[u] for u in used], ranks, options.slots)]}
-            for kind, extra in (("plan", ["--nodes", "1"]), (f"plan, {nodes} nodes", ["--nodes", str(nodes)])):
+            for kind, extra in (("plan", ["--nodes", "1"]), ("resampled", ["--nodes", "1", "--resample", "16"]),
+                                (f"plan, {nodes} nodes", ["--nodes", str(nodes)])):
                 run(*base, *extra)
                 layers = [layer["slots"] for layer in json.load(open(out))["layers"]]
                 maps[kind] = [layers]

@@ -96,7 +96,7 @@ struct PlaceCommand : CommonOptions {
   /// Part of the slots that may change.
   double maxMoves = 1;
   double locality = 1, effort = 1, timeBudget = 0;
-  int64_t seed = 1;
+  int64_t seed = 1, resamples = 0;
 };
 
 struct FuseCommand : CommonOptions {

@@ -146,6 +146,11 @@ static void addPlace(CLI::App &app, PlaceCommand &command) {
   sub->add_option("--locality", command.locality, "weight of locality against balance, with several nodes; 0: none")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
+  sub->add_option(
+         "--resample", command.resamples,
+         "plan for so many resamplings of a recording's windows, which a short recording needs; 0: for its sum")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 64));
   sub->add_option("--effort", command.effort, "multiplies the steps of the search")
       ->capture_default_str()
       ->check(CLI::Range(0.001, 1000.0));

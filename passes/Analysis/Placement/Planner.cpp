@@ -3,6 +3,7 @@
 #include "passes/Analysis/Placement/Planner.h"
 #include "passes/Analysis/Placement/Bounds.h"
 #include "passes/Analysis/Placement/Eplb.h"
+#include "passes/Analysis/Placement/Random.h"
 #include "passes/Analysis/Placement/Relabel.h"
 #include "passes/Analysis/Placement/Search.h"
 #include <algorithm>
@@ -18,6 +19,8 @@ static constexpr int64_t kKicks = 400, kCountChanges = 8000, kProposals = 100000
 static constexpr int kSampledTokens = 2000;
 /// What a move costs in the first walks of a re-plan, in units of the mean rank load: from few moves to many.
 static const std::vector<double> kFirstPrices = {0.02, 0.01, 0.005, 0.0025, 0.0012};
+/// What an expert gets in a resampling beside its counts (Jeffreys' prior): not seen is not never.
+static constexpr double kUnseen = 0.5;
 /// Searches stop this close to the bound.
 static constexpr double kTolerance = 1.0001;
 
@@ -49,7 +52,12 @@ public:
   Plan run();
 
 private:
+  /// The layer as the statistics are.
   LayerProblem makeProblem(size_t layer) const;
+  /// The layer as it is planned for.
+  LayerProblem makePlannedProblem(size_t layer) const;
+  /// How much each window of each profile weighs in each resampling.
+  void drawWindowWeights();
   /// Pair counts of all profiles, as LayerProblem::pairs wants them.
   std::vector<double> makePairs(size_t layer) const;
   Loads meanLoads(const LayerProblem &problem) const;
@@ -70,6 +78,8 @@ private:
   const PlanOptions &options;
   const Cluster &cluster;
   std::vector<double> importance;
+  /// [profile][resampling][window]; empty for a profile that counts as it is.
+  std::vector<std::vector<std::vector<double>>> windowWeights;
   std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
 };
 
@@ -84,6 +94,7 @@ Planner::Planner(const Statistics &statistics, const PlanOptions &options)
   for (double &weight : importance) {
     weight /= sum;
   }
+  drawWindowWeights();
   if (options.timeBudget > 0) {
     deadline = std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::steady_clock::duration>(
                                                       std::chrono::duration<double>(options.timeBudget));
@@ -153,6 +164,50 @@ LayerProblem Planner::makeProblem(size_t layer) const {
   if (options.previous) {
     problem.previous = options.previous->layers[layer];
   }
+  return problem;
+}
+
+void Planner::drawWindowWeights() {
+  windowWeights.assign(statistics.profiles.size(), {});
+  for (size_t k = 0; k < statistics.profiles.size(); ++k) {
+    const size_t windows = statistics.profiles[k].windows.size();
+    if (options.resamples == 0 || windows < 2) {
+      continue;
+    }
+    Random random(options.seed * 7919 + k);
+    windowWeights[k].assign(options.resamples, std::vector<double>(windows));
+    for (std::vector<double> &weights : windowWeights[k]) {
+      for (double &weight : weights) {
+        weight = -std::log(random.uniform() + 1e-300);
+      }
+    }
+  }
+}
+
+LayerProblem Planner::makePlannedProblem(size_t layer) const {
+  LayerProblem problem = makeProblem(layer);
+  std::vector<Loads> loads;
+  std::vector<double> parts;
+  for (size_t k = 0; k < statistics.profiles.size(); ++k) {
+    if (windowWeights[k].empty()) {
+      loads.push_back(std::move(problem.loads[k]));
+      parts.push_back(importance[k]);
+      continue;
+    }
+    for (const std::vector<double> &weights : windowWeights[k]) {
+      Loads sum(problem.experts, kUnseen);
+      for (size_t window = 0; window < weights.size(); ++window) {
+        const Loads &counts = statistics.profiles[k].windows[window][layer];
+        for (int expert = 0; expert < problem.experts; ++expert) {
+          sum[expert] += weights[window] * counts[expert];
+        }
+      }
+      loads.push_back(scaleLoads(sum, cluster.ranks));
+      parts.push_back(importance[k] / static_cast<double>(options.resamples));
+    }
+  }
+  problem.loads = std::move(loads);
+  problem.importance = std::move(parts);
   return problem;
 }
 
@@ -310,11 +365,15 @@ void Planner::replanAll(Plan &plan) {
     frontiers[layer] = replan(problem, frontiers[layer], start, most, prices, walk);
     balance[layer].clear();
     for (const FrontierPoint &point : frontiers[layer]) {
-      balance[layer].push_back(meanBalancedness(point.map, statistics, layer, cluster, importance));
+      double mean = 0;
+      for (int k = 0; k < problem.profiles(); ++k) {
+        mean += problem.importance[k] * balancedness(point.map, problem.loads[k], cluster);
+      }
+      balance[layer].push_back(mean);
     }
   };
   for (size_t layer = 0; layer < layers; ++layer) {
-    const LayerProblem problem = makeProblem(layer);
+    const LayerProblem problem = makePlannedProblem(layer);
     LayerMap start = removeDuplicates(problem.previous, meanLoads(problem), cluster);
     const LayerScore score = evaluate(problem, start);
     left -= score.moves;
@@ -328,7 +387,7 @@ void Planner::replanAll(Plan &plan) {
     allotment = allotMoves(frontiers, balance, std::max(left, 0));
     for (size_t layer = 0; layer < layers; ++layer) {
       const double price = std::max(allotment.price, 1e-5);
-      improve(layer, makeProblem(layer), allotment.chosen[layer], {price}, kReplanProposals);
+      improve(layer, makePlannedProblem(layer), allotment.chosen[layer], {price}, kReplanProposals);
     }
   }
   allotment = allotMoves(frontiers, balance, std::max(left, 0));
@@ -393,18 +452,18 @@ Plan Planner::run() {
     replanAll(plan);
   }
   for (size_t layer = 0; layer < layers; ++layer) {
-    LayerProblem problem = makeProblem(layer);
     if (!fewMoves) {
+      const LayerProblem problem = makePlannedProblem(layer);
       double bound = 0;
       for (int k = 0; k < problem.profiles(); ++k) {
-        bound += importance[k] * computeBounds(problem.loads[k], cluster).best();
+        bound += problem.importance[k] * computeBounds(problem.loads[k], cluster).best();
       }
       plan.map.layers[layer] = search(problem, layer, plan.eplb.layers[layer], bound);
       if (options.previous) {
         plan.map.layers[layer] = relabel(plan.map.layers[layer], problem.previous, cluster, problem.experts);
       }
     }
-    report(plan, layer, problem);
+    report(plan, layer, makeProblem(layer));
     done(layer + 1);
   }
   plan.endedByTime = std::chrono::steady_clock::now() >= deadline;
@@ -428,6 +487,12 @@ Result<Plan> moe::placement::planPlacement(const Statistics &statistics, const P
                    options.cluster.slots, " slots for ", statistics.model.experts, " experts in groups of ", size,
                    " and ", perRank, " slots on a rank");
     }
+  }
+  if (options.resamples > 0 && std::none_of(statistics.profiles.begin(), statistics.profiles.end(),
+                                            [](const Profile &profile) { return profile.windows.size() > 1; })) {
+    return error(Code::InvalidArgument,
+                 "resampling needs a recording with two windows or more, but no profile has them; record "
+                 "more steps, or plan for the sums");
   }
   if (!options.importance.empty() && options.importance.size() != statistics.profiles.size()) {
     return error(Code::InvalidArgument, "there are ", options.importance.size(), " profile weights, but ",

@@ -24,6 +24,9 @@ struct PlanOptions {
   double localityWeight = 1;
   /// [profile]; empty: all alike.
   std::vector<double> importance;
+  /// Plan for so many resamplings of each profile's windows instead of for its sum, which a short recording fits too
+  /// well; 0: for the sum. Profiles without windows count as they are.
+  int resamples = 0;
   /// S = E only: the groups of the router stay whole and in slots of their own, so that renumbered experts route alike.
   bool wholeGroups = false;
   /// The map in use; null: none.

@@ -64,6 +64,7 @@ static Status completeOptions(const PlaceCommand &command, const std::optional<M
   options.importance = command.weights;
   options.maxMoves = command.maxMoves;
   options.seed = static_cast<uint64_t>(command.seed);
+  options.resamples = static_cast<int>(command.resamples);
   options.effort = command.effort;
   options.timeBudget = command.timeBudget;
   return Status();

@@ -257,6 +257,7 @@ json::Object moec::describePlan(const PlaceCommand &command, const PlaceInput &i
                       {"groups", input.options.routing.groups},
                       {"top_k", input.options.routing.expertsPerToken},
                       {"seed", command.seed},
+                      {"resamples", command.resamples},
                       {"ended_by_time", plan.endedByTime}};
   json::Array names, windows, evenness;
   for (const Profile &profile : input.statistics.profiles) {

@@ -135,6 +135,61 @@ TEST(Planner, FewMovesRestoreBalance) {
   }
 }
 
+/// Eight windows of a text, and nine others that a plan has not seen. Experts of one topic rise and fall together.
+TEST(Planner, ResampledPlansHoldForOtherWindows) {
+  double eplb = 0, plain = 0, resampled = 0;
+  for (uint64_t seed = 1; seed <= 6; ++seed) {
+    Statistics all = makeStatistics(4, 16, 17, 0.65, 0.1, seed);
+    const Statistics topics = makeStatistics(4, 4, 17, 0, 0.8, seed + 100);
+    for (size_t window = 0; window < 17; ++window) {
+      for (size_t layer = 0; layer < 4; ++layer) {
+        for (int expert = 0; expert < 16; ++expert) {
+          all.profiles[window].layers[layer][expert] *= topics.profiles[window].layers[layer][expert % 4] / 1e4;
+        }
+      }
+    }
+    Statistics seen = all, other = all;
+    seen.profiles.resize(1);
+    other.profiles.resize(1);
+    for (size_t layer = 0; layer < 4; ++layer) {
+      seen.profiles[0].layers[layer].assign(16, 0.0);
+      other.profiles[0].layers[layer].assign(16, 0.0);
+    }
+    for (size_t window = 0; window < 17; ++window) {
+      const std::vector<Loads> &counts = all.profiles[window].layers;
+      if (window < 8) {
+        seen.profiles[0].windows.push_back(counts);
+      }
+      for (size_t layer = 0; layer < 4; ++layer) {
+        Loads &sum = (window < 8 ? seen : other).profiles[0].layers[layer];
+        for (int expert = 0; expert < 16; ++expert) {
+          sum[expert] += counts[layer][expert];
+        }
+      }
+    }
+    PlanOptions options;
+    options.cluster = {4, 24, 1};
+    auto judge = [&](const Map &map) {
+      double sum = 0;
+      for (size_t layer = 0; layer < 4; ++layer) {
+        sum += balancedness(map.layers[layer], other.profiles[0].layers[layer], options.cluster) / (4 * 6);
+      }
+      return sum;
+    };
+    Result<Plan> plan = planPlacement(seen, options);
+    ASSERT_TRUE(plan.ok());
+    eplb += judge(plan->eplb);
+    plain += judge(plan->map);
+    options.resamples = 16;
+    plan = planPlacement(seen, options);
+    ASSERT_TRUE(plan.ok());
+    resampled += judge(plan->map);
+    EXPECT_TRUE(checkMap(plan->map).ok());
+  }
+  EXPECT_GT(resampled, plain + 0.005);
+  EXPECT_GT(resampled, eplb + 0.005);
+}
+
 /// EPLB maps in use hold experts twice on a rank; re-planning removes that within the budget.
 TEST(Planner, AcceptsAPreviousMapWithDuplicates) {
   const Statistics statistics = makeStatistics(1, 8, 1);
@@ -213,6 +268,9 @@ TEST(Planner, SaysWhatDoesNotFit) {
   options.cluster = {1, 32, 1};
   EXPECT_NE(message().find("slots of one rank (32) must be at most the experts (16)"), std::string::npos) << message();
   options.cluster = {4, 16, 1};
+  options.resamples = 8;
+  EXPECT_NE(message().find("a recording with two windows or more, but no profile has them"), std::string::npos);
+  options.resamples = 0;
   statistics.profiles[0].layers[1][3] = -1;
   EXPECT_NE(message().find("layer 1: the count of expert 3 is -1"), std::string::npos) << message();
   statistics.profiles[0].layers[1].assign(16, 0.0);
