@@ -270,9 +270,15 @@ std::string shortNumber(double value) {
   return number(std::round(value / step) * step);
 }
 
+/// Pixels of a legend's bar.
+constexpr int kLegendBar = 190;
+
+/// Pixels of a legend with its text, whose letters are 7 wide at most on average.
+int legendWidth(const HeatMap &map) { return kLegendBar + 12 + 7 * static_cast<int>(map.valueTitle.size()); }
+
 /// A bar of the scale's colors with its ends and its middle.
 std::string drawLegend(const HeatMap &map, int x, int y) {
-  constexpr int length = 190, steps = 38;
+  constexpr int length = kLegendBar, steps = 38;
   std::string out;
   for (int i = 0; i < steps; ++i) {
     out += formatv("<rect x=\"{0}\" y=\"{1}\" width=\"{2}\" height=\"8\" fill=\"{3}\"/>", x + i * length / steps, y,
@@ -334,8 +340,9 @@ std::string html::draw(const HeatMap &map) {
   if (!map.title.empty()) {
     out += "<figcaption>" + escape(map.title) + "</figcaption>";
   }
-  out += formatv("<svg width=\"{0}\" height=\"{1}\" role=\"img\" aria-label=\"{2}\">\n", left + width + 20,
-                 top + height + 64, escape(map.title.empty() ? map.valueTitle : map.title))
+  out += formatv("<svg width=\"{0}\" height=\"{1}\" role=\"img\" aria-label=\"{2}\">\n",
+                 left + std::max(width + 20, legendWidth(map)), top + height + 64,
+                 escape(map.title.empty() ? map.valueTitle : map.title))
              .str();
   out += formatv("<rect x=\"{0}\" y=\"{1}\" width=\"{2}\" height=\"{3}\" fill=\"none\" stroke=\"#d9dee5\"/>\n", left,
                  top, width, height)

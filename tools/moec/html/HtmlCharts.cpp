@@ -192,8 +192,12 @@ std::string html::draw(const Bars &bars) {
                      number(value))
                  .str();
     }
-    out += formatv("<text x=\"{0:F1}\" y=\"{1}\" text-anchor=\"middle\">{2}</text>\n", start + group * 0.4,
-                   bars.height - plot.bottom + 15, escape(bars.categories[c]))
+    // Letters are 7 pixels wide at most on average; what has no room is read where the pointer rests.
+    const StringRef name = bars.categories[c];
+    const auto room = static_cast<size_t>(std::max(2.0, group / 7));
+    out += formatv("<text x=\"{0:F1}\" y=\"{1}\" text-anchor=\"middle\"><title>{2}</title>{3}</text>\n",
+                   start + group * 0.4, bars.height - plot.bottom + 15, escape(name),
+                   escape(name.size() <= room ? name.str() : name.take_front(room - 1).str() + "..."))
                .str();
   }
   return out + close(names);

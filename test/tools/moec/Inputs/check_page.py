@@ -2,9 +2,10 @@
 
 Tags are closed in order; the only script is the JSON that equals REPORT; every image is a PNG inside the page whose
 pixels decode; titles of cells hold values of `expert_loads`, as far as cells have titles of their own. Of a fusion report
-titles hold the dependency matrix and the plan, and tables the candidates.
+titles hold the dependency matrix and the plan, and tables the candidates. Texts in pictures end inside them.
 """
 import base64
+import html
 import html.parser
 import json
 import re
@@ -85,6 +86,15 @@ def check_fusion(report, titles, page):
         assert any(row.startswith(f"<td>{html.escape(candidate['name'])}</td>") for row in rows), candidate["name"]
 
 
+def check_texts(page):
+    """No text of a picture is cut off at its right edge; letters are counted as 6 pixels."""
+    for width, body in re.findall(r'<svg width="(\d+)"[^>]*>(.*?)</svg>', page, re.S):
+        for attributes, text in re.findall(r"<text ([^>]*)>(?:<title>[^<]*</title>)?([^<]*)</text>", body):
+            x = re.search(r'\bx="([\d.]+)"', attributes)
+            part = {"end": 0, "middle": 0.5}.get((re.search(r'text-anchor="(\w+)"', attributes) or [0, ""])[1], 1)
+            assert "rotate" in attributes or float(x[1]) + part * 6 * len(html.unescape(text)) <= int(width), (width, text)
+
+
 def main():
     page, report = open(sys.argv[1]).read(), json.load(open(sys.argv[2]))
     checker = Checker()
@@ -93,6 +103,7 @@ def main():
     assert not checker.open and checker.scripts == 1, checker.open
     assert json.loads(checker.data) == report
     assert "http" not in page
+    check_texts(page)
     if "expert_loads" not in report:
         check_fusion(report, checker.titles, page)
         return
