@@ -13,16 +13,18 @@
 namespace moert {
 namespace {
 
-/// First page of a cache file; the result follows, so that it is aligned for every use.
+/// First page of a cache file; the result follows, so that it is aligned for every use. Of a result that is its source
+/// the file is this page, and the digest one of `source`: the number of a tensor, and the byte it begins at.
 struct CacheHeader {
   char magic[8];
   uint8_t key[32];
   uint64_t size;
   uint8_t payloadDigest[32];
-  uint8_t padding[4096 - 8 - 32 - 8 - 32];
+  uint64_t source[2];
+  uint8_t padding[4096 - 8 - 32 - 8 - 32 - 16];
 };
 static_assert(sizeof(CacheHeader) == 4096, "the result starts at a page");
-constexpr char kMagic[9] = "MOEINIT1";
+constexpr char kMagic[9] = "MOEINIT1", kSourceMagic[9] = "MOESAME1";
 
 /// How much of each source tensor goes into the key: the first, the last and two pages between.
 constexpr uint64_t kSampleBytes = 4096;
@@ -48,6 +50,34 @@ int64_t gridOf(const format::Grid &grid, int64_t units) {
 }
 
 } // namespace
+
+std::vector<Initializers::Place> Initializers::sourcesOf(const format::Initializer &initializer) const {
+  const uint64_t bytes = program.root().tensors()->Get(initializer.result())->bytes();
+  std::vector<Place> sources;
+  for (uint32_t c = 0; c < initializer.command_count(); ++c) {
+    const format::Command &command = *variant.commands()->Get(initializer.first_command() + c);
+    for (uint32_t o = 0; o < command.operand_count(); ++o) {
+      const format::Operand &operand = *variant.operands()->Get(command.first_operand() + o);
+      if (operand.kind() != format::OperandKind::WeightSpan || operand.index() == initializer.result() ||
+          operand.value() != 0) {
+        continue;
+      }
+      const uint64_t all = program.root().tensors()->Get(operand.index())->bytes(), offset = operand.offset();
+      const Place source{operand.index(), offset};
+      if (offset <= all && all - offset >= bytes &&
+          std::find(sources.begin(), sources.end(), source) == sources.end()) {
+        sources.push_back(source);
+      }
+    }
+  }
+  return sources;
+}
+
+void Initializers::useSource(const format::Initializer &initializer, const Place &source) {
+  weights.setTensor(initializer.result(), addressOf(source));
+  done.bytes -= program.root().tensors()->Get(initializer.result())->bytes();
+  ++done.unchanged;
+}
 
 std::string Initializers::cacheKey(const format::Initializer &initializer) const {
   format::Sha256 hash;
@@ -110,7 +140,7 @@ Result<bool> Initializers::loadCached(const std::string &path, const std::string
     notes.push_back(concat(path, ": ", reason, ", computed again"));
     return false;
   };
-  if (file->size() != sizeof(CacheHeader) + bytes) {
+  if (file->size() != sizeof(CacheHeader) + bytes && file->size() != sizeof(CacheHeader)) {
     return discard("cache file has the wrong size");
   }
   auto pages = file->map();
@@ -119,11 +149,23 @@ Result<bool> Initializers::loadCached(const std::string &path, const std::string
   }
   CacheHeader header;
   memcpy(&header, pages->data(), sizeof(header));
+  const bool isSource = memcmp(header.magic, kSourceMagic, 8) == 0;
+  if ((file->size() == sizeof(CacheHeader)) != isSource) {
+    return discard("cache file has the wrong size");
+  }
   const uint8_t *payload = pages->data() + sizeof(header);
-  format::Digest expectedKey = headerKey(key), digest = format::sha256(payload, bytes);
-  if (memcmp(header.magic, kMagic, 8) != 0 || memcmp(header.key, expectedKey.data(), 32) != 0 || header.size != bytes ||
-      memcmp(header.payloadDigest, digest.data(), 32) != 0) {
+  format::Digest expectedKey = headerKey(key), digest = isSource ? format::sha256(header.source, sizeof(header.source))
+                                                                 : format::sha256(payload, bytes);
+  const std::vector<Place> sources = sourcesOf(initializer);
+  const Place source{header.source[0], header.source[1]};
+  if ((!isSource && memcmp(header.magic, kMagic, 8) != 0) || memcmp(header.key, expectedKey.data(), 32) != 0 ||
+      header.size != bytes || memcmp(header.payloadDigest, digest.data(), 32) != 0 ||
+      (isSource && std::find(sources.begin(), sources.end(), source) == sources.end())) {
     return discard("cache file is damaged");
+  }
+  if (isSource) {
+    useSource(initializer, source);
+    return true;
   }
   MOERT_ASSIGN(address, backend.attach(payload, bytes));
   weights.setTensor(initializer.result(), address);
@@ -230,22 +272,44 @@ Status Initializers::run(const Progress &progress, std::vector<std::string> &not
                                    program.string(program.root().tensors()->Get(initializer.result())->name()), "'")));
     MOERT_TRY(compute(initializer, static_cast<uint8_t *>(memory)));
     ++done.computed;
-    weights.setTensor(initializer.result(), memory);
+    CacheHeader header = {};
+    memcpy(header.key, headerKey(key).data(), 32);
+    header.size = bytes;
+    const std::vector<Place> sources = sourcesOf(initializer);
+    const auto same = std::find_if(sources.begin(), sources.end(), [&, result = memory](const Place &source) {
+      return memcmp(addressOf(source), result, bytes) == 0;
+    });
+    const bool isSource = same != sources.end();
+    if (isSource) {
+      useSource(initializer, *same);
+      backend.release(memory);
+    } else {
+      weights.setTensor(initializer.result(), memory);
+    }
     if (!cacheWorks) {
       continue;
     }
-    CacheHeader header = {};
-    memcpy(header.magic, kMagic, 8);
-    memcpy(header.key, headerKey(key).data(), 32);
-    header.size = bytes;
-    memcpy(header.payloadDigest, format::sha256(memory, bytes).data(), 32);
-    Status stored = writeFile(path, {{&header, sizeof(header)}, {memory, bytes}});
+    Status stored;
+    if (isSource) {
+      memcpy(header.magic, kSourceMagic, 8);
+      header.source[0] = same->tensor;
+      header.source[1] = same->offset;
+      memcpy(header.payloadDigest, format::sha256(header.source, sizeof(header.source)).data(), 32);
+      stored = writeFile(path, {{&header, sizeof(header)}});
+    } else {
+      memcpy(header.magic, kMagic, 8);
+      memcpy(header.payloadDigest, format::sha256(memory, bytes).data(), 32);
+      stored = writeFile(path, {{&header, sizeof(header)}, {memory, bytes}});
+    }
     if (!stored.ok()) {
       notes.push_back(concat(stored.message(), "; computed weights stay in memory and are not cached"));
       cacheWorks = false;
       continue;
     }
     ++done.stored;
+    if (isSource) {
+      continue;
+    }
     // From the file the pages can be dropped and shared; the memory is given back.
     MOERT_ASSIGN(mappedNow, loadCached(path, key, initializer, notes));
     if (mappedNow) {

@@ -4,6 +4,9 @@
 // memory at a time. A result is cached on disk (header page with key and digest, then the bytes) and mapped from there;
 // a cache file that is not whole is computed again, and without a writable cache the result stays in memory.
 //
+// A result that is byte for byte what it was computed from, such as a weight scaled by 1, is not kept: the source is
+// read in its place, and the cache file only says which.
+//
 // The key on disk covers the program's key, the kernels' digest, and for every source tensor its place, the file's
 // modification time and a sample of its bytes, so that other weights of the same shapes do not meet a stale result. Of
 // an initializer that differs between ranks it covers rank and ranks as well; all others are shared by the ranks.
@@ -21,6 +24,9 @@ namespace moert {
 /// What happened, for the report.
 struct InitializerFacts {
   uint32_t count = 0, cacheHits = 0, computed = 0, stored = 0;
+  /// Of those computed or found in the cache: results that are their source.
+  uint32_t unchanged = 0;
+  /// Of the others.
   uint64_t bytes = 0;
 };
 
@@ -39,6 +45,16 @@ public:
   const InitializerFacts &facts() const { return done; }
 
 private:
+  /// Where a weight lies: a tensor, from a byte on.
+  struct Place {
+    uint64_t tensor, offset;
+    bool operator==(const Place &other) const { return tensor == other.tensor && offset == other.offset; }
+  };
+  /// What an initializer reads that is as long as its result, and the same on all ranks.
+  std::vector<Place> sourcesOf(const format::Initializer &initializer) const;
+  const uint8_t *addressOf(const Place &at) const { return weights.tensor(uint32_t(at.tensor)) + at.offset; }
+  /// Takes `source` for the result.
+  void useSource(const format::Initializer &initializer, const Place &source);
   std::string cacheKey(const format::Initializer &initializer) const;
   Result<bool> loadCached(const std::string &path, const std::string &key, const format::Initializer &initializer,
                           std::vector<std::string> &notes);

@@ -79,6 +79,7 @@ const char *Session::report() {
   const InitializerFacts &facts = initializers->facts();
   json.key("initializers").beginObject().member("count", facts.count).member("bytes", facts.bytes);
   json.member("cache_hits", facts.cacheHits).member("computed", facts.computed).member("stored", facts.stored);
+  json.member("unchanged", facts.unchanged);
   json.member("cache", cacheFolder).endObject();
 
   json.key("steps").beginArray();

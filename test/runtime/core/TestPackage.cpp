@@ -249,8 +249,8 @@ void Toy::writeCheckpoint(float scale) {
   std::vector<float> embed, head, bias;
   for (int v = 0; v < kVocab; ++v) {
     embed.push_back(scale * float(v + 1));
-    head.push_back(0.25f * float(v));
-    bias.push_back(float(v % 3));
+    head.push_back(zeroHead ? 0.0f : 0.25f * float(v));
+    bias.push_back(zeroHead ? 0.0f : float(v % 3));
   }
   append(embed);   // data
   append({0.5f});  // data + 32: expert 0
@@ -301,7 +301,7 @@ float Toy::expected(const std::vector<int32_t> &sequence, int64_t v) const {
   for (int32_t token : sequence) {
     sum += embedScale * float(token + 1);
   }
-  return sum * 3.0f * (2 * 0.25f * float(v) + float(v % 3));
+  return zeroHead ? 0.0f : sum * 3.0f * (2 * 0.25f * float(v) + float(v % 3));
 }
 
 Loaded::~Loaded() {

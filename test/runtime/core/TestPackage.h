@@ -126,6 +126,8 @@ public:
   std::string programPath() const { return package() + "/program.moep"; }
   /// Writes the package as `program` says; seals it.
   void write() const;
+  /// Whether head and bias of the checkpoint are 0, so that the initializer's result is its source.
+  bool zeroHead = false;
   /// Rewrites the checkpoint with other values of the same shapes.
   void writeCheckpoint(float embedScale);
 

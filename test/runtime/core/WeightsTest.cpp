@@ -161,6 +161,29 @@ TEST_F(WeightsTest, ResultsAreCached) {
   cacheFile();
 }
 
+/// A result that is what it was computed from is neither kept nor stored: 2 * head + bias is head where both are 0.
+TEST_F(WeightsTest, UnchangedResultsAreTheirSource) {
+  expectRuns("\"unchanged\":0");
+  std::filesystem::remove_all(toy.cache());
+  toy.zeroHead = true;
+  toy.writeCheckpoint(1);
+  const std::string unchanged = "\"stored\":1,\"unchanged\":1";
+  expectRuns(unchanged);
+  const std::string path = cacheFile(), intact = readFile(path);
+  EXPECT_EQ(intact.size(), 4096u);
+  expectRuns("\"initializers\":{\"count\":1,\"bytes\":0,\"cache_hits\":1,\"computed\":0,\"stored\":0,\"unchanged\":1");
+  for (size_t i = 0; i < 96; ++i) {
+    std::string damaged = intact;
+    damaged[i] ^= 0x10;
+    test::writeFile(path, damaged);
+    expectRuns(unchanged);
+    EXPECT_EQ(readFile(path), intact) << i;
+  }
+  moert_session_options options = defaultOptions();
+  options.cache = "/nonexistent/cache";
+  expectRuns("\"stored\":0,\"unchanged\":1", options);
+}
+
 /// A cache file damaged at any byte, or cut short at any length, is computed again and stored anew.
 TEST_F(WeightsTest, DamagedCacheIsRebuilt) {
   expectRuns(kComputed);
