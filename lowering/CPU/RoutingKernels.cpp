@@ -1,6 +1,7 @@
 //===- RoutingKernels.cpp - Scores, top-k and the sort by expert ---------===//
 //
-// One workgroup routes one token, with the scores of its E experts in scratch.
+// One workgroup routes one token by one router, with the scores of its E experts in scratch. Of n routers side by side
+// it sees the logits of a token as n rows, and the experts of router r as E further than those before.
 // Selection takes K passes over E: the largest value and, among equals, the
 // lowest index. A score that is NaN or -inf ranks last but keeps its id, so
 // that whatever the logits hold, K distinct valid experts come out.
@@ -130,6 +131,11 @@ void RouteEmitter::emit() {
   Num epsilon = b.nextFloat(), scale = b.nextFloat();
   groups = b.nextInt();
   keep = b.nextInt();
+  // The first expert of the workgroup's router.
+  std::optional<Int> first;
+  if (kernel.severalRouters) {
+    first = b.workgroup % b.nextInt() * e;
+  }
   // Scratch: scores, choices, chosen weights, group scores and marks; each padded to whole vectors (see scratchBytes).
   Int room = (e + 2 * b.lanes) / b.lanes * b.lanes;
   scores = b.scratch;
@@ -151,7 +157,7 @@ void RouteEmitter::emit() {
   b.overVectors(e, b.lanes, false, [&](Int i, std::optional<Int> count) {
     Num choice{&b, b.load(scoreAt(i), b.vecF32())};
     if (bias) {
-      choice = choice + b.loadVec(b.at(bias, i, kernel.bias), kernel.bias, b.lanes, count);
+      choice = choice + b.loadVec(b.at(bias, first ? *first + i : i, kernel.bias), kernel.bias, b.lanes, count);
     }
     b.store(b.max(choice, b.number(-FLT_MAX)),
             choiceAt(i)); // NaN and -inf rank last, above what is taken
@@ -165,7 +171,7 @@ void RouteEmitter::emit() {
   b.loop(b.i64(0), k, 1, [&](Int j) {
     Int best = argmax(choices, b.i64(0), e);
     b.storeScalar(b.number(-INFINITY, b.f32()), choiceAt(best), b.f32());
-    b.storeI32(best, experts, b.workgroup * k + j);
+    b.storeI32(first ? *first + best : best, experts, b.workgroup * k + j);
     b.storeScalar(b.loadScalar(scoreAt(best), b.f32()), b.at(chosen, j, b.f32()), b.f32());
   });
   if (kernel.renormalize == Renormalize::Softmax) {
@@ -235,34 +241,38 @@ void SortByExpertKernel::emit(KernelBuilder &b) const {
 // pairs.
 void RoutingStatisticsKernel::emit(KernelBuilder &b) const {
   Value logits = b.nextPointer(), experts = b.nextPointer();
-  Int rows = b.nextInt(), e = b.nextInt(), k = b.nextInt();
+  Int rows = b.nextInt(), e = b.nextInt(), k = b.nextInt(), routers = b.nextInt();
+  const Int own = e / routers, choices = k / routers;
   Value first = b.nextPointer(), probabilities = b.nextPointer(), pairs = b.nextPointer();
   const Type i64 = b.getI64Type();
   auto add = [&](Value base, Int index, Value amount) {
     Value place = b.at(base, index, i64);
     b.store(Int{&b, b.load(place, i64)} + Int{&b, amount}, place);
   };
+  auto addProbabilities = [&](Int row, Int router) {
+    const Int begin = router * own;
+    add(first, b.loadI32(experts, row * k + router * choices), b.i64(1));
+    b.overVectors(own, b.lanes, false, [&](Int i, std::optional<Int> count) {
+      Num logit = b.loadVec(b.at(logits, row * e + begin + i, b.f32()), b.f32(), b.lanes, count);
+      b.store(sigmoid ? b.sigmoid(logit) : logit, b.at(b.scratch, i, b.f32()));
+    });
+    Num factor = b.number(probabilityUnit, b.f32());
+    if (sigmoid) {
+      factor = factor / sumOf(b, b.scratch, own);
+    } else {
+      softmax(b, b.scratch, own);
+    }
+    b.loop(b.i64(0), own, 1, [&](Int i) {
+      Num part = b.loadScalar(b.at(b.scratch, i, b.f32()), b.f32()) * factor;
+      // Bad logits give NaN, which has no integer: such a token counts nothing here.
+      Value isNumber = arith::CmpFOp::create(b, arith::CmpFPredicate::ORD, part.value, part.value);
+      part = b.select(isNumber, part, b.number(0.0, b.f32()));
+      add(probabilities, begin + i, arith::FPToSIOp::create(b, i64, part.value));
+    });
+  };
   b.loop(b.i64(0), rows, 1, [&](Int row) {
-    Int favorite = b.loadI32(experts, row * k);
-    b.ifThen(b.i64(-1) < favorite, [&] {
-      add(first, favorite, b.i64(1));
-      b.overVectors(e, b.lanes, false, [&](Int i, std::optional<Int> count) {
-        Num logit = b.loadVec(b.at(logits, row * e + i, b.f32()), b.f32(), b.lanes, count);
-        b.store(sigmoid ? b.sigmoid(logit) : logit, b.at(b.scratch, i, b.f32()));
-      });
-      Num factor = b.number(probabilityUnit, b.f32());
-      if (sigmoid) {
-        factor = factor / sumOf(b, b.scratch, e);
-      } else {
-        softmax(b, b.scratch, e);
-      }
-      b.loop(b.i64(0), e, 1, [&](Int i) {
-        Num part = b.loadScalar(b.at(b.scratch, i, b.f32()), b.f32()) * factor;
-        // Bad logits give NaN, which has no integer: such a token counts nothing here.
-        Value isNumber = arith::CmpFOp::create(b, arith::CmpFPredicate::ORD, part.value, part.value);
-        part = b.select(isNumber, part, b.number(0.0, b.f32()));
-        add(probabilities, i, arith::FPToSIOp::create(b, i64, part.value));
-      });
+    b.ifThen(b.i64(-1) < b.loadI32(experts, row * k), [&] {
+      b.loop(b.i64(0), routers, 1, [&](Int router) { addProbabilities(row, router); });
       b.loop(b.i64(0), k, 1, [&](Int i) {
         Int one = b.loadI32(experts, row * k + i);
         b.loop(i + 1, k, 1, [&](Int j) {

@@ -1,6 +1,8 @@
 //===- RoutingKernels.cpp - Scores, top-k and the sort by expert ----------===//
 //
-// One warp routes one token, with the scores of its E experts in shared memory.
+// One warp routes one token by one router, with the scores of its E experts in
+// shared memory. Of n routers side by side it sees the logits of a token as n rows,
+// and the experts of router r as E further than those before.
 // Selection takes K passes over E: the largest value and, among equals, the
 // lowest index. A score that is NaN or -inf ranks last but keeps its id, so
 // that whatever the logits hold, K distinct valid experts come out.
@@ -137,6 +139,8 @@ void RouteEmitter::emit() {
   Num epsilon = b.nextFloat(), scale = b.nextFloat();
   groups = b.nextInt();
   keep = b.nextInt();
+  // The first expert of the workgroup's router.
+  Int first = kernel.severalRouters ? b.workgroup % b.nextInt() * e : b.i64(0);
   scores = b.allocateShared(b.f32(), maxExperts);
   choices = b.allocateShared(b.f32(), maxExperts);
   chosen = b.allocateShared(b.f32(), maxExperts);
@@ -155,7 +159,7 @@ void RouteEmitter::emit() {
   b.overLanes(e, [&](Int i) {
     Num choice = b.loadScalar(scores, i, b.f32());
     if (bias) {
-      choice = choice + b.loadScalar(bias, i, kernel.bias);
+      choice = choice + b.loadScalar(bias, first + i, kernel.bias);
     }
     // NaN and -inf rank last, above what is taken.
     b.storeScalar(b.max(choice, b.number(-FLT_MAX)), choices, i, b.f32());
@@ -168,7 +172,7 @@ void RouteEmitter::emit() {
     Int best = argmax(choices, b.i64(0), e);
     onFirstLane([&] {
       b.storeScalar(b.number(-INFINITY), choices, best, b.f32());
-      b.storeI32(best, experts, b.workgroup * k + j);
+      b.storeI32(first + best, experts, b.workgroup * k + j);
       b.storeScalar(b.loadScalar(scores, best, b.f32()), chosen, j, b.f32());
     });
   });
@@ -261,32 +265,35 @@ void mlir::moe::gpu::emit(const kernels::SortByExpert &, KernelBuilder &b) {
 // nothing is added to by two.
 void mlir::moe::gpu::emit(const kernels::RoutingStatistics &kernel, KernelBuilder &b) {
   Value logits = b.nextPointer(), experts = b.nextPointer();
-  Int rows = b.nextInt(), e = b.nextInt(), k = b.nextInt();
+  Int rows = b.nextInt(), e = b.nextInt(), k = b.nextInt(), routers = b.nextInt();
   Value first = b.nextPointer(), probabilities = b.nextPointer(), pairs = b.nextPointer();
   Value scores = b.allocateShared(b.f32(), maxExperts);
-  Int zero = b.i64(0), one = b.i64(1);
+  Int zero = b.i64(0), one = b.i64(1), own = e / routers, choices = k / routers;
   auto add = [&](Value base, Int index, Int amount) { b.storeI64(b.loadI64(base, index) + amount, base, index); };
+  auto addProbabilities = [&](Int row, Int router) {
+    Int begin = router * own;
+    b.overLanes(own, [&](Int i) {
+      Num logit = b.loadScalar(logits, row * e + begin + i, b.f32());
+      b.storeScalar(kernel.sigmoid ? b.sigmoid(logit) : logit, scores, i, b.f32());
+    });
+    Num factor = b.number(kernels::RoutingStatistics::probabilityUnit);
+    if (kernel.sigmoid) {
+      factor = factor / sumOf(b, scores, own);
+    } else {
+      softmax(b, scores, own);
+    }
+    b.overLanes(own, [&](Int i) {
+      Num part = b.loadScalar(scores, i, b.f32()) * factor;
+      // Bad logits give NaN, which has no integer: such a token counts nothing here.
+      part = b.select(b.equal(part, part), part, b.number(0.0));
+      add(probabilities, begin + i, {&b, arith::FPToSIOp::create(b, b.getI64Type(), part.value)});
+    });
+    b.ifThen(b.lane == zero, [&] { add(first, b.loadI32(experts, row * k + router * choices), one); });
+  };
   b.loop(zero, rows, one, [&](Int row) {
-    Int favorite = b.loadI32(experts, row * k);
-    b.ifThen(b.i64(-1) < favorite, [&] {
-      b.overLanes(e, [&](Int i) {
-        Num logit = b.loadScalar(logits, row * e + i, b.f32());
-        b.storeScalar(kernel.sigmoid ? b.sigmoid(logit) : logit, scores, i, b.f32());
-      });
-      Num factor = b.number(kernels::RoutingStatistics::probabilityUnit);
-      if (kernel.sigmoid) {
-        factor = factor / sumOf(b, scores, e);
-      } else {
-        softmax(b, scores, e);
-      }
-      b.overLanes(e, [&](Int i) {
-        Num part = b.loadScalar(scores, i, b.f32()) * factor;
-        // Bad logits give NaN, which has no integer: such a token counts nothing here.
-        part = b.select(b.equal(part, part), part, b.number(0.0));
-        add(probabilities, i, {&b, arith::FPToSIOp::create(b, b.getI64Type(), part.value)});
-      });
+    b.ifThen(b.i64(-1) < b.loadI32(experts, row * k), [&] {
+      b.loop(zero, routers, one, [&](Int router) { addProbabilities(row, router); });
       b.ifThen(b.lane == zero, [&] {
-        add(first, favorite, one);
         b.loop(zero, k, one, [&](Int i) {
           Int expert = b.loadI32(experts, row * k + i);
           b.loop(i + 1, k, one, [&](Int j) {

@@ -79,6 +79,9 @@ std::string Route::name() const {
   if (grouped) {
     name += "_groups_" + stringifyGroupScore(groupScore).str();
   }
+  if (severalRouters) {
+    name += "_routers";
+  }
   return name;
 }
 

@@ -106,14 +106,15 @@ struct Attention {
 };
 
 /// Scores, group limit, top-k and weights of moe.route: logits, [bias],
-/// experts, weights, E, K, epsilon, scale, groups, keep. One workgroup per
-/// token.
+/// experts, weights, E, K, epsilon, scale, groups, keep, [routers]. E and K are
+/// those of one router. One workgroup per token, or per token and router.
 struct Route {
   Score score;
   Renormalize renormalize;
   Type bias = nullptr; ///< null: none
   bool grouped = false;
   GroupScore groupScore = GroupScore::Max;
+  bool severalRouters = false;
   std::string name() const;
 };
 
@@ -125,10 +126,10 @@ struct SortByExpert {
   std::string name() const { return "sort_by_expert"; }
 };
 
-/// What --instrument routing adds to the counts of the sort: logits, experts, rows, E, K, first choices (i64 [E]),
-/// probabilities (i64 [E], sums of the softmax, or of the normalised sigmoid, in units of 2^-32) and pairs (i64 [E, E]:
-/// tokens that chose i and j, at i < j). All grow by this step's; sums of integers, so the same whatever the order of
-/// tokens. A token whose first id is -1 is left out. One workgroup.
+/// What --instrument routing adds to the counts of the sort: logits, experts, rows, E, K, routers, first choices of
+/// every router (i64 [E]), probabilities (i64 [E], sums of every router's softmax, or normalised sigmoid, in units of
+/// 2^-32) and pairs (i64 [E, E]: tokens that chose i and j, at i < j). All grow by this step's; sums of integers, so
+/// the same whatever the order of tokens. A token whose first id is -1 is left out. One workgroup.
 struct RoutingStatistics {
   bool sigmoid = false;
   static constexpr double probabilityUnit = 4294967296.0;

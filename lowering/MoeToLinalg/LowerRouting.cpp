@@ -92,18 +92,55 @@ struct LowerRoute : OpRewritePattern<RouteOp> {
 
   LogicalResult matchAndRewrite(RouteOp op, PatternRewriter &rewriter) const override {
     LinalgBuilder b(op.getLoc(), rewriter);
-    Type acc = elementOf(op.getLogits()), out = elementOf(op.getWeights());
-    int64_t chosen = static_cast<int64_t>(op.getK());
-    OpFoldResult tokens = b.size(op.getLogits(), 0);
+    Type i32 = b.getI32Type(), out = elementOf(op.getWeights());
+    const int64_t routers = static_cast<int64_t>(op.getRouters()), k = static_cast<int64_t>(op.getK());
+    const int64_t experts = llvm::cast<RankedTensorType>(op.getLogits().getType()).getDimSize(1) / routers;
+    if (routers == 1) {
+      auto [ids, weights] = chooseExperts(b, op, op.getLogits(), op.getBias());
+      finish(b, rewriter, op, ids, weights);
+      return success();
+    }
+    // Each router by itself, on its columns of the logits; its choices are columns of the result.
+    OpFoldResult tokens = b.size(op.getLogits(), 0), zero = b.getIndexAttr(0), own = b.getIndexAttr(experts);
+    Sizes all = {tokens, b.getIndexAttr(k)}, each = {tokens, b.getIndexAttr(k / routers)};
+    Value allIds = b.empty(all, i32), allWeights = b.empty(all, out);
+    for (int64_t router = 0; router < routers; ++router) {
+      const int64_t first = router * experts;
+      OpFoldResult from = b.getIndexAttr(first), column = b.getIndexAttr(router * (k / routers));
+      Value logits = b.slice(op.getLogits(), {zero, from}, {tokens, own});
+      Value bias = op.getBias() ? b.slice(op.getBias(), {from}, {own}) : Value();
+      auto [ids, weights] = chooseExperts(b, op, logits, bias);
+      Value numbered = b.elementwise(ids, i32, [&](LinalgBuilder &b, ValueRange args) {
+        return Value(arith::AddIOp::create(b, args[0], b.constantInt(i32, first)));
+      });
+      allIds = b.insert(numbered, allIds, {zero, column}, each);
+      allWeights = b.insert(weights, allWeights, {zero, column}, each);
+    }
+    finish(b, rewriter, op, allIds, allWeights);
+    return success();
+  }
+
+private:
+  static void finish(LinalgBuilder &b, PatternRewriter &rewriter, RouteOp op, Value ids, Value weights) {
+    Value idsResult = b.castTo(ids, op.getExperts().getType()),
+          weightsResult = b.castTo(weights, op.getWeights().getType());
+    rewriter.replaceOp(op, {idsResult, weightsResult});
+  }
+
+  /// What one router of `op` makes of its logits: ids of its own experts, and weights.
+  static std::pair<Value, Value> chooseExperts(LinalgBuilder &b, RouteOp op, Value logits, Value bias) {
+    Type acc = elementOf(logits), out = elementOf(op.getWeights());
+    int64_t chosen = static_cast<int64_t>(op.getK() / op.getRouters());
+    OpFoldResult tokens = b.size(logits, 0);
     Sizes chosenSizes = {tokens, b.getIndexAttr(chosen)};
 
-    Value scores = op.getLogits();
+    Value scores = logits;
     if (op.getScore() == Score::Softmax) {
       scores = softmaxRows(b, scores);
     } else if (op.getScore() == Score::Sigmoid) {
       scores = b.elementwise(scores, acc, [](LinalgBuilder &b, ValueRange args) { return b.sigmoid(args[0]); });
     }
-    Value choices = buildChoices(b, scores, op.getBias());
+    Value choices = buildChoices(b, scores, bias);
     if (op.getGroups() > 1) {
       choices = maskGroups(b, choices, static_cast<int64_t>(op.getGroups()), static_cast<int64_t>(op.getKeepGroups()),
                            op.getGroupScore());
@@ -133,13 +170,9 @@ struct LowerRoute : OpRewritePattern<RouteOp> {
       Value scaled = scale == 1.0 ? args[0] : b.mul(args[0], b.constant(acc, scale));
       return b.convert(scaled, out);
     });
-    Value idsResult = b.castTo(ids, op.getExperts().getType()),
-          weightsResult = b.castTo(weights, op.getWeights().getType());
-    rewriter.replaceOp(op, {idsResult, weightsResult});
-    return success();
+    return {ids, weights};
   }
 
-private:
   /// What is compared: score + bias. A NaN counts as -inf, so that ranks stay a permutation and ids stay in range.
   static Value buildChoices(LinalgBuilder &b, Value scores, Value bias) {
     Type acc = elementOf(scores);

@@ -103,9 +103,20 @@ struct LowerProduct : OpRewritePattern<ProductOp> {
     LinalgBuilder b(op.getLoc(), rewriter);
     Type acc = computeType(op);
     Value zero = b.constant(acc, 0.0);
-    Value sums = b.fill({b.size(op.getLhs(), 0), b.size(op.getRhs(), 1)}, zero);
-    sums = b.loops({{op.getLhs(), {0, 2}}, {op.getRhs(), {2, 1}}}, sums, {0, 1}, 3,
-                   [&](LinalgBuilder &b, ValueRange args) {
+    auto type = llvm::cast<RankedTensorType>(op.getType());
+    Value sums = b.fill(getAsIndexOpFoldResult(b.getContext(), type.getShape()), zero);
+    // Loops (m, n, k), with the expert in front of them if there are experts.
+    const auto lead = static_cast<unsigned>(type.getRank() - 2);
+    auto dims = [&](Value operand, unsigned row, unsigned column) {
+      SmallVector<unsigned> result;
+      if (llvm::cast<RankedTensorType>(operand.getType()).getRank() > 2) {
+        result.push_back(0);
+      }
+      result.append({lead + row, lead + column});
+      return result;
+    };
+    sums = b.loops({{op.getLhs(), dims(op.getLhs(), 0, 2)}, {op.getRhs(), dims(op.getRhs(), 2, 1)}}, sums,
+                   dims(op.getResult(), 0, 1), lead + 3, [&](LinalgBuilder &b, ValueRange args) {
                      Value left = b.convert(args[0], acc), right = b.convert(args[1], acc);
                      Value term = b.mul(left, right);
                      return b.add(args[2], term);

@@ -299,7 +299,8 @@ LogicalResult StepLowering::lowerAttention(AttentionOp op) {
 //===----------------------------------------------------------------------===//
 
 LogicalResult StepLowering::lowerRoute(RouteOp op) {
-  const int64_t experts = dim(op.getLogits(), 1);
+  const auto routers = static_cast<int64_t>(op.getRouters());
+  const int64_t experts = dim(op.getLogits(), 1) / routers; // of each
   kernels::Route kernel;
   if (std::string reason = context.kernels.whyNot(kernel, experts); !reason.empty()) {
     return op.emitOpError("chooses of E = ")
@@ -309,6 +310,7 @@ LogicalResult StepLowering::lowerRoute(RouteOp op) {
   kernel.renormalize = op.getRenormalize();
   kernel.grouped = op.getGroups() > 1;
   kernel.groupScore = op.getGroupScore();
+  kernel.severalRouters = routers > 1;
   SmallVector<Operand> operands{read(op.getLogits())};
   if (op.getBias()) {
     FailureOr<Attribute> bias = context.weights.getTensor(op, op.getBias());
@@ -319,11 +321,14 @@ LogicalResult StepLowering::lowerRoute(RouteOp op) {
     operands.push_back({*bias});
   }
   operands.append({write(tensorBuffer(op.getExperts())), write(tensorBuffer(op.getWeights())), constant(experts),
-                   constant(static_cast<int64_t>(op.getK())),
+                   constant(static_cast<int64_t>(op.getK()) / routers),
                    constant(static_cast<float>(op.getEpsilon().convertToDouble())),
                    constant(static_cast<float>(op.getScale().convertToDouble())),
                    constant(static_cast<int64_t>(op.getGroups())), constant(static_cast<int64_t>(op.getKeepGroups()))});
-  return launch(op, "", kernel, gridPerRow(rowsOf(op.getExperts())), operands);
+  if (routers > 1) {
+    operands.push_back(constant(routers));
+  }
+  return launch(op, "", kernel, gridPerRow(rowsOf(op.getExperts()), 1, routers), operands);
 }
 
 FailureOr<StepLowering::Sorted> StepLowering::sortByExpert(ExpertsOp op) {
@@ -366,8 +371,8 @@ LogicalResult StepLowering::recordRouting(ExpertsOp op, int layer) {
   return launch(op, "statistics", kernels::RoutingStatistics{route.getScore() == Score::Sigmoid},
                 sched::GridAttr::get(fixedExtent(1)),
                 {read(route.getLogits()), read(route.getExperts()), rowCount(rowsOf(route.getExperts())), constant(e),
-                 constant(k), state("expert_first", e * 8), state("expert_probabilities", e * 8),
-                 state("expert_pairs", e * e * 8)});
+                 constant(k), constant(static_cast<int64_t>(route.getRouters())), state("expert_first", e * 8),
+                 state("expert_probabilities", e * 8), state("expert_pairs", e * e * 8)});
 }
 
 LogicalResult StepLowering::lowerExperts(ExpertsOp op) {

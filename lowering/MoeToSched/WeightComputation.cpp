@@ -8,14 +8,23 @@ using namespace mlir;
 using namespace mlir::moe;
 using sched::Access;
 
-static RankedTensorType typeOf(Value value) { return cast<RankedTensorType>(value.getType()); }
 static int64_t widthOf(RankedTensorType type) { return byteWidth(type.getElementType()); }
 static int64_t bytesOf(RankedTensorType type) { return type.getNumElements() * widthOf(type); }
 
 WeightComputation::WeightComputation(sched::InitializerOp initializer, kernels::KernelCatalogue &kernels,
-                                     llvm::function_ref<FlatSymbolRefAttr(Value)> tensorOf)
-    : initializer(initializer), kernels(kernels), tensorOf(tensorOf),
+                                     llvm::function_ref<FlatSymbolRefAttr(Value)> tensorOf,
+                                     llvm::function_ref<sched::WeightAttr(Value)> expertOf)
+    : initializer(initializer), kernels(kernels), tensorOf(tensorOf), expertOf(expertOf),
       builder(OpBuilder::atBlockEnd(&initializer.getBody().front())) {}
+
+bool WeightComputation::isOfExperts(Value value) {
+  return expertOf && cast<RankedTensorType>(value.getType()).getRank() > 2;
+}
+
+RankedTensorType WeightComputation::typeOf(Value value) {
+  auto type = cast<RankedTensorType>(value.getType());
+  return isOfExperts(value) ? RankedTensorType::get(type.getShape().drop_front(), type.getElementType()) : type;
+}
 
 //===----------------------------------------------------------------------===//
 // Places
@@ -44,6 +53,9 @@ void WeightComputation::fill(Value value, StringRef scratch) {
 void WeightComputation::compute(Value value) { fill(value, ""); }
 
 Attribute WeightComputation::read(Value value) {
+  if (isOfExperts(value)) {
+    return expertOf(value);
+  }
   if (FlatSymbolRefAttr tensor = tensorOf(value)) {
     return sched::WeightAttr::get(tensor);
   }
@@ -153,15 +165,14 @@ void WeightComputation::write(Value value, const Place &place) {
   // Kernels write rows. Those of a scale end where its factor changes; those of a part begin where it begins.
   auto scale = dyn_cast<ScaleOp>(op);
   auto shard = dyn_cast<ShardOp>(op);
-  const int64_t last = type.getRank() - 1;
-  const int64_t outer = shard                                                  ? shard.getDim()
-                        : scale && static_cast<int64_t>(scale.getDim()) < last ? scale.getDim() + 1
-                                                                               : last;
+  const int64_t last = type.getRank() - 1, experts = isOfExperts(value) ? 1 : 0;
+  const int64_t scaled = scale ? static_cast<int64_t>(scale.getDim()) - experts : last;
+  const int64_t outer = shard ? shard.getDim() : scaled < last ? scaled + 1 : last;
   std::optional<Rows> rows = rowsOf(type, place, outer);
   assert(rows && "Weights refuses what has no rows");
   Attribute to = writeOperand(place, ((rows->count - 1) * rows->stride + rows->length) * widthOf(type));
   Type out = type.getElementType();
-  auto element = [](Value operand) { return typeOf(operand).getElementType(); };
+  auto element = [](Value operand) { return getElementTypeOrSelf(operand.getType()); };
   if (shard) {
     RankedTensorType whole = typeOf(shard.getWeight());
     int64_t wholeRow = widthOf(whole);
@@ -176,13 +187,12 @@ void WeightComputation::write(Value value, const Place &place) {
   }
   if (scale) {
     kernels::ScaleRows kernel{element(scale.getWeight()), element(scale.getBy()),
-                              scale.getOver() ? element(scale.getOver()) : Type(), out,
-                              static_cast<int64_t>(scale.getDim()) == last};
+                              scale.getOver() ? element(scale.getOver()) : Type(), out, scaled == last};
     SmallVector<Attribute> operands{read(scale.getWeight()), read(scale.getBy())};
     if (scale.getOver()) {
       operands.push_back(read(scale.getOver()));
     }
-    operands.append({to, number(rows->length), number(type.getDimSize(scale.getDim())), number(rows->stride)});
+    operands.append({to, number(rows->length), number(type.getDimSize(scaled)), number(rows->stride)});
     launch(op, kernel, rows->count, operands);
     return;
   }

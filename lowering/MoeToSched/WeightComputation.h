@@ -29,9 +29,11 @@ namespace mlir::moe {
 class WeightComputation {
 public:
   /// Commands go into `initializer`. `tensorOf` gives the tensor that holds a value already (of the checkpoint, or of
-  /// an earlier initializer), or null.
+  /// an earlier initializer), or null. With `expertOf`, the result is one expert's part of weights [E, .., ..], and it
+  /// says where that expert's part of such an operand lies.
   WeightComputation(sched::InitializerOp initializer, kernels::KernelCatalogue &kernels,
-                    llvm::function_ref<FlatSymbolRefAttr(Value)> tensorOf);
+                    llvm::function_ref<FlatSymbolRefAttr(Value)> tensorOf,
+                    llvm::function_ref<sched::WeightAttr(Value)> expertOf = {});
 
   /// Computes `value`, which has the type of the result, into the result.
   void compute(Value value);
@@ -48,6 +50,9 @@ private:
     int64_t count, length, stride;
   };
 
+  bool isOfExperts(Value value);
+  /// The type of `value`, of an expert's part without E.
+  RankedTensorType typeOf(Value value);
   /// Computes `value` into `place`.
   void write(Value value, const Place &place);
   /// The box of `shape` at `place` with the dims before `outer` as rows; null if they have no common stride.
@@ -66,6 +71,7 @@ private:
   sched::InitializerOp initializer;
   kernels::KernelCatalogue &kernels;
   llvm::function_ref<FlatSymbolRefAttr(Value)> tensorOf;
+  llvm::function_ref<sched::WeightAttr(Value)> expertOf;
   OpBuilder builder;
   int scratchCount = 0;
 };

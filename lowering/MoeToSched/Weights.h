@@ -3,6 +3,8 @@
 // A schedule names checkpoint tensors. This gives every weight value of the moe
 // level its operand: a tensor, a table with one pointer per expert, or, for a
 // computation on weights (moe.concat and its like), the result of an initializer.
+// Weights of experts are never joined or computed as one tensor: joined tables
+// are longer tables, and what is computed is so expert by expert.
 // A rank's own rows, or its own experts, are the same operand at a step per rank.
 //
 //===----------------------------------------------------------------------===//
@@ -39,6 +41,12 @@ public:
 private:
   /// `name`: of a computed weight; empty: of its op.
   FailureOr<FlatSymbolRefAttr> resolve(Operation *user, Value weight, StringRef name = "");
+  /// The tensor of a computed weight, or of an expert's part of it.
+  FlatSymbolRefAttr addComputed(Value weight, int64_t expert, RankedTensorType type, StringRef wish = "");
+  /// Where the weights of every expert of `weight` lie; an error at `user` if that cannot be said.
+  FailureOr<ArrayRef<sched::WeightAttr>> getEntries(Operation *user, Value weight);
+  /// Appends those of the computation `op`, each of which gets an initializer.
+  LogicalResult computeExperts(Operation *op, SmallVectorImpl<sched::WeightAttr> &entries);
   /// The symbol of a tensor of the checkpoint; an error at `user` if it is declared with another type.
   FailureOr<FlatSymbolRefAttr> declare(Operation *user, StringRef name, RankedTensorType type);
   /// `name`, or one like it that no tensor of the checkpoint and nothing else here has.
@@ -52,11 +60,13 @@ private:
   OpBuilder builder;
   llvm::StringMap<RankedTensorType> tensors; ///< of the checkpoint
   llvm::StringSet<> ownNames;                ///< of tables and computed tensors
-  /// By the tensor's name, or the pattern of the names; whether it is a pattern; the first byte of every expert; and
-  /// the expert of every slot, if experts are placed on ranks.
-  std::map<std::tuple<std::string, bool, int64_t, std::vector<int64_t>>, Attribute> tables;
-  /// Weights to be computed once, in the order in which they were asked for, and the tensor of each.
-  llvm::MapVector<Value, FlatSymbolRefAttr> computed;
+  /// By their entries, and how many of them a rank has if experts are placed on ranks.
+  llvm::DenseMap<std::pair<Attribute, int64_t>, Attribute> tables;
+  /// Weights of experts asked for so far. (No DenseMap: its lists move when it grows.)
+  std::map<void *, SmallVector<sched::WeightAttr>> entriesOf;
+  /// Weights to be computed once, in the order in which they were asked for, and the tensor of each; of weights of
+  /// experts the number of the expert, else -1.
+  llvm::MapVector<std::pair<Value, int64_t>, FlatSymbolRefAttr> computed;
 };
 
 /// Whether the ranks' parts of a weight are its rows in order, so that each is read where it lies.

@@ -129,7 +129,11 @@ Status encodePrompts(const GenerateCommand &command, const ProgramInfo &info, co
 
 std::string expertTable(const std::vector<std::vector<int64_t>> &counts) {
   std::vector<std::vector<std::string>> rows = {{"tokens per expert"}};
-  for (size_t e = 0; !counts.empty() && e < counts[0].size(); ++e) {
+  size_t most = 0; // fused layers have the experts of several
+  for (const std::vector<int64_t> &layer : counts) {
+    most = std::max(most, layer.size());
+  }
+  for (size_t e = 0; e < most; ++e) {
     rows[0].push_back(concat("E", e));
   }
   for (size_t layer = 0; layer < counts.size(); ++layer) {

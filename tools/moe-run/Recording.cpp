@@ -32,6 +32,13 @@ static Result<ModelLayers> findLayers(const std::string &package, const RoutingC
                                       int &expertsPerToken) {
   ModelLayers model;
   model.experts = static_cast<int>(counts.front().size());
+  for (size_t layer = 0; layer < counts.size(); ++layer) {
+    if (counts[layer].size() != counts.front().size()) {
+      return error(Code::InvalidArgument, package, ": MoE layer ", layer, " has ", counts[layer].size(),
+                   " experts, but layer 0 has ", counts.front().size(),
+                   "; a recording holds one number of experts: record the model before layers are fused");
+    }
+  }
   if (readers::exists(readers::joinPath(package, "config.json"))) {
     MOERT_ASSIGN(facts, readModelFacts(package));
     if (facts.layers.moeLayers.size() != counts.size() || facts.layers.experts != model.experts) {

@@ -55,6 +55,7 @@ def Moe_Rows : Moe_RowsOf<RankedTensorOf<[Moe_Float, I32]>,
 def Moe_Weight : Moe_WeightOf<RankedTensorOf<[Moe_Storage]>, "static tensor of f32, bf16, f16 or f64">;
 def Moe_Weight1D : Moe_WeightOf<1DTensorOf<[Moe_Storage]>, "static 1D tensor of f32, bf16, f16 or f64">;
 def Moe_Weight2D : Moe_WeightOf<2DTensorOf<[Moe_Storage]>, "static 2D tensor of f32, bf16, f16 or f64">;
+def Moe_Weight2DOr3D : Moe_WeightOf<RankedTensorOf<[Moe_Storage], [HasAnyRankOfPred<[2, 3]>]>, "static 2D or 3D tensor of f32, bf16, f16 or f64">;
 def Moe_Weight3D : Moe_WeightOf<3DTensorOf<[Moe_Storage]>, "static 3D tensor of f32, bf16, f16 or f64">;
 
 //===----------------------------------------------------------------------===//

@@ -30,10 +30,21 @@ LogicalResult RouteOp::verify() {
     return emitOpError() << "element type of weights (" << elementOf(getWeights()) << ") must equal that of logits ("
                          << elementOf(getLogits()) << ")";
   }
+  // route_c7
+  int64_t routers = static_cast<int64_t>(getRouters());
+  if (experts % routers != 0 || chosen % routers != 0) {
+    return emitOpError() << "routers (" << routers << ") must divide the number of experts E (" << experts
+                         << ") and top-k (" << chosen << ")";
+  }
+  // What follows holds for each router.
+  const char *ofRouter = routers > 1 ? " of a router" : "";
+  experts /= routers;
+  chosen /= routers;
   // route_c4
   int64_t groups = static_cast<int64_t>(getGroups()), kept = static_cast<int64_t>(getKeepGroups());
   if (experts % groups != 0) {
-    return emitOpError() << "groups (" << groups << ") must divide the number of experts E (" << experts << ")";
+    return emitOpError() << "groups (" << groups << ") must divide the number of experts E" << ofRouter << " ("
+                         << experts << ")";
   }
   if (kept > groups) {
     return emitOpError() << "keep_groups (" << kept << ") exceeds groups (" << groups << ")";
@@ -41,8 +52,8 @@ LogicalResult RouteOp::verify() {
   // route_c5
   int64_t perGroup = experts / groups;
   if (chosen > kept * perGroup) {
-    return emitOpError() << "top-k (" << chosen << ") exceeds the experts of the kept groups (" << kept * perGroup
-                         << ")";
+    return emitOpError() << "top-k" << ofRouter << " (" << chosen << ") exceeds the experts of the kept groups ("
+                         << kept * perGroup << ")";
   }
   if (groups > 1 && getGroupScore() == GroupScore::Top2Sum && perGroup < 2) {
     return emitOpError() << "group score top2sum needs at least 2 experts per group, but a group has " << perGroup;

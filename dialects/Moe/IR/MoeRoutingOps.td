@@ -25,6 +25,10 @@ def Moe_RouteOp : Moe_Op<"route", [Pure]> {
        `sum(w) + epsilon`; `softmax` takes the softmax of the K values.
     4. `weights[t] = scale * w`.
 
+    With `routers n` the logits are those of n routers side by side, as layers have that were fused into one. Each
+    chooses K/n of its own E/n experts by the steps above, as if it were alone: its softmax, groups and sums are over its
+    own experts. Their choices stand side by side; expert i of router r has the id r*E/n + i.
+
     Mixtral and Qwen3 are `softmax` with `sum`; OLMoE `softmax` with `none`; gpt-oss `identity` with `softmax`; the
     textbook layer `softmax` with `softmax`; DeepSeek-V3 `sigmoid` with bias, groups, `sum` and scale 2.5.
 
@@ -32,9 +36,11 @@ def Moe_RouteOp : Moe_Op<"route", [Pure]> {
     * (route_c1) `logits` is [T, E] and `1 <= K <= E`.
     * (route_c2) `bias`, if present, is [E].
     * (route_c3) `experts` and `weights` are [T, K]; `weights` has the element type of `logits`.
-    * (route_c4) `groups` is positive and divides E; `1 <= keep_groups <= groups`.
-    * (route_c5) The kept groups hold at least K experts; `top2sum` needs at least two experts per group.
+    * (route_c4) `groups` is positive and divides the experts of a router; `1 <= keep_groups <= groups`.
+    * (route_c5) The kept groups hold at least the experts that a router chooses; `top2sum` needs at least two experts
+      per group.
     * (route_c6) `epsilon` is finite, not negative, and 0 unless `renormalize` is `sum`; `scale` is finite.
+    * (route_c7) `routers` is positive and divides E and K.
 
     Example:
     ```mlir
@@ -49,11 +55,12 @@ def Moe_RouteOp : Moe_Op<"route", [Pure]> {
                        DefaultValuedAttr<F64Attr, "0.0">:$epsilon, DefaultValuedAttr<F64Attr, "1.0">:$scale,
                        DefaultValuedAttr<ConfinedAttr<I64Attr, [IntPositive]>, "1">:$groups,
                        DefaultValuedAttr<ConfinedAttr<I64Attr, [IntPositive]>, "1">:$keep_groups, // route_c4
-                       DefaultValuedAttr<Moe_GroupScore, "::mlir::moe::GroupScore::Max">:$group_score);
+                       DefaultValuedAttr<Moe_GroupScore, "::mlir::moe::GroupScore::Max">:$group_score,
+                       DefaultValuedAttr<ConfinedAttr<I64Attr, [IntPositive]>, "1">:$routers); // route_c7
   let results = (outs Moe_ExpertIds:$experts, Moe_Scores2D:$weights);
   let assemblyFormat = [{
     $logits (`bias` $bias^)? `top` $k `score` $score (`renormalize` $renormalize^ (`epsilon` $epsilon^)?)?
-    (`scale` $scale^)? (`groups` $groups^ `keep` $keep_groups `by` $group_score)? attr-dict
+    (`scale` $scale^)? (`groups` $groups^ `keep` $keep_groups `by` $group_score)? (`routers` $routers^)? attr-dict
     `:` type($logits) (`,` type($bias)^)? `->` type($experts) `,` type($weights)
   }];
   let hasVerifier = 1;

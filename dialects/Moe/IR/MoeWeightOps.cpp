@@ -135,12 +135,25 @@ LogicalResult FloorMagnitudeOp::verify() {
 }
 
 LogicalResult ProductOp::verify() {
+  ArrayRef<int64_t> lhs = llvm::cast<RankedTensorType>(getLhs().getType()).getShape();
+  ArrayRef<int64_t> rhs = llvm::cast<RankedTensorType>(getRhs().getType()).getShape();
+  // product_c2
+  SmallVector<int64_t> expected(lhs.drop_back(2));
+  llvm::append_range(expected, rhs.drop_back(2));
+  if (expected.size() > 1) {
+    return emitOpError() << "lhs (" << getLhs().getType() << ") and rhs (" << getRhs().getType()
+                         << ") must not both be weights of experts";
+  }
   // product_c1
-  if (failed(checkEqual(*this, "columns of lhs", dimOf(getLhs(), 1), "the rows K of rhs", dimOf(getRhs(), 0)))) {
+  lhs = lhs.take_back(2);
+  rhs = rhs.take_back(2);
+  if (failed(checkEqual(*this, "columns of lhs", lhs[1], "the rows K of rhs", rhs[0]))) {
     return failure();
   }
-  return checkShape(*this, "result", getResult(), "[M, N] with the rows of lhs and the columns of rhs",
-                    {dimOf(getLhs(), 0), dimOf(getRhs(), 1)});
+  StringRef rule = expected.empty() ? "[M, N] with the rows of lhs and the columns of rhs"
+                                    : "[E, M, N] with the rows of lhs and the columns of rhs";
+  expected.append({lhs[0], rhs[1]});
+  return checkShape(*this, "result", getResult(), rule, expected);
 }
 
 LogicalResult SumOp::verify() {

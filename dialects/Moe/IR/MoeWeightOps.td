@@ -189,18 +189,20 @@ def Moe_ProductOp : Moe_Op<"product", [Pure]> {
   let summary = "the matrix product of two weights";
   let description = [{
     `result[m, n] = sum_k lhs[m, k] * rhs[k, n]`. Weights are stored [out, in], so a `moe.linear` by the product is one
-    by `rhs` and then one by `lhs`: a map of inputs goes to the right of a weight, a map of outputs to its left.
+    by `rhs` and then one by `lhs`: a map of inputs goes to the right of a weight, a map of outputs to its left. One of
+    the two may be [E, .., ..], the weights of experts: each of them is multiplied.
 
     Constraints:
     * (product_c1) `lhs` is [M, K], `rhs` is [K, N] and `result` is [M, N].
+    * (product_c2) At most one of `lhs` and `rhs` has E in front of its dims; then `result` has it too.
 
     Example:
     ```mlir
     %mapped = moe.product %up, %map : tensor<384x128xbf16>, tensor<128x128xf32> -> tensor<384x128xbf16>
     ```
   }];
-  let arguments = (ins Moe_Weight2D:$lhs, Moe_Weight2D:$rhs);
-  let results = (outs Moe_Weight2D:$result);
+  let arguments = (ins Moe_Weight2DOr3D:$lhs, Moe_Weight2DOr3D:$rhs);
+  let results = (outs Moe_Weight2DOr3D:$result);
   let assemblyFormat = "$lhs `,` $rhs attr-dict `:` type($lhs) `,` type($rhs) `->` type($result)";
   let hasVerifier = 1;
 }

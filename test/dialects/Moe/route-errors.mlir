@@ -127,3 +127,46 @@ func.func @route_c6_inf(%logits: tensor<?x8xf32>) {
   moe.route %logits top 2 score softmax renormalize sum epsilon 0x7FF0000000000000 : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
   return
 }
+
+// -----
+
+func.func @route_c7(%logits: tensor<?x8xf32>) {
+  // expected-error @below {{'moe.route' op routers (3) must divide the number of experts E (8) and top-k (3)}}
+  moe.route %logits top 3 score softmax routers 3 : tensor<?x8xf32> -> tensor<?x3xi32>, tensor<?x3xf32>
+  return
+}
+
+// -----
+
+func.func @route_c7_k(%logits: tensor<?x8xf32>) {
+  // expected-error @below {{'moe.route' op routers (2) must divide the number of experts E (8) and top-k (3)}}
+  moe.route %logits top 3 score softmax routers 2 : tensor<?x8xf32> -> tensor<?x3xi32>, tensor<?x3xf32>
+  return
+}
+
+// -----
+
+func.func @route_c7_zero(%logits: tensor<?x8xf32>) {
+  // expected-error @below {{'moe.route' op attribute 'routers' failed to satisfy constraint: 64-bit signless integer attribute whose value is positive}}
+  moe.route %logits top 2 score softmax routers 0 : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  return
+}
+
+// -----
+
+// Groups divide the experts of each router, not all.
+func.func @route_c4_routers(%logits: tensor<?x8xf32>) {
+  // expected-error @below {{'moe.route' op groups (8) must divide the number of experts E of a router (4)}}
+  moe.route %logits top 2 score softmax groups 8 keep 4 by max routers 2
+      : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  return
+}
+
+// -----
+
+func.func @route_c5_routers(%logits: tensor<?x8xf32>) {
+  // expected-error @below {{'moe.route' op top-k of a router (3) exceeds the experts of the kept groups (2)}}
+  moe.route %logits top 6 score softmax groups 2 keep 1 by max routers 2
+      : tensor<?x8xf32> -> tensor<?x6xi32>, tensor<?x6xf32>
+  return
+}

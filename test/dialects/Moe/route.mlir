@@ -38,3 +38,11 @@ func.func @deepseek_v2(%logits: tensor<?x160xf32>) {
   moe.route %logits top 6 score softmax scale 16.0 groups 8 keep 3 by max : tensor<?x160xf32> -> tensor<?x6xi32>, tensor<?x6xf32>
   return
 }
+
+// CHECK-LABEL: func @two_fused_layers
+// CHECK: moe.route %{{.*}} bias %{{.*}} top 4 score sigmoid renormalize sum groups 2 keep 1 by max routers 2 : tensor<?x16xf32>, tensor<16xf32> -> tensor<?x4xi32>, tensor<?x4xf32>
+func.func @two_fused_layers(%logits: tensor<?x16xf32>, %bias: tensor<16xf32>) {
+  moe.route %logits bias %bias top 4 score sigmoid renormalize sum groups 2 keep 1 by max routers 2
+      : tensor<?x16xf32>, tensor<16xf32> -> tensor<?x4xi32>, tensor<?x4xf32>
+  return
+}

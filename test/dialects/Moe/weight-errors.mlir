@@ -220,6 +220,24 @@ func.func @floor_magnitude_c2(%w: tensor<8xf32>) {
 
 // -----
 
+func.func @product_c1_experts(%a: tensor<4x8x3xf32>, %b: tensor<3x5xf32>) {
+  // expected-error @below {{'moe.product' op result must be [E, M, N] with the rows of lhs and the columns of rhs}}
+  // expected-note @below {{expected: 4x8x5}}
+  // expected-note @below {{actual: 8x5}}
+  moe.product %a, %b : tensor<4x8x3xf32>, tensor<3x5xf32> -> tensor<8x5xf32>
+  return
+}
+
+// -----
+
+func.func @product_c2(%a: tensor<4x8x3xf32>, %b: tensor<4x3x5xf32>) {
+  // expected-error @below {{'moe.product' op lhs ('tensor<4x8x3xf32>') and rhs ('tensor<4x3x5xf32>') must not both be weights of experts}}
+  moe.product %a, %b : tensor<4x8x3xf32>, tensor<4x3x5xf32> -> tensor<4x8x5xf32>
+  return
+}
+
+// -----
+
 func.func @product_c1(%a: tensor<8x3xf32>, %b: tensor<4x5xf32>) {
   // expected-error @below {{'moe.product' op columns of lhs (3) must equal the rows K of rhs (4)}}
   moe.product %a, %b : tensor<8x3xf32>, tensor<4x5xf32> -> tensor<8x5xf32>

@@ -75,7 +75,16 @@ func.func @floor_magnitude(%w: tensor<8xbf16>) -> tensor<8xf32> {
   return %a : tensor<8xf32>
 }
 
-// CHECK-LABEL: func @product
+// CHECK-LABEL: func @product_of_experts
+// CHECK: moe.product %{{.*}}, %{{.*}} : tensor<4x8x3xbf16>, tensor<3x5xf32> -> tensor<4x8x5xbf16>
+// CHECK: moe.product %{{.*}}, %{{.*}} : tensor<5x3xf32>, tensor<4x3x8xbf16> -> tensor<4x5x8xbf16>
+func.func @product_of_experts(%a: tensor<4x8x3xbf16>, %b: tensor<3x5xf32>, %c: tensor<5x3xf32>, %d: tensor<4x3x8xbf16>) {
+  moe.product %a, %b : tensor<4x8x3xbf16>, tensor<3x5xf32> -> tensor<4x8x5xbf16>
+  moe.product %c, %d : tensor<5x3xf32>, tensor<4x3x8xbf16> -> tensor<4x5x8xbf16>
+  return
+}
+
+// CHECK-LABEL: func @product(
 // CHECK: moe.product %{{.*}}, %{{.*}} : tensor<8x3xbf16>, tensor<3x5xf32> -> tensor<8x5xbf16>
 func.func @product(%a: tensor<8x3xbf16>, %b: tensor<3x5xf32>) -> tensor<8x5xbf16> {
   %c = moe.product %a, %b : tensor<8x3xbf16>, tensor<3x5xf32> -> tensor<8x5xbf16>

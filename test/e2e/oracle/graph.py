@@ -144,9 +144,9 @@ class Graph:
         return self.emit(text, [x, *parts.values()], (result.dims, element),
                          lambda env, values, *weights: network(values, dict(zip(parts, weights)), activation, x.element, **options))
 
-    def experts(self, x, ids, activation, up, down, gate=None, gate_bias=None, up_bias=None, down_bias=None, **options):
+    def experts(self, x, ids, activation, up, down, gate=None, gate_bias=None, up_bias=None, down_bias=None, element="f32", **options):
         parts = named(gate=gate, up=up, down=down, gate_bias=gate_bias, up_bias=up_bias, down_bias=down_bias)
-        result = Value("", [None, ids.width, down.dims[1]], "f32")
+        result = Value("", [None, ids.width, down.dims[1]], element)
         text = f"moe.experts {x.name}, {ids.name} {operand_text(parts)} activation {activation}{options_text(options)} : {x.type}, {ids.type}, {type_text(parts)} -> {result.type}"
 
         def compute(env, values, ids, *weights):
@@ -156,23 +156,24 @@ class Graph:
                 out[t, k] = network(values[t], own, activation, x.element, **options)
             return out
 
-        return self.emit(text, [x, ids, *parts.values()], (result.dims, "f32"), compute)
+        return self.emit(text, [x, ids, *parts.values()], (result.dims, element), compute)
 
     def combine(self, y, weights):
-        result = Value("", [None, y.width], "f32")
+        result = Value("", [None, y.width], y.element)
         return self.emit(f"moe.combine {y.name}, {weights.name} : {y.type}, {weights.type} -> {result.type}", [y, weights],
-                         (result.dims, "f32"), lambda env, y, w: np.einsum("tk,tkh->th", w, y))
+                         (result.dims, y.element), lambda env, y, w: np.einsum("tk,tkh->th", w, y))
 
-    def route(self, logits, k, score="softmax", renormalize="none", bias=None, epsilon=0.0, scale=1.0, groups=1, keep=1, group_score="max"):
+    def route(self, logits, k, score="softmax", renormalize="none", bias=None, epsilon=0.0, scale=1.0, groups=1, keep=1, group_score="max", routers=1):
         biased, bias_type = (f" bias {bias.name}", f", {bias.type}") if bias else ("", "")
         options = f" renormalize {renormalize}" if renormalize != "none" else ""
         options += f" epsilon {epsilon:e}" if epsilon else ""
         options += f" scale {scale:e}" if scale != 1.0 else ""
         options += f" groups {groups} keep {keep} by {group_score}" if groups > 1 else ""
-        ids, weights = Value("", [None, k], "i32"), Value("", [None, k], "f32")
+        options += f" routers {routers}" if routers > 1 else ""
+        ids, weights = Value("", [None, k], "i32"), Value("", [None, k], logits.element)
         text = f"moe.route {logits.name}{biased} top {k} score {score}{options} : {logits.type}{bias_type} -> {ids.type}, {weights.type}"
-        return self.emit(text, [logits] + ([bias] if bias else []), (ids.dims, "i32"), (weights.dims, "f32"),
-                         lambda env, x, b=0: route(x, b, k, score, renormalize, epsilon, scale, groups, keep, group_score))
+        return self.emit(text, [logits] + ([bias] if bias else []), (ids.dims, "i32"), (weights.dims, weights.element),
+                         lambda env, x, b=0: route(x, b, k, score, renormalize, epsilon, scale, groups, keep, group_score, routers))
 
     def part(self, weight, dim, start, length):
         dims = [length if d == dim else size for d, size in enumerate(weight.dims)]
@@ -204,7 +205,8 @@ class Graph:
                               lambda env, w: np.where(np.abs(w) < floor, floor, w))
 
     def product(self, lhs, rhs, element=None):
-        return self.weight_op("product", [lhs, rhs], f"{lhs.name}, {rhs.name}", [lhs.dims[0], rhs.dims[1]], element or lhs.element,
+        dims = [*lhs.dims[:-2], *rhs.dims[:-2], lhs.dims[-2], rhs.dims[-1]]
+        return self.weight_op("product", [lhs, rhs], f"{lhs.name}, {rhs.name}", dims, element or lhs.element,
                               lambda env, a, b: a @ b)
 
     def sum(self, inputs, element=None):
@@ -327,7 +329,14 @@ def best(values, count):
     return sorted(range(len(values)), key=lambda i: (-values[i], i))[:count]
 
 
-def route(logits, bias, k, score, renormalize, epsilon, scale, groups, keep, group_score):
+def route(logits, bias, k, score, renormalize, epsilon, scale, groups, keep, group_score, routers=1):
+    if routers > 1:
+        # Each by itself, its experts numbered behind those of the ones before.
+        size, biases = logits.shape[1] // routers, np.broadcast_to(bias, logits.shape[1:])
+        own = [slice(r * size, (r + 1) * size) for r in range(routers)]
+        parts = [route(logits[:, columns], biases[columns], k // routers, score, renormalize, epsilon, scale, groups, keep, group_score) for columns in own]
+        return (np.concatenate([ids + columns.start for (ids, _), columns in zip(parts, own)], 1).astype(np.int32),
+                np.concatenate([weights for _, weights in parts], 1))
     ids, weights = np.zeros((len(logits), k), np.int32), np.zeros((len(logits), k))
     for t, row in enumerate(logits):
         s = {"softmax": softmax, "sigmoid": sigmoid, "identity": lambda x: x}[score](row)

@@ -176,6 +176,26 @@ def cut_experts(dtype, storage):
     return layer.finish(), {}
 
 
+def fused_experts(dtype, storage):
+    """What a fusion of MoE layers makes: routers side by side, tables of experts joined, scaled, mapped and cut, biases joined."""
+    layer = Layer(dtype, storage)
+    g, width = layer.graph, 12
+    n = layer.norm("moe")
+    new = lambda name, *dims: g.weight(name, list(dims), storage)
+    many = lambda name, *dims: g.weight(f"experts.{name}", list(dims), storage, stacked=True)
+    logits = g.linear(n, g.concat([g.scale(new(f"router{i}", 4, HIDDEN), new(f"scale{i}", HIDDEN), 1) for i in range(2)], 0))
+    ids, weights = g.route(logits, 4, renormalize="sum", bias=g.concat([new(f"correction{i}", 4) for i in range(2)], 0), routers=2)
+    turn = lambda name: g.weight(name, [HIDDEN, HIDDEN], "f32")
+    up = g.concat([g.scale(many("up0", 4, width, HIDDEN), new("scale2", HIDDEN), 2, over=new("scale3", HIDDEN)), many("up1", 4, width, HIDDEN)], 0)
+    both = many("both", 4, 2 * width, HIDDEN)
+    gate = g.concat([g.product(g.part(both, 1, width, width), turn("map")), g.scale(new("gate1", 4, width, HIDDEN), new("rows", width), 1)], 0)
+    down = g.concat([g.product(turn("out"), many(f"down{i}", 4, HIDDEN, width)) for i in range(2)], 0)
+    bias = g.concat([many("bias0", 4, width), new("bias1", 4, width)], 0)
+    y = g.experts(n, ids, "silu", up, down, gate=gate, up_bias=bias)
+    layer.h = g.add(layer.h, g.combine(y, weights))
+    return layer.finish(), {f"scale{i}": lambda w: w + 1.0 for i in range(4)}
+
+
 def choices(experts, k, overrides, **route):
     def build(dtype, storage):
         layer = Layer(dtype, storage)
@@ -200,7 +220,7 @@ MODELS = {
     "plain-gelu": plain("gelu"),
     "plain-relu": plain("relu"),
     "joined-weights": joined_weights, "computed-weights": computed_weights,
-    "cut-experts": cut_experts,
+    "cut-experts": cut_experts, "fused-experts": fused_experts,
     "one-choice": choices(5, 1, {}),
     "every-expert": choices(4, 4, {}),
     "idle-expert": choices(4, 2, {"router.bias": lambda w: np.array([0.0, -1e4, 0.0, 0.0])}),

@@ -75,8 +75,8 @@ protected:
     return kernel;
   }
   Routing route(RouteKernel kernel, const Guarded<float> &logits, const Guarded<float> &bias, int64_t e, int64_t k,
-                float epsilon = 0, float scale = 1, int64_t groups = 1, int64_t keep = 1) {
-    int64_t tokens = static_cast<int64_t>(logits.size()) / e;
+                float epsilon = 0, float scale = 1, int64_t groups = 1, int64_t keep = 1, int64_t routers = 1) {
+    int64_t tokens = static_cast<int64_t>(logits.size()) / e; // times routers
     Routing result{Guarded<int32_t>(tokens * k), Guarded<float>(tokens * k)};
     std::vector<uint64_t> arguments{word(logits)};
     if (!bias.empty()) {
@@ -85,6 +85,10 @@ protected:
     }
     arguments.insert(arguments.end(), {word(result.experts), word(result.weights), word(e), word(k), word(epsilon),
                                        word(scale), word(groups), word(keep)});
+    if (routers > 1) {
+      kernel.severalRouters = true;
+      arguments.push_back(word(routers));
+    }
     run(kernel, tokens, arguments);
     return result;
   }
@@ -227,6 +231,36 @@ TEST_P(RowKernelsTest, RouteManyGroups) {
   }
 }
 
+/// Three routers side by side choose what each would choose by itself, with its own columns of logits and bias, and
+/// number their experts one after the other. 5 experts leave a partial vector.
+TEST_P(RowKernelsTest, RouteSeveralRouters) {
+  const int64_t e = 5, k = 2, routers = 3, tokens = 4;
+  Tensor values = random(f32, tokens * routers * e), biases = random(f32, routers * e);
+  Guarded<float> logits(tokens * routers * e), bias(routers * e);
+  for (int64_t i = 0; i < tokens * routers * e; ++i) {
+    logits[i] = values[i];
+  }
+  for (int64_t i = 0; i < routers * e; ++i) {
+    bias[i] = biases[i];
+  }
+  for (Renormalize renormalize : {Renormalize::Sum, Renormalize::Softmax}) {
+    const RouteKernel kernel = router(Score::Softmax, renormalize);
+    Routing together = route(kernel, logits, bias, e, k, 0, 2.5f, 1, 1, routers);
+    for (int64_t r = 0; r < routers; ++r) {
+      Guarded<float> own(tokens * e), ownBias(bias.begin() + r * e, bias.begin() + (r + 1) * e);
+      for (int64_t t = 0; t < tokens; ++t) {
+        std::copy_n(logits.begin() + (t * routers + r) * e, e, own.begin() + t * e);
+      }
+      Routing alone = route(kernel, own, ownBias, e, k, 0, 2.5f);
+      for (int64_t i = 0; i < tokens * k; ++i) {
+        const int64_t at = (i / k * routers + r) * k + i % k;
+        EXPECT_EQ(together.experts[at], r * e + alone.experts[i]) << "router " << r << ", choice " << i;
+        EXPECT_EQ(together.weights[at], alone.weights[i]);
+      }
+    }
+  }
+}
+
 /// Whatever the logits hold, K distinct valid ids come out.
 TEST_P(RowKernelsTest, RouteSurvivesBadLogits) {
   float nan = std::nanf(""), inf = INFINITY;
@@ -263,7 +297,8 @@ TEST_P(RowKernelsTest, RoutingStatistics) {
     Guarded<int32_t> ids{7, 3, 18, -1, -1, -1, 0, 18, 3, 3, 18, 0};
     Guarded<int64_t> first(e, 100), probabilities(e, 0), pairs(e * e, 5);
     run(RoutingStatisticsKernel{sigmoid}, 1,
-        {word(logits), word(ids), word(rows), word(e), word(k), word(first), word(probabilities), word(pairs)});
+        {word(logits), word(ids), word(rows), word(e), word(k), word(int64_t(1)), word(first), word(probabilities),
+         word(pairs)});
     std::vector<int64_t> expectedFirst(e, 100), expectedPairs(e * e, 5);
     for (int expert : {7, 0, 3}) {
       ++expectedFirst[expert];
@@ -288,6 +323,24 @@ TEST_P(RowKernelsTest, RoutingStatistics) {
       }
       EXPECT_NEAR(double(probabilities[i]) / RoutingStatisticsKernel::probabilityUnit, expected, 1e-6);
     }
+  }
+}
+
+/// Of two routers each has a first choice and probabilities of its own; pairs are counted across both.
+TEST_P(RowKernelsTest, RoutingStatisticsOfSeveralRouters) {
+  const int64_t e = 4, k = 2, rows = 2;
+  Guarded<float> logits{0, 1, 2, 2, 3, 0, 0, 0};
+  Guarded<int32_t> ids{1, 2, 0, 3};
+  Guarded<int64_t> first(e, 0), probabilities(e, 0), pairs(e * e, 0);
+  run(RoutingStatisticsKernel{false}, 1,
+      {word(logits), word(ids), word(rows), word(e), word(k), word(int64_t(2)), word(first), word(probabilities),
+       word(pairs)});
+  EXPECT_EQ(first, (Guarded<int64_t>{1, 1, 1, 1}));
+  EXPECT_EQ(pairs, (Guarded<int64_t>{0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0}));
+  auto softmax = [](double own, double other) { return 1 / (1 + std::exp(other - own)); };
+  const double expected[] = {softmax(0, 1) + softmax(3, 0), softmax(1, 0) + softmax(0, 3), 1, 1};
+  for (int64_t i = 0; i < e; ++i) {
+    EXPECT_NEAR(double(probabilities[i]) / RoutingStatisticsKernel::probabilityUnit, expected[i], 1e-6);
   }
 }
 

@@ -23,8 +23,8 @@ protected:
     return kernel;
   }
   Routing route(kernels::Route kernel, Guarded<float> logits, Guarded<float> bias, int64_t e, int64_t k,
-                float epsilon = 0, float scale = 1, int64_t groups = 1, int64_t keep = 1) {
-    int64_t tokens = static_cast<int64_t>(logits.size()) / e;
+                float epsilon = 0, float scale = 1, int64_t groups = 1, int64_t keep = 1, int64_t routers = 1) {
+    int64_t tokens = static_cast<int64_t>(logits.size()) / e; // times routers
     Routing result{Guarded<int32_t>(tokens * k), Guarded<float>(tokens * k)};
     std::vector<Argument> arguments{in(logits)};
     if (!bias.empty()) {
@@ -32,6 +32,10 @@ protected:
       arguments.push_back(in(bias));
     }
     arguments.insert(arguments.end(), {out(result.experts), out(result.weights), e, k, epsilon, scale, groups, keep});
+    if (routers > 1) {
+      kernel.severalRouters = true;
+      arguments.push_back(routers);
+    }
     run(kernel, tokens, arguments);
     return result;
   }
@@ -179,7 +183,7 @@ TEST_F(GpuRouteKernelsTest, Statistics) {
     Guarded<int32_t> ids{7, 3, 18, -1, -1, -1, 0, 18, 3, 3, 18, 0};
     Guarded<int64_t> firsts(e, 100), probabilities(e, 0), pairs(e * e, 5);
     run(kernels::RoutingStatistics{sigmoid}, 1,
-        {in(logits), in(ids), rows, e, k, update(firsts), update(probabilities), update(pairs)});
+        {in(logits), in(ids), rows, e, k, int64_t(1), update(firsts), update(probabilities), update(pairs)});
     std::vector<int64_t> expectedFirst(e, 100), expectedPairs(e * e, 5);
     for (int expert : {7, 0, 3}) {
       ++expectedFirst[expert];
@@ -203,6 +207,49 @@ TEST_F(GpuRouteKernelsTest, Statistics) {
         expected += score(i) / sum;
       }
       EXPECT_NEAR(double(probabilities[i]) / kernels::RoutingStatistics::probabilityUnit, expected, 1e-6);
+    }
+  }
+}
+
+/// Of two routers each has a first choice and probabilities of its own; pairs are counted across both.
+TEST_F(GpuRouteKernelsTest, StatisticsOfSeveralRouters) {
+  const int64_t e = 4, k = 2, rows = 2;
+  Guarded<float> logits{0, 1, 2, 2, 3, 0, 0, 0};
+  Guarded<int32_t> ids{1, 2, 0, 3};
+  Guarded<int64_t> firsts(e, 0), probabilities(e, 0), pairs(e * e, 0);
+  run(kernels::RoutingStatistics{false}, 1,
+      {in(logits), in(ids), rows, e, k, int64_t(2), update(firsts), update(probabilities), update(pairs)});
+  EXPECT_EQ(firsts, (Guarded<int64_t>{1, 1, 1, 1}));
+  EXPECT_EQ(pairs, (Guarded<int64_t>{0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0}));
+  auto softmax = [](double own, double other) { return 1 / (1 + std::exp(other - own)); };
+  const double expected[] = {softmax(0, 1) + softmax(3, 0), softmax(1, 0) + softmax(0, 3), 1, 1};
+  for (int64_t i = 0; i < e; ++i) {
+    EXPECT_NEAR(double(probabilities[i]) / kernels::RoutingStatistics::probabilityUnit, expected[i], 1e-6);
+  }
+}
+
+/// Routers side by side choose what each would choose by itself, with its own columns of logits and bias.
+TEST_F(GpuRouteKernelsTest, SeveralRouters) {
+  const int64_t e = 5, k = 2, routers = 3, tokens = 4;
+  Guarded<float> logits(tokens * routers * e), bias(routers * e);
+  for (int64_t i = 0; i < tokens * routers * e; ++i) {
+    logits[i] = float(i * 7 % 23) / 5 - 2;
+  }
+  for (int64_t i = 0; i < routers * e; ++i) {
+    bias[i] = float(i * 5 % 7) / 10;
+  }
+  const kernels::Route kernel = router(Score::Softmax, Renormalize::Sum);
+  Routing together = route(kernel, logits, bias, e, k, 0, 2.5f, 1, 1, routers);
+  for (int64_t r = 0; r < routers; ++r) {
+    Guarded<float> own(tokens * e), ownBias(bias.begin() + r * e, bias.begin() + (r + 1) * e);
+    for (int64_t t = 0; t < tokens; ++t) {
+      std::copy_n(logits.begin() + (t * routers + r) * e, e, own.begin() + t * e);
+    }
+    Routing alone = route(kernel, own, ownBias, e, k, 0, 2.5f);
+    for (int64_t i = 0; i < tokens * k; ++i) {
+      const int64_t at = (i / k * routers + r) * k + i % k;
+      EXPECT_EQ(together.experts[at], r * e + alone.experts[i]) << "router " << r << ", choice " << i;
+      EXPECT_EQ(together.weights[at], alone.weights[i]);
     }
   }
 }

@@ -76,6 +76,20 @@ func.func @main() {
   %e5, %w5 = moe.route %l5 top 2 score identity : tensor<?x4xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
   call @print2(%e5, %w5) : (tensor<?x2xi32>, tensor<?x2xf32>) -> ()
 
+  // Two routers of two experts each: 1 of its own each, whatever the other's logits; the weights are of each one's softmax.
+  // Of the second router the bias turns the choice; the weight stays that of the score.
+  // CHECK:      sizes = [2, 2]
+  // CHECK:      [1, 2],
+  // CHECK-NEXT: [0, 2]
+  // CHECK:      [0.731059, 0.731059],
+  // CHECK-NEXT: [0.5, 0.268941]
+  %sides = arith.constant dense<[[0.0, 1.0, 9.0, 8.0], [3.0, 3.0, -1.0, 0.0]]> : tensor<2x4xf32>
+  %turn = arith.constant dense<[0.0, 0.0, 1.0, 0.0]> : tensor<4xf32>
+  %l7 = tensor.cast %sides : tensor<2x4xf32> to tensor<?x4xf32>
+  %e7, %w7 = moe.route %l7 bias %turn top 2 score softmax routers 2
+      : tensor<?x4xf32>, tensor<4xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  call @print2(%e7, %w7) : (tensor<?x2xi32>, tensor<?x2xf32>) -> ()
+
   // No token.
   // CHECK:      sizes = [0, 2]
   // CHECK:      sizes = [0, 2]
