@@ -43,7 +43,7 @@ def FoldNormScales : Pass<"moe-fold-norm-scales", "::mlir::ModuleOp"> {
   let summary = "norms of one value share one scale; what differs moves into the weights behind them";
   let description = [{
     Norms of one value differ only in their scales: the quotient `x / rms(x)` is the same. Where every reader is a
-    linear or an FFN, one norm remains, with the scale of the last one, kept away from zero; each weight behind it gets
+    linear, an FFN or experts, one norm remains, with the scale of the last one, kept away from zero; each weight behind it gets
     its own scale divided by that, along its last dim. Exact in real arithmetic; a scaled weight is rounded to its
     storage type once. Blocks that run in parallel have such norms (`moe-parallelize-blocks`).
 
@@ -87,17 +87,20 @@ def FuseFFN : Pass<"moe-fuse-ffn", "::mlir::ModuleOp"> {
   let summary = "several FFNs become one: FFNs on one input exactly, windows of layers as a plan says";
   let description = [{
     FFNs that read one value and are added to one stream are one FFN: gate and up joined along their rows, down along
-    its columns, differing norm scales folded. That is exact, and without a plan it is all that the pass does.
+    its columns, differing norm scales folded. So are layers that route to experts: routers and experts lie side by side,
+    and each router chooses of its own experts (`routers` of moe.route); FFNs that are shared beside them are joined as
+    dense ones are. That is exact, and without a plan it is all that the pass does.
 
     A plan (docs/ffn-fusion.md) names windows of layers and a form for each: R drops the attentions, D leaves them one
     after the other and puts one FFN behind the last, P makes one attention of them and one FFN. Giving the sub-layers
     of a window one input approximates the model, and a remark says so. A window that cannot be fused is left as it is,
     with a remark that says why: a norm behind a branch, different activations, eps, rotations or windows, scales of q
-    and k norms, experts, a value inside that something else reads.
+    and k norms, experts beside dense FFNs, routers that differ, a value inside that something else reads.
 
     Layers are numbered as in the checkpoint, also after fusion, so that a plan carried out twice is carried out once.
 
-    Examples: test/passes/Transforms/fuse-ffn.mlir, test/passes/Transforms/fuse-ffn-plan.mlir
+    Examples: test/passes/Transforms/fuse-ffn.mlir, test/passes/Transforms/fuse-ffn-plan.mlir,
+    test/passes/Transforms/fuse-experts.mlir
   }];
   let options = [
     Option<"plan", "plan", "std::string", "", "file of a fusion plan; without one only what is exact is done">,

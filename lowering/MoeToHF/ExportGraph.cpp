@@ -103,7 +103,8 @@ private:
         continue;
       }
       if (part->kind == BranchKind::Experts) {
-        return fail(name + ": routes to experts, which these formats do not hold");
+        return fail(name +
+                    ": routes to experts, which these formats do not hold; as a package it runs (moec compile --plan)");
       }
       if (part->kind == BranchKind::Unknown) {
         return fail(name + ": " + part->problem);

@@ -19,13 +19,14 @@ static constexpr FusionForm kAll[] = {FusionForm::Removed, FusionForm::Deferred,
 // heads from layer 0.
 static constexpr FormatFacts kFormats[] = {
     {ExportFormat::NemotronNas, kRemovedDeferred, /*widthMultiple=*/256, /*allowsBiases=*/false,
+     /*allowsExperts=*/false,
      /*needsFirstAttention=*/true, /*allowsNoAttention=*/true, /*allowsNoFFN=*/true},
-    {ExportFormat::WideLlama, kPair, /*widthMultiple=*/1, /*allowsBiases=*/true, /*needsFirstAttention=*/true,
-     /*allowsNoAttention=*/false, /*allowsNoFFN=*/false},
-    {ExportFormat::Gguf, kRemovedPair, /*widthMultiple=*/1, /*allowsBiases=*/false, /*needsFirstAttention=*/true,
-     /*allowsNoAttention=*/true, /*allowsNoFFN=*/false},
-    {ExportFormat::Package, kAll, /*widthMultiple=*/1, /*allowsBiases=*/true, /*needsFirstAttention=*/false,
-     /*allowsNoAttention=*/true, /*allowsNoFFN=*/true},
+    {ExportFormat::WideLlama, kPair, /*widthMultiple=*/1, /*allowsBiases=*/true, /*allowsExperts=*/false,
+     /*needsFirstAttention=*/true, /*allowsNoAttention=*/false, /*allowsNoFFN=*/false},
+    {ExportFormat::Gguf, kRemovedPair, /*widthMultiple=*/1, /*allowsBiases=*/false, /*allowsExperts=*/false,
+     /*needsFirstAttention=*/true, /*allowsNoAttention=*/true, /*allowsNoFFN=*/false},
+    {ExportFormat::Package, kAll, /*widthMultiple=*/1, /*allowsBiases=*/true, /*allowsExperts=*/true,
+     /*needsFirstAttention=*/false, /*allowsNoAttention=*/true, /*allowsNoFFN=*/true},
 };
 
 static constexpr EngineFormat kVllm[] = {

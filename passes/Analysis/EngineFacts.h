@@ -35,6 +35,9 @@ struct FormatFacts {
   int64_t widthMultiple;
   /// Whether every reader of it adds the biases of attention and FFN.
   bool allowsBiases;
+  /// Whether a layer may route to experts. No engine has layers of which several routers choose side by side, each of
+  /// its own experts: groups of experts as DeepSeek has them are chosen among, by one router.
+  bool allowsExperts;
   /// Whether layer 0 must have its attention.
   bool needsFirstAttention;
   /// Whether a layer may lack its attention, and its FFN.

@@ -90,26 +90,79 @@ static Obstacle obstacleAt(const SubLayer &layer, StringRef kind, const Twine &r
   return {layer.getLoc(), ("the " + kind + " of layer " + Twine(layer.layer) + ": " + reason).str()};
 }
 
+/// What moe.ffn and moe.experts have alike.
+template <typename Op> static void compareNetworks(Comparison &compare, Op a, Op b) {
+  compare.equal("the activations", stringifyActivation(a.getActivation()), stringifyActivation(b.getActivation()));
+  if (a.getActivation() == Activation::OssSwiglu) {
+    compare.equal("alpha", a.getAlphaAttr(), b.getAlphaAttr());
+    compare.equal("the limits", a.getLimitAttr(), b.getLimitAttr());
+  }
+  compare.weights("the gates", a.getGate(), b.getGate());
+  compare.weights("the up weights", a.getUp(), b.getUp());
+  compare.weights("the down weights", a.getDown(), b.getDown());
+  compare.weights("the gate biases", a.getGateBias(), b.getGateBias());
+  compare.weights("the up biases", a.getUpBias(), b.getUpBias());
+  compare.weights("the down biases", a.getDownBias(), b.getDownBias());
+  compare.equal("the element types of the FFNs", getElementTypeOrSelf(a.getType()), getElementTypeOrSelf(b.getType()));
+}
+
+/// One op routes for all layers, each choosing of its own experts as before; so all that it says must be alike.
+static void compareExperts(Comparison &compare, const SubLayer &first, const SubLayer &other) {
+  auto width = [](Value value, unsigned dim) { return cast<RankedTensorType>(value.getType()).getDimSize(dim); };
+  ExpertsOp x = first.experts, y = other.experts;
+  RouteOp a = first.route, b = other.route;
+  auto number = [](uint64_t value) { return static_cast<int64_t>(value); };
+  auto ofRouter = [&](RouteOp route, int64_t count) { return count / number(route.getRouters()); };
+  compareNetworks(compare, x, y);
+  compare.equal("the widths of the experts", width(x.getUp(), 1), width(y.getUp(), 1));
+  compare.equal("the numbers of experts", ofRouter(a, width(a.getLogits(), 1)), ofRouter(b, width(b.getLogits(), 1)));
+  compare.equal("the experts per token", ofRouter(a, number(a.getK())), ofRouter(b, number(b.getK())));
+  compare.equal("the scores of the routers", stringifyScore(a.getScore()), stringifyScore(b.getScore()));
+  compare.equal("the renormalizations of the routers", stringifyRenormalize(a.getRenormalize()),
+                stringifyRenormalize(b.getRenormalize()));
+  compare.equal("the epsilons of the routers", a.getEpsilonAttr(), b.getEpsilonAttr());
+  compare.equal("the scaling factors of the routers", a.getScaleAttr(), b.getScaleAttr());
+  compare.equal("the groups of experts", number(a.getGroups()), number(b.getGroups()));
+  compare.equal("the kept groups of experts", number(a.getKeepGroups()), number(b.getKeepGroups()));
+  compare.equal("the scores of groups", stringifyGroupScore(a.getGroupScore()), stringifyGroupScore(b.getGroupScore()));
+  compare.weights("the correction biases", a.getBias(), b.getBias());
+  compare.weights("the router weights", Value(LinearOp(first.router).getWeight()), LinearOp(other.router).getWeight());
+  compare.weights("the router biases", LinearOp(first.router).getBias(), LinearOp(other.router).getBias());
+  compare.equal("the element types of the logits", getElementTypeOrSelf(a.getLogits().getType()),
+                getElementTypeOrSelf(b.getLogits().getType()));
+  compare.equal("the types of the experts' sums", CombineOp(first.combine).getType(),
+                CombineOp(other.combine).getType());
+  compare.equal("the shared FFNs", StringRef(first.ffn ? "there" : "not there"),
+                StringRef(other.ffn ? "there" : "not there"));
+  if (first.ffn && other.ffn) {
+    compareNetworks(compare, FFNOp(first.ffn), FFNOp(other.ffn));
+    compare.equal("the types of the shared FFNs", FFNOp(first.ffn).getType(), FFNOp(other.ffn).getType());
+  }
+}
+
 std::optional<Obstacle> moe::findFFNObstacle(ArrayRef<SubLayer> layers) {
+  const SubLayer &first = layers.front();
   for (const SubLayer &layer : layers) {
-    if (layer.kind != BranchKind::FFN) {
-      return obstacleAt(layer, "FFN", layer.problem.empty() ? "it is not dense" : layer.problem);
+    if (layer.kind != BranchKind::FFN && layer.kind != BranchKind::Experts) {
+      return obstacleAt(layer, "FFN", layer.problem.empty() ? "it is an attention" : layer.problem);
     }
-    FFNOp a = layers.front().ffn, b = layer.ffn;
-    Comparison compare(layers.front(), layer);
-    compareNorms(compare, layers.front().norm, layer.norm);
-    compare.equal("the activations", stringifyActivation(a.getActivation()), stringifyActivation(b.getActivation()));
-    if (a.getActivation() == Activation::OssSwiglu) {
-      compare.equal("alpha", a.getAlphaAttr(), b.getAlphaAttr());
-      compare.equal("the limits", a.getLimitAttr(), b.getLimitAttr());
+    if (layer.kind != first.kind) {
+      const bool routes = layer.kind == BranchKind::Experts;
+      return obstacleAt(layer, "FFN",
+                        "it " + Twine(routes ? "routes to experts" : "is dense") + ", and that of layer " +
+                            Twine(first.layer) + " " + (routes ? "is dense" : "routes to experts"));
     }
-    compare.weights("the gates", a.getGate(), b.getGate());
-    compare.weights("the up weights", a.getUp(), b.getUp());
-    compare.weights("the down weights", a.getDown(), b.getDown());
-    compare.weights("the gate biases", a.getGateBias(), b.getGateBias());
-    compare.weights("the up biases", a.getUpBias(), b.getUpBias());
-    compare.weights("the down biases", a.getDownBias(), b.getDownBias());
-    compare.equal("the types of the FFNs", a.getType(), b.getType());
+    Comparison compare(first, layer);
+    compareNorms(compare, first.norm, layer.norm);
+    if (layer.kind == BranchKind::Experts) {
+      compareExperts(compare, first, layer);
+      if (!compare.obstacle && layers.size() > 1 && ExpertsOp(layer.experts).getPlacementAttr()) {
+        return obstacleAt(layer, "FFN", "its experts have places on ranks already; place them after the fusion");
+      }
+    } else {
+      compareNetworks(compare, FFNOp(first.ffn), FFNOp(layer.ffn));
+      compare.equal("the types of the FFNs", FFNOp(first.ffn).getType(), FFNOp(layer.ffn).getType());
+    }
     if (compare.obstacle) {
       return compare.obstacle;
     }
@@ -205,7 +258,7 @@ std::optional<Obstacle> moe::findRewiringObstacle(ArrayRef<LayerBlock> window) {
     }
   }
   for (auto [layer, kind] : layers) {
-    if (layer->kind == BranchKind::Unknown || layer->kind == BranchKind::Experts) {
+    if (layer->kind == BranchKind::Unknown) {
       return obstacleAt(*layer, kind, layer->problem);
     }
     if (layer->input != layer->base) {
@@ -253,7 +306,7 @@ std::optional<Obstacle> moe::findFoldObstacle(RMSNormOp norm, SmallVectorImpl<Op
   SmallVector<Operation *> found;
   for (OpOperand &use : norm.getResult().getUses()) {
     Operation *user = use.getOwner();
-    if (use.getOperandNumber() != 0 || !isa<LinearOp, FFNOp>(user)) {
+    if (use.getOperandNumber() != 0 || !isa<LinearOp, FFNOp, ExpertsOp>(user)) {
       return Obstacle{user->getLoc(), "the norm is read by '" + user->getName().getStringRef().str() +
                                           "', which has no weight that its scale could go into"};
     }

@@ -2,7 +2,8 @@
 //
 // What makes two FFNs on one input one FFN (ffn-fusion.md, "What is exact"): the
 // same nonlinearity, the same statistics of the norm, the same storage. Norm
-// scales, widths and head counts may differ. The answer to "why not" is a
+// scales, widths and head counts may differ. Of experts, all that a route says
+// must be the same: it says it once for all routers. The answer to "why not" is a
 // sentence for the user; nothing is changed here.
 //
 //===----------------------------------------------------------------------===//
@@ -21,7 +22,7 @@ struct Obstacle {
   std::string reason;
 };
 
-/// Why FFNs on one input cannot be one; they may be of one.
+/// Why FFNs on one input, all dense or all of experts, cannot be one; they may be of one.
 std::optional<Obstacle> findFFNObstacle(ArrayRef<SubLayer> layers);
 /// Why attentions on one input cannot be one.
 std::optional<Obstacle> findAttentionObstacle(ArrayRef<SubLayer> layers);

@@ -59,6 +59,40 @@ static void matchAttention(SubLayer &layer, LinearOp o, AttentionOp attention) {
   matchNorm(layer, layer.q.getX());
 }
 
+/// `producer` ends the branch: a combine, or the sum of one and a shared FFN.
+static void matchExperts(SubLayer &layer, Operation *producer) {
+  layer.sum = dyn_cast<AddOp>(producer);
+  if (layer.sum) {
+    for (Value side : {layer.sum.getLhs(), layer.sum.getRhs()}) {
+      if (auto ffn = side.getDefiningOp<FFNOp>()) {
+        layer.ffn = ffn;
+      } else {
+        layer.combine = side.getDefiningOp<CombineOp>();
+      }
+    }
+    if (!layer.ffn || !layer.combine) {
+      layer.problem = "its branch is a sum, but not of experts and a shared FFN";
+      return;
+    }
+  } else {
+    layer.combine = cast<CombineOp>(producer);
+  }
+  layer.experts = layer.combine.getY().getDefiningOp<ExpertsOp>();
+  layer.route = layer.combine.getWeights().getDefiningOp<RouteOp>();
+  layer.router = layer.route ? layer.route.getLogits().getDefiningOp<LinearOp>() : LinearOp();
+  if (!layer.experts || !layer.router || layer.experts.getExperts() != layer.route.getExperts()) {
+    layer.problem = "its experts are not those that one route of one linear chose";
+    return;
+  }
+  Value x = layer.experts.getX();
+  if (layer.router.getX() != x || (layer.ffn && layer.ffn.getX() != x)) {
+    layer.problem = "its router, experts and shared FFN do not read one value";
+    return;
+  }
+  layer.kind = BranchKind::Experts;
+  matchNorm(layer, x);
+}
+
 static SubLayer matchSubLayer(AddOp add, Value base, Value branch) {
   SubLayer layer;
   layer.add = add;
@@ -86,8 +120,7 @@ static SubLayer matchSubLayer(AddOp add, Value base, Value branch) {
     return layer;
   }
   if (isa_and_nonnull<CombineOp, AddOp>(producer)) {
-    layer.kind = BranchKind::Experts;
-    layer.problem = "it routes to experts";
+    matchExperts(layer, producer);
     return layer;
   }
   layer.problem = "its branch ends in " +
@@ -122,6 +155,12 @@ static AddOp nextAdd(Value value) {
   return adds.size() == 1 ? adds.front() : AddOp();
 }
 
+/// Whether `add` is inside of a branch: the sum of experts and a shared FFN. The stream begins with neither.
+static bool isInBranch(AddOp add) {
+  return llvm::all_of(add->getOperands(),
+                      [](Value value) { return isa_and_nonnull<CombineOp, FFNOp>(value.getDefiningOp()); });
+}
+
 static SmallVector<SubLayer, 0> walkFrom(AddOp add) {
   SmallVector<SubLayer, 0> layers;
   bool leftFirst = isBefore(add.getLhs(), add.getRhs());
@@ -139,7 +178,7 @@ ResidualStream::ResidualStream(func::FuncOp function) {
   if (function.getBody().hasOneBlock()) {
     llvm::DenseSet<Operation *> seen;
     for (AddOp add : function.getBody().front().getOps<AddOp>()) {
-      if (seen.contains(add)) {
+      if (seen.contains(add) || isInBranch(add)) {
         continue;
       }
       SmallVector<SubLayer, 0> chain = walkFrom(add);
@@ -175,8 +214,8 @@ ResidualStream::ResidualStream(func::FuncOp function) {
 
 SmallVector<Operation *> SubLayer::getOps() const {
   SmallVector<Operation *> ops;
-  for (Operation *op :
-       std::initializer_list<Operation *>{norm, q, k, v, qNorm, kNorm, qRope, kRope, attention, o, ffn, add}) {
+  for (Operation *op : std::initializer_list<Operation *>{norm, q, k, v, qNorm, kNorm, qRope, kRope, attention, o, ffn,
+                                                          router, route, experts, combine, sum, add}) {
     if (op) {
       ops.push_back(op);
     }

@@ -13,6 +13,12 @@
 //   x ── norm ─ q,k,v ─ attention ─ o ──(+)── norm ─ ffn ──(+)──  one block
 //   └───────────────────────────────────┘└──────────────────┘
 //
+// In place of the ffn there may be experts, with or without a shared FFN beside them:
+//
+//   norm ─┬─ router ─ route ─┬────────────┐
+//         ├───────────────── experts ─ combine ──(+)──
+//         └─ ffn ─────────────────────────────────┘
+//
 // Blocks are numbered as the layers of the model that was imported. Where that is
 // not a count from 0 (a fused block stands for several, a slot without any op
 // stands for none), the attribute `moe.layers = [first, last]` on the add that
@@ -35,7 +41,7 @@ namespace mlir::moe {
 enum class BranchKind {
   Attention, ///< o(attention(rope(q(n)), rope(k(n)), v(n)))
   FFN,       ///< a dense moe.ffn
-  Experts,   ///< anything that routes
+  Experts,   ///< combine(experts(n, route(router(n)))), perhaps with a dense moe.ffn of n added to it
   Unknown,   ///< see `problem`
 };
 
@@ -49,8 +55,14 @@ struct SubLayer {
   /// The norm that the branch reads, and the value of the stream that it norms. Null where unknown.
   RMSNormOp norm;
   Value input;
-  /// FFN.
+  /// FFN; of experts the shared one, or null.
   FFNOp ffn;
+  /// Experts; `sum` adds the shared FFN, and is null without.
+  LinearOp router;
+  RouteOp route;
+  ExpertsOp experts;
+  CombineOp combine;
+  AddOp sum;
   /// Attention; the ropes are null without rotation.
   LinearOp q, k, v, o;
   RopeOp qRope, kRope;

@@ -24,10 +24,16 @@ static void setWeights(Operation *op, llvm::function_ref<Value(Value)> fold) {
     linear.getWeightMutable().assign(fold(linear.getWeight()));
     return;
   }
-  auto ffn = cast<FFNOp>(op);
-  ffn.getUpMutable().assign(fold(ffn.getUp()));
-  if (ffn.getGate()) {
-    ffn.getGateMutable().assign(fold(ffn.getGate()));
+  auto setNetwork = [&](auto network) {
+    network.getUpMutable().assign(fold(network.getUp()));
+    if (network.getGate()) {
+      network.getGateMutable().assign(fold(network.getGate()));
+    }
+  };
+  if (auto experts = dyn_cast<ExpertsOp>(op)) {
+    setNetwork(experts);
+  } else {
+    setNetwork(cast<FFNOp>(op));
   }
 }
 

@@ -34,21 +34,25 @@ static bool isDone(ArrayRef<LayerBlock> window, FusionForm form) {
 }
 
 static bool hasDownBias(ArrayRef<SubLayer> networks) {
-  return llvm::any_of(networks, [](SubLayer layer) { return layer.ffn.getDownBias() != nullptr; });
+  return llvm::any_of(networks, [](SubLayer layer) {
+    return (layer.ffn && layer.ffn.getDownBias()) || (layer.experts && layer.experts.getDownBias());
+  });
 }
 
-/// Runs of FFNs that follow each other in the stream and read one value of it.
+/// Runs of FFNs, dense ones or experts, that follow each other in the stream and read one value of it.
 static SmallVector<SmallVector<SubLayer>> findParallelFFNs(const ResidualStream &stream) {
   SmallVector<SmallVector<SubLayer>> groups;
   for (const LayerBlock &block : stream.getBlocks()) {
     // An attention between two FFNs would read the first one's sum.
-    const bool follows = !block.attention && block.network && block.network->kind == BranchKind::FFN;
-    if (follows && !groups.empty() && !groups.back().empty() && groups.back().back().input == block.network->input) {
+    const bool known =
+        block.network && (block.network->kind == BranchKind::FFN || block.network->kind == BranchKind::Experts);
+    if (known && !block.attention && !groups.empty() && !groups.back().empty() &&
+        groups.back().back().input == block.network->input && groups.back().back().kind == block.network->kind) {
       groups.back().push_back(*block.network);
       continue;
     }
     groups.emplace_back();
-    if (block.network && block.network->kind == BranchKind::FFN) {
+    if (known) {
       groups.back().push_back(*block.network);
     }
   }

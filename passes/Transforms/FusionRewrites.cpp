@@ -106,11 +106,11 @@ Value moe::foldScale(OpBuilder &b, Value weight, RMSNormOp own, const SharedNorm
 /// maps[i], null without maps.
 static Value mapOf(ArrayRef<Value> maps, size_t i) { return maps.empty() ? Value() : maps[i]; }
 
-Value moe::buildFusedFFN(OpBuilder &b, ArrayRef<SubLayer> layers, Value input, int64_t padWidthTo, ArrayRef<Value> maps,
-                         Value outputMap) {
+/// The sum of the dense FFNs of `layers` behind `norm`.
+static Value joinFFNs(OpBuilder &b, ArrayRef<SubLayer> layers, const SharedNorm &norm, int64_t padWidthTo,
+                      ArrayRef<Value> maps, Value outputMap) {
   SmallVector<FFNOp> ffns = collect(layers, &SubLayer::ffn);
   Location loc = nameFused(layers, "ffn", asOperations<FFNOp>(ffns));
-  SharedNorm norm = buildSharedNorm(b, collect(layers, &SubLayer::norm), input);
   // Rows of gate and up, columns of down.
   auto rows = [&](auto get) {
     return join(b, loc, llvm::map_to_vector(ffns, [&](FFNOp ffn) -> Value { return get(ffn); }), 0);
@@ -146,6 +146,81 @@ Value moe::buildFusedFFN(OpBuilder &b, ArrayRef<SubLayer> layers, Value input, i
   FFNOp first = ffns.front();
   return FFNOp::create(b, loc, first.getType(), norm.result, gate, up, down, gateBias, upBias, downBias,
                        first.getActivationAttr(), first.getAlphaAttr(), first.getLimitAttr());
+}
+
+/// The sum of the experts of `layers` behind `norm`: one router in front of another, and experts side by side.
+static Value joinExperts(OpBuilder &b, ArrayRef<SubLayer> layers, const SharedNorm &norm, ArrayRef<Value> maps,
+                         Value outputMap) {
+  auto locOf = [&](auto member, StringRef part) {
+    return nameFused(layers, part,
+                     llvm::map_to_vector(layers, [&](SubLayer layer) -> Operation * { return layer.*member; }));
+  };
+  // Joined along the experts; with the norm's scale in them, or the map of the input, if they read it.
+  auto joined = [&](Location loc, auto get, bool reads) {
+    SmallVector<Value> parts;
+    for (auto [i, layer] : llvm::enumerate(layers)) {
+      Value own = get(layer);
+      parts.push_back(reads ? foldScale(b, own, layer.norm, norm, mapOf(maps, i)) : own);
+    }
+    return join(b, loc, parts, 0);
+  };
+  const SubLayer &first = layers.front();
+  RouteOp oldRoute = first.route;
+  ExpertsOp oldExperts = first.experts;
+  CombineOp oldCombine = first.combine;
+
+  Location loc = locOf(&SubLayer::router, "router");
+  Value routerWeight = joined(loc, [](SubLayer layer) -> Value { return layer.router.getWeight(); }, true);
+  Value routerBias = joined(loc, [](SubLayer layer) -> Value { return layer.router.getBias(); }, false);
+  Value logits = LinearOp::create(b, loc, withDim(typeOf(oldRoute.getLogits()), 1, typeOf(routerWeight).getDimSize(0)),
+                                  norm.result, routerWeight, routerBias);
+
+  loc = locOf(&SubLayer::route, "route");
+  int64_t k = 0, routers = 0;
+  for (SubLayer layer : layers) {
+    k += static_cast<int64_t>(layer.route.getK());
+    routers += static_cast<int64_t>(layer.route.getRouters());
+  }
+  Value correction = joined(loc, [](SubLayer layer) -> Value { return layer.route.getBias(); }, false);
+  auto route = RouteOp::create(b, loc, withDim(typeOf(oldRoute.getExperts()), 1, k),
+                               withDim(typeOf(oldRoute.getWeights()), 1, k), logits, correction, b.getI64IntegerAttr(k),
+                               oldRoute.getScoreAttr(), oldRoute.getRenormalizeAttr(), oldRoute.getEpsilonAttr(),
+                               oldRoute.getScaleAttr(), oldRoute.getGroupsAttr(), oldRoute.getKeepGroupsAttr(),
+                               oldRoute.getGroupScoreAttr(), b.getI64IntegerAttr(routers));
+
+  loc = locOf(&SubLayer::experts, "experts");
+  Value gate = joined(loc, [](SubLayer layer) -> Value { return layer.experts.getGate(); }, true);
+  Value up = joined(loc, [](SubLayer layer) -> Value { return layer.experts.getUp(); }, true);
+  auto mappedDown = [&](SubLayer layer) -> Value {
+    Value down = layer.experts.getDown();
+    return outputMap ? multiply(b, down.getType(), outputMap, down) : down;
+  };
+  Value down = joined(loc, mappedDown, false);
+  Value gateBias = joined(loc, [](SubLayer layer) -> Value { return layer.experts.getGateBias(); }, false);
+  Value upBias = joined(loc, [](SubLayer layer) -> Value { return layer.experts.getUpBias(); }, false);
+  Value downBias = joined(loc, [](SubLayer layer) -> Value { return layer.experts.getDownBias(); }, false);
+  Value y = ExpertsOp::create(b, loc, withDim(typeOf(oldExperts.getResult()), 1, k), norm.result, route.getExperts(),
+                              gate, up, down, gateBias, upBias, downBias, oldExperts.getActivationAttr(),
+                              oldExperts.getAlphaAttr(), oldExperts.getLimitAttr(), PlacementAttr());
+  return CombineOp::create(b, locOf(&SubLayer::combine, "combine"), oldCombine.getType(), y, route.getWeights());
+}
+
+Value moe::buildFusedFFN(OpBuilder &b, ArrayRef<SubLayer> layers, Value input, int64_t padWidthTo, ArrayRef<Value> maps,
+                         Value outputMap) {
+  SharedNorm norm = buildSharedNorm(b, collect(layers, &SubLayer::norm), input);
+  SubLayer first = layers.front();
+  if (first.kind == BranchKind::FFN) {
+    return joinFFNs(b, layers, norm, padWidthTo, maps, outputMap);
+  }
+  Value routed = joinExperts(b, layers, norm, maps, outputMap);
+  if (!first.ffn) {
+    return routed;
+  }
+  Value shared = joinFFNs(b, layers, norm, padWidthTo, maps, outputMap);
+  const bool sharedFirst = first.sum.getLhs() == first.ffn.getResult();
+  SmallVector<Operation *> sums = asOperations<AddOp>(collect(layers, &SubLayer::sum));
+  return AddOp::create(b, nameFused(layers, "experts_and_shared", sums), first.sum.getType(),
+                       sharedFirst ? shared : routed, sharedFirst ? routed : shared);
 }
 
 /// One state with `kvHeads` heads, in front of that of `attention`.
@@ -369,7 +444,9 @@ void moe::fuseParallelFFNs(ArrayRef<SubLayer> layers, int64_t padWidthTo) {
   end.getResult().replaceAllUsesWith(result.getResult());
   SmallVector<Operation *> dead;
   for (const SubLayer &layer : layers) {
-    dead.append({layer.add, layer.ffn});
+    llvm::append_range(dead, layer.getOps());
+    // The norms may be one, and still be read.
+    llvm::erase(dead, RMSNormOp(layer.norm).getOperation());
   }
   eraseAll(dead);
 }

@@ -10,6 +10,10 @@
 // `kept` is the scale of the last norm, away from zero: so the weights of the last
 // layer stay bit for bit what they are, and nothing is divided by zero.
 //
+// Experts are no different: each is a network of its own, and what a layer's
+// router chooses of its own experts does not depend on the others. So routers and
+// experts lie side by side, and the route has as many routers as there were layers.
+//
 //===----------------------------------------------------------------------===//
 
 #ifndef MOE_PASSES_TRANSFORMS_FUSIONREWRITES_H
@@ -36,7 +40,7 @@ SharedNorm buildSharedNorm(OpBuilder &b, ArrayRef<RMSNormOp> norms, Value input)
 Value foldScale(OpBuilder &b, Value weight, RMSNormOp own, const SharedNorm &shared, Value map = {});
 
 /// The sum of the FFNs of `layers` on `input`, as one FFN whose width is a multiple of `padWidthTo` (if there is more
-/// than one).
+/// than one); if they route to experts, as one layer of experts with their shared FFNs as one.
 /// With `maps`, one per layer or null, on their inputs, and `outputMap`, or null, on the sum.
 Value buildFusedFFN(OpBuilder &b, ArrayRef<SubLayer> layers, Value input, int64_t padWidthTo, ArrayRef<Value> maps = {},
                     Value outputMap = {});

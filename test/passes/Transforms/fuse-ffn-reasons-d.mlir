@@ -233,7 +233,7 @@ func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>
   %l1_edown = moe.get_weight @l1.edown : tensor<4x8x6xf32>
   %e1 = moe.experts %m1, %id1 up %l1_eup down %l1_edown activation silu : tensor<?x8xf32>, tensor<?x2xi32>, up tensor<4x6x8xf32>, down tensor<4x8x6xf32> -> tensor<?x2x8xf32>
   %f1 = moe.combine %e1, %wt1 : tensor<?x2x8xf32>, tensor<?x2xf32> -> tensor<?x8xf32>
-  // expected-remark @below {{layers 0 to 1 not fused: the FFN of layer 1: it routes to experts}}
+  // expected-remark @below {{layers 0 to 1 not fused: the FFN of layer 1: it routes to experts, and that of layer 0 is dense}}
   %h2 = moe.add %h1, %f1 : tensor<?x8xf32>, tensor<?x8xf32> -> tensor<?x8xf32>
   return %h2 : tensor<?x8xf32>
 }

@@ -82,6 +82,7 @@ llvm::Expected<ModelLayers> moec::describeLayers(ModuleOp module) {
       for (LinearOp linear : {layer->q, layer->k, layer->v, layer->o}) {
         result.hasBiases |= linear && linear.getBias();
       }
+      result.hasExperts |= layer->kind == BranchKind::Experts;
       if (layer->kind == BranchKind::FFN) {
         auto up = cast<RankedTensorType>(FFNOp(layer->ffn).getUp().getType());
         result.widths[static_cast<size_t>(block.firstLayer)] = up.getDimSize(0);

@@ -32,7 +32,7 @@ struct ModelLayers {
   std::vector<int64_t> widths;
   /// Bytes per element of FFN weights.
   int64_t elementBytes = 2;
-  bool hasBiases = false;
+  bool hasBiases = false, hasExperts = false;
 };
 
 llvm::Expected<ModelLayers> describeLayers(mlir::ModuleOp module);

@@ -80,6 +80,10 @@ Error FuseRun::chooseFormat() {
       refused = (Twine("a ") + spell(format.format) + " has no place for the model's biases").str();
       continue;
     }
+    if (result.layers.hasExperts && !getFormatFacts(format.format).allowsExperts) {
+      refused = (Twine("a ") + spell(format.format) + " has no place for experts; --for package fuses them").str();
+      continue;
+    }
     std::vector<FuseWindow> windows = std::move(result.windows);
     std::vector<WindowChoice> before = std::move(choices);
     judgeWindows(*limits);
