@@ -49,6 +49,25 @@ static const ModelFamily kFamilies[] = {
     {"mixtral", "MixtralForCausalLM", /*vocab=*/32000, /*hidden=*/4096, /*ffn=*/14336, /*layers=*/32, /*heads=*/32,
      /*kvHeads=*/8, /*maxPositions=*/131072, /*normEps=*/1e-5, /*ropeTheta=*/1e6, /*experts=*/8, /*expertsPerToken=*/2,
      /*knowsBiases=*/false, /*knowsWindow=*/true, Renormalize::Sum, kMixtralNames},
+    // Layers are Llama's. Its class computes no biases, whatever the config says of them, and has a window unless the
+    // config says otherwise.
+    {"mistral",
+     "MistralForCausalLM",
+     /*vocab=*/32000,
+     /*hidden=*/4096,
+     /*ffn=*/14336,
+     /*layers=*/32,
+     /*heads=*/32,
+     /*kvHeads=*/8,
+     /*maxPositions=*/131072,
+     /*normEps=*/1e-6,
+     /*ropeTheta=*/1e4,
+     /*experts=*/0,
+     /*expertsPerToken=*/0,
+     /*knowsBiases=*/false,
+     /*knowsWindow=*/true,
+     Renormalize::None,
+     {}},
     // Its configuration class extends Llama's and has the defaults of that.
     {"nemotron-nas",
      "DeciLMForCausalLM",
@@ -105,6 +124,12 @@ std::string moe::knownModelTypes() {
     result += (result.empty() ? "" : ", ") + family.modelType.str();
   }
   return result;
+}
+
+/// The window of a config that has no key `sliding_window` (null says that there is none): of the classes here only
+/// Mistral's has one.
+static std::optional<int64_t> defaultWindow(const ModelFamily &family) {
+  return family.modelType == "mistral" ? std::optional<int64_t>(4096) : std::nullopt;
 }
 
 //===----------------------------------------------------------------------===//
@@ -600,6 +625,8 @@ Expected<ModelConfig> moe::parseModelConfig(const json::Value &value, StringRef 
   }
   if (family->knowsWindow && keys.find("sliding_window")) {
     model.window = keys.integer("sliding_window", 1, kMaxContext);
+  } else if (!config->get("sliding_window")) {
+    model.window = defaultWindow(*family);
   }
   if (family->experts != 0) {
     // The class answers to both names.

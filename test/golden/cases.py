@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Case:
-    """One checkpoint. `config` goes to LlamaConfig or MixtralConfig; the rest says how it is stored and fed."""
+    """One checkpoint. `config` goes to the configuration class of the family; the rest says how it is stored and fed."""
 
     name: str
     family: str
@@ -49,6 +49,13 @@ def mixtral(name, why, H, I, Q, G, V, E, K, L=2, D=None, rope=None, positions=51
     case = llama(name, why, H, I, Q, G, V, L, D, rope or {"rope_type": "default", "rope_theta": 1e6}, positions, **kw)
     case.name, case.family = f"mixtral-{name}", "mixtral"
     case.config.update(num_local_experts=E, num_experts_per_tok=K, sliding_window=window)
+    return case
+
+
+def mistral(name, why, H, I, Q, G, V, window, **kw):
+    case = llama(name, why, H, I, Q, G, V, **kw)
+    case.name, case.family = f"mistral-{name}", "mistral"
+    case.config["sliding_window"] = window
     return case
 
 
@@ -106,6 +113,10 @@ CASES = [
                    "head_dim": None, "num_key_value_heads": None, "rms_norm_eps": None, "max_position_embeddings": None,
                    "hidden_act": None, "attention_bias": None, "mlp_bias": None, "dtype": None, "torch_dtype": "bfloat16",
                    "transformers_version": "4.31.0"}),
+    # Mistral: Llama's layers, with a window unless the config says null.
+    mistral("null-window", "no window; attention_bias means nothing to the class", H=48, I=40, Q=4, G=2, V=69, window=None, D=16,
+            lengths=LONG, rewrite={"attention_bias": True}),
+    mistral("window", "sliding window of 16 over 130 positions", H=48, I=32, Q=4, G=1, V=71, window=16, lengths=LONG),
     # Mixture of experts.
     mixtral("e8k2", "the usual Mixtral", H=64, I=24, Q=4, G=2, V=87, E=8, K=2),
     mixtral("e3k1", "three experts, one per token", H=40, I=56, Q=5, G=5, V=57, E=3, K=1),

@@ -55,7 +55,7 @@ def draw(name, shape, rng, case):
 
 
 def config_of(case):
-    classes = {"llama": transformers.LlamaConfig, "mixtral": transformers.MixtralConfig}
+    classes = {"llama": transformers.LlamaConfig, "mistral": transformers.MistralConfig, "mixtral": transformers.MixtralConfig}
     return classes[case.family](**{k: (dict(v) if isinstance(v, dict) else v) for k, v in case.config.items()},
                                 bos_token_id=None, eos_token_id=None)
 
@@ -63,7 +63,8 @@ def config_of(case):
 def write_checkpoint(case, seed, out):
     """config.json and the shards, through save_pretrained, then the changes the case asks for."""
     rng = np.random.default_rng(seed)
-    classes = {"llama": transformers.LlamaForCausalLM, "mixtral": transformers.MixtralForCausalLM}
+    classes = {"llama": transformers.LlamaForCausalLM, "mistral": transformers.MistralForCausalLM,
+               "mixtral": transformers.MixtralForCausalLM}
     config = config_of(case)
     model = classes[case.family](config).to(getattr(torch, case.storage))
     with torch.no_grad():
