@@ -105,7 +105,7 @@ Error ModelExport::check(const FormatFacts &format) const {
     return makeError("the model has biases of its " + Twine(graph.hasAttentionBias ? "attention" : "FFNs") + ", but " +
                      (format.format == ExportFormat::NemotronNas
                           ? "SGLang and TensorRT-LLM ignore those of a nemotron-nas directory"
-                          : "they are not written to GGUF files") +
+                          : "in GGUF files llama.cpp takes that of the queries to be as long as the embedding") +
                      "; export for transformers or vllm with plans of form P");
   }
   if (format.format != ExportFormat::WideLlama && graph.activation != Activation::Silu) {

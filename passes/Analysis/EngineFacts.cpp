@@ -34,8 +34,9 @@ static constexpr EngineFormat kVllm[] = {
     {ExportFormat::WideLlama, "0.32", "0.32", "--trust-remote-code --model-impl transformers"},
 };
 static constexpr EngineFormat kSglang[] = {{ExportFormat::NemotronNas, "0.5.1", "", "--trust-remote-code"}};
-static constexpr EngineFormat kTrtllm[] = {{ExportFormat::NemotronNas, "0.20", "", "--trust_remote_code"}};
-static constexpr EngineFormat kLlamaCpp[] = {{ExportFormat::Gguf, "b5298", "llama-cpp-python 0.3.36", ""}};
+static constexpr EngineFormat kTrtllm[] = {{ExportFormat::NemotronNas, "1.0", "", "--trust_remote_code"}};
+static constexpr EngineFormat kLlamaCpp[] = {
+    {ExportFormat::Gguf, "as in llama-cpp-python 0.3.9", "llama-cpp-python 0.3.36", ""}};
 static constexpr EngineFormat kTransformers[] = {{ExportFormat::WideLlama, "5.0", "5.24", "trust_remote_code=True"}};
 static constexpr EngineFormat kPackage[] = {{ExportFormat::Package, "0.1", "0.1", ""}};
 

@@ -120,7 +120,8 @@ build_engines() {
 }
 suite_engines() {
   rm -rf build/engines
-  "$ENGINE_PYTHON" test/engines/run.py --model "$ENGINES_MODEL" --work build/engines --json "$OUT/engines.json" "${ENGINE_OPTIONS[@]}"
+  "$ENGINE_PYTHON" test/engines/run.py --model "$ENGINES_MODEL" --work build/engines --json "$OUT/engines.json" \
+    "${ENGINES_PLANS[@]}" "${ENGINE_OPTIONS[@]}"
 }
 
 # record SUITE STATUS SECONDS REASON: one line for summary.py.

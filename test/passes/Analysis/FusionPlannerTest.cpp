@@ -133,6 +133,8 @@ TEST(FusionPlanner, Limits) {
             "gate and up have 2 x 399360 x 16384 / 4 = 3271557120 elements on a rank, but must have fewer than "
             "2147483648");
   EXPECT_EQ(reason(124, 2, FusionForm::Pair), "the last layer of the model is kept apart (--fuse-last allows it)");
+  EXPECT_EQ(reason(124, 2, FusionForm::Removed), "the last layer of the model is kept apart (--fuse-last allows it)");
+  EXPECT_EQ(reason(125, 1, FusionForm::Removed), "") << "joins no FFN";
   limits.fuseLast = true;
   EXPECT_EQ(reason(124, 2, FusionForm::Pair), "");
   limits.needsFirstAttention = true;
