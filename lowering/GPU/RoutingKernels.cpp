@@ -164,8 +164,8 @@ void RouteEmitter::emit() {
     // NaN and -inf rank last, above what is taken.
     b.storeScalar(b.max(choice, b.number(-FLT_MAX)), choices, i, b.f32());
   });
-  b.warpBarrier();
   if (kernel.grouped) {
+    b.warpBarrier(); // a group's choices are read by other lanes than wrote them
     limitGroups();
   }
   b.loop(b.i64(0), k, b.i64(1), [&](Int j) {

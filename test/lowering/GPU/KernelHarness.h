@@ -84,9 +84,16 @@ protected:
     return address;
   }
 
-  /// Runs `kernel` for `workgroups` workgroups.
+  /// Runs `kernel` for `workgroups` workgroups; the emulator finds nothing.
   void run(const kernels::Kernel &kernel, int64_t workgroups, const std::vector<Argument> &arguments) {
     std::string name, text = translate(kernel, name);
+    launch(text, name, getThreads(kernel), workgroups, arguments);
+    ASSERT_EQ(allFindings(), "") << name;
+  }
+
+  /// Launches `name` of the PTX `text`.
+  void launch(const std::string &text, const std::string &name, int64_t threads, int64_t workgroups,
+              const std::vector<Argument> &arguments) {
     CUmodule module;
     CUfunction function;
     CHECKED(cuModuleLoadData(&module, text.c_str()));
@@ -110,8 +117,8 @@ protected:
       parameters.push_back(&word);
     }
     if (workgroups > 0) {
-      CHECKED(cuLaunchKernel(function, static_cast<unsigned>(workgroups), 1, 1,
-                             static_cast<unsigned>(getThreads(kernel)), 1, 1, 0, nullptr, parameters.data(), nullptr));
+      CHECKED(cuLaunchKernel(function, static_cast<unsigned>(workgroups), 1, 1, static_cast<unsigned>(threads), 1, 1, 0,
+                             nullptr, parameters.data(), nullptr));
       CHECKED(cuCtxSynchronize());
     }
     for (size_t i = 0; i < arguments.size(); ++i) {
@@ -125,7 +132,6 @@ protected:
     }
     allocated.clear();
     CHECKED(cuModuleUnload(module));
-    ASSERT_EQ(allFindings(), "") << name;
   }
 
   MLIRContext mlir;

@@ -1,0 +1,94 @@
+//===- SynchronisationTest.cpp - No barrier and no wait is there for nothing ---===//
+//
+// Takes each synchronising instruction out of the PTX of a kernel in turn and
+// runs what is left. The emulator must find something every time: then it would
+// have found the same mistake in the emitter.
+//
+//===----------------------------------------------------------------------===//
+
+#include "test/lowering/GPU/KernelHarness.h"
+#include "llvm/ADT/StringExtras.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+using namespace mlir::moe::gpu;
+using namespace mlir::moe::gpu::test;
+
+namespace {
+
+class GpuSynchronisationTest : public KernelTest {
+protected:
+  void check(const kernels::Kernel &kernel, int64_t workgroups, const std::vector<Argument> &arguments) {
+    std::string name, text = translate(kernel, name);
+    SmallVector<StringRef> lines;
+    StringRef(text).split(lines, '\n');
+    int taken = 0;
+    for (size_t i = 0; i < lines.size(); ++i) {
+      StringRef line = lines[i].trim();
+      if (!line.starts_with("bar.sync") && !line.starts_with("bar.warp.sync") &&
+          !line.starts_with("cp.async.wait_group")) {
+        continue;
+      }
+      SmallVector<StringRef> rest(lines);
+      rest[i] = "";
+      launch(llvm::join(rest, "\n"), name, getThreads(kernel), workgroups, arguments);
+      EXPECT_GT(moeEmulatorFindings(), 0u) << name << ": nothing misses line " << i + 1 << ": " << line.str();
+      moeEmulatorClearFindings();
+      ++taken;
+    }
+    EXPECT_GT(taken, 0) << name;
+  }
+};
+
+TEST_F(GpuSynchronisationTest, RMSNorm) {
+  const int64_t rows = 1, groups = 2, n = 300;
+  Tensor xs = random(f32, rows * groups * n), ws = random(bf16, n), ys(f32, rows * groups * n);
+  check(kernels::RMSNorm{f32, bf16, f32, ScaleRounding::BeforeWeight}, rows,
+        {in(xs), in(ws), out(ys), groups, n, 1e-5f});
+}
+
+TEST_F(GpuSynchronisationTest, Attention) {
+  const int64_t tokens = 1, d = 64, context = 70;
+  Guarded<int32_t> seq{0}, pos{66};
+  Tensor qs = random(bf16, d), keys = random(bf16, context * d), values = random(bf16, context * d), ys(bf16, d);
+  check(kernels::Attention{bf16, bf16, Type(), d, d, false}, 1,
+        {in(qs), in(seq), in(pos), in(keys), in(values), out(ys), tokens, int64_t(1), int64_t(1), context, 0.125f,
+         int64_t(0)});
+}
+
+/// Rows and outputs of one tile and a bit, so that the ring is filled twice in the case of experts.
+TEST_F(GpuSynchronisationTest, Tiles) {
+  kernels::Matmul kernel;
+  kernel.x = kernel.weight = kernel.out = bf16;
+  kernel.many = kernel.nDivisible = true;
+  const int64_t rows = 70, k = 136, n = 64, topK = 1;
+  catalogue.specialise(kernel, k, n);
+  ASSERT_TRUE(isTiled(kernel));
+  kernel.experts = true;
+  Tensor xs = random(bf16, rows * k), ys(bf16, rows * n);
+  std::vector<Tensor> weights;
+  weights.push_back(random(bf16, n * k));
+  Guarded<int32_t> active{1, 0}, offsets{0, static_cast<int32_t>(rows)}, slots(rows);
+  for (int64_t i = 0; i < rows; ++i) {
+    slots[i] = static_cast<int32_t>(i);
+  }
+  check(kernel, 1, {in(xs), k, in(active), in(offsets), in(slots), topK, table(weights), n, out(ys)});
+}
+
+TEST_F(GpuSynchronisationTest, RouteAndSort) {
+  const int64_t e = 40, k = 3, rows = 40;
+  Tensor logits = random(f32, e);
+  Guarded<int32_t> experts(k);
+  Guarded<float> weights(k);
+  kernels::Route route{Score::Softmax, Renormalize::Sum, Type(), false, GroupScore::Max};
+  check(route, 1, {in(logits), out(experts), out(weights), e, k, 0.0f, 1.0f, int64_t(1), int64_t(1)});
+  Guarded<int32_t> ids(rows), active(e + 1), offsets(e + 1), slots(rows);
+  for (int64_t i = 0; i < rows; ++i) {
+    ids[i] = static_cast<int32_t>(i * 7 % (e - 1));
+  }
+  Guarded<int64_t> counts(e, 0);
+  check(kernels::SortByExpert{}, 1,
+        {in(ids), rows, e, int64_t(1), update(active), out(offsets), update(slots), update(counts)});
+}
+
+} // namespace
