@@ -265,6 +265,15 @@ moert_status *moert_session_read(moert_session *session, const char *buffer, voi
   return give(session->session->read(buffer, out, capacity, size));
 }
 
+moert_status *moert_session_get_device(const moert_session *session, const char **kind, const char **name) {
+  if (!session || !kind || !name) {
+    return nullArgument("moert_session_get_device", !session ? "session" : !kind ? "kind" : "name");
+  }
+  *kind = session->session->deviceKind();
+  *name = session->session->deviceName();
+  return nullptr;
+}
+
 moert_status *moert_session_reset(moert_session *session) {
   return session ? give(session->session->reset()) : nullArgument("moert_session_reset", "session");
 }

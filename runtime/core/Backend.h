@@ -4,7 +4,11 @@
 // and resolves operands to 64-bit words; a backend moves and computes. Calls in the second half are made inside a
 // step: they do not allocate, lock or look anything up.
 //
-// The CPU backend is linked in; another is reached by dlopen of a library that exports `moert_open_backend`.
+// Two kinds. Where kernels use the host's memory (the CPU) every call is done when it returns. A GPU has memory of its
+// own: addresses are the device's, inputs and results are moved by upload and download, commands run later, in the
+// order of the calls, and what fails is known at the next call that waits.
+//
+// Both backends are linked in; the GPU's reaches a driver by dlopen.
 //
 //===----------------------------------------------------------------------===//
 #ifndef MOERT_CORE_BACKEND_H
@@ -14,6 +18,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace moert {
@@ -35,25 +40,43 @@ struct Launch {
   int64_t grid = 0;
 };
 
+/// What new memory holds.
+enum class Contents { Zero, Undefined };
+
 class Backend {
 public:
   virtual ~Backend() = default;
 
+  /// "cpu", "cuda", "emulator".
   virtual const char *name() const = 0;
+  /// The machine, for people: "this machine", or a GPU with its name.
+  virtual std::string place() const = 0;
   /// Workers that a launch is spread over.
   virtual int threads() const = 0;
+  /// Whether addresses are the host's; then upload, download and graphs are not used.
+  virtual bool usesHostMemory() const = 0;
+  /// Bytes of memory that a session may hope for.
+  virtual uint64_t availableBytes() = 0;
   /// Makes the kernels of `variant` callable: one handle per kernel, valid while the backend lives.
   virtual Status loadKernels(const std::string &path, const void *blob, size_t size, const format::Variant &variant,
                              std::vector<void *> &kernels) = 0;
-  /// Zeroed memory, at least 64 byte aligned; `what` names it in the error. Freed with the backend or by release.
-  virtual Result<void *> allocate(uint64_t bytes, const std::string &what) = 0;
+  /// Memory for kernels, at least 64 byte aligned; `what` names it in the error. Freed with the backend or by release.
+  /// The host's is zero anyway.
+  virtual Result<void *> allocate(uint64_t bytes, const std::string &what, Contents contents) = 0;
   virtual void release(void *memory) = 0;
-  /// Makes mapped host bytes readable by kernels; returns the address they use.
-  virtual Result<const void *> attach(const void *host, uint64_t bytes) = 0;
+  /// Makes mapped host bytes readable by kernels; returns the address they use. On a GPU that is a copy, freed as
+  /// memory of allocate; `what` names it.
+  virtual Result<const void *> attach(const void *host, uint64_t bytes, const std::string &what) = 0;
+
+  /// Host memory that upload reads later.
+  virtual Result<void *> allocateStaging(uint64_t, const std::string &) { return notHere(); }
+  virtual bool upload(void *, const void *, uint64_t) { return false; }
+  /// Any host memory; done when it returns, after everything before it.
+  virtual bool download(void *, const void *, uint64_t) { return false; }
 
   /// Runs the launches, which do not depend on each other and must stay in memory until the call returns true. Returns
   /// when their results are visible to the next call; false if the deadline passed first, after which only
-  /// `synchronize` may be called, and while that says false nothing that kernels use may be freed.
+  /// `settle` may be called, and while that says false nothing that kernels use may be freed.
   virtual bool launch(const Launch *launches, uint32_t count) = 0;
   virtual bool copy(void *to, const void *from, uint64_t bytes) = 0;
   virtual bool fill(void *to, uint8_t value, uint64_t bytes) = 0;
@@ -63,13 +86,42 @@ public:
   virtual bool wait(uint32_t event, uint32_t stream) = 0;
   /// Waits for everything above; false if the deadline passed.
   virtual bool synchronize() = 0;
+  /// Whether nothing runs any more, so that memory may be freed; waits up to the deadline. Failed work does not run.
+  virtual bool settle() = 0;
+  /// Why a call returned false; ok: the deadline passed.
+  const Status &failure() const { return failed; }
+
+  /// Commands between the two are remembered instead of run, with all their words; null: failed. The graph then runs
+  /// as often as asked, until it is dropped.
+  virtual bool beginGraph() { return false; }
+  virtual void *endGraph() { return nullptr; }
+  virtual bool runGraph(void *) { return false; }
+  virtual void dropGraph(void *) {}
+
+  /// A stage for profilers that show such: its kind, T and M.
+  virtual void beginRange(const char *, int64_t, int64_t) {}
+  virtual void endRange() {}
+
+  /// How many findings the emulator has had in this process; of a real machine nothing.
+  virtual std::optional<uint64_t> findings() const { return std::nullopt; }
+
+protected:
+  static Status notHere() { return error(Code::Internal, "this backend has no staging"); }
+  Status failed;
 };
 
-/// The ledger of what the CPU backend does not run: the reason, or null if it runs `command`.
+/// The ledgers of what a backend does not run: the reason, or null if it runs `command`.
 const char *cpuBackendLacks(const format::Variant &variant, const format::Command &command);
+const char *cudaBackendLacks(const format::Variant &variant, const format::Command &command);
 
 /// The CPU backend.
 Result<std::unique_ptr<Backend>> openCpuBackend(const BackendOptions &options);
+
+namespace cuda {
+struct Device;
+}
+/// The backend of a GPU or of the emulator; of the options the deadline counts.
+Result<std::unique_ptr<Backend>> openCudaBackend(const BackendOptions &options, const cuda::Device &device);
 
 } // namespace moert
 

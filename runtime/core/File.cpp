@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -199,6 +200,17 @@ Status writeFile(const std::string &name, std::initializer_list<Piece> pieces) {
 uint64_t physicalBytes() {
   long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
   return pages > 0 && size > 0 ? uint64_t(pages) * uint64_t(size) : UINT64_MAX;
+}
+
+std::string libraryFolder() {
+  static const int here = 0;
+  Dl_info info;
+  if (!dladdr(&here, &info) || !info.dli_fname) {
+    return ".";
+  }
+  const std::string path = info.dli_fname;
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "." : path.substr(0, slash);
 }
 
 std::string joinPath(const std::string &folder, const std::string &name) {

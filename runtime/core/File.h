@@ -78,6 +78,9 @@ Status writeFile(const std::string &path, std::initializer_list<Piece> pieces);
 /// Memory of this machine.
 uint64_t physicalBytes();
 
+/// The folder that libmoert was loaded from (of a static libmoert: the program's).
+std::string libraryFolder();
+
 /// `folder`/`name`.
 std::string joinPath(const std::string &folder, const std::string &name);
 

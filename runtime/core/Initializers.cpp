@@ -73,10 +73,55 @@ std::vector<Initializers::Place> Initializers::sourcesOf(const format::Initializ
   return sources;
 }
 
-void Initializers::useSource(const format::Initializer &initializer, const Place &source) {
-  weights.setTensor(initializer.result(), addressOf(source));
-  done.bytes -= program.root().tensors()->Get(initializer.result())->bytes();
+Status Initializers::useSource(const format::Initializer &initializer, const Place &source, void *computed) {
+  const uint64_t bytes = program.root().tensors()->Get(initializer.result())->bytes();
+  const auto tensor = uint32_t(source.tensor);
   ++done.unchanged;
+  if (const uint8_t *there = weights.tensor(tensor)) {
+    weights.setTensor(initializer.result(), there + source.offset);
+    done.bytes -= bytes;
+    if (computed) {
+      backend.release(computed);
+    }
+    return {};
+  }
+  const void *address = computed;
+  if (!address) {
+    MOERT_ASSIGN(copied, backend.attach(weights.hostTensor(tensor) + source.offset, bytes, nameOf(initializer)));
+    address = copied;
+  }
+  weights.setTensor(initializer.result(), address);
+  return {};
+}
+
+/// Whether `source` has the bytes of a result. What was computed earlier is on a GPU only there.
+Result<bool> Initializers::isSame(const Place &source, const void *result, uint64_t bytes) {
+  const auto tensor = uint32_t(source.tensor);
+  if (const uint8_t *onHost = weights.hostTensor(tensor)) {
+    return memcmp(onHost + source.offset, result, bytes) == 0;
+  }
+  Pages copy;
+  MOERT_ASSIGN(computed, onHost(weights.tensor(tensor) + source.offset, bytes, copy));
+  return memcmp(computed, result, bytes) == 0;
+}
+
+/// `memory` as the host reads it: itself, or from a GPU a copy in `copy`.
+Result<const void *> Initializers::onHost(const void *memory, uint64_t bytes, Pages &copy) {
+  if (backend.usesHostMemory()) {
+    return memory;
+  }
+  MOERT_ASSIGN(pages, Pages::allocate(bytes, "a computed weight on its way to the cache"));
+  if (!backend.download(pages.data(), memory, bytes)) {
+    return backend.failure().ok() ? error(Code::Deadline, "a computed weight was not copied from ", backend.place(),
+                                          " within the deadline: raise --deadline")
+                                  : backend.failure();
+  }
+  copy = std::move(pages);
+  return static_cast<const void *>(copy.data());
+}
+
+std::string Initializers::nameOf(const format::Initializer &initializer) const {
+  return concat("weight '", program.string(program.root().tensors()->Get(initializer.result())->name()), "'");
 }
 
 std::string Initializers::cacheKey(const format::Initializer &initializer) const {
@@ -99,7 +144,7 @@ std::string Initializers::cacheKey(const format::Initializer &initializer) const
     addToKey(hash, uint64_t(weights.modifiedNs(tensor.file())));
     for (uint64_t sample = 0; sample < kSamples; ++sample) {
       uint64_t piece = std::min(kSampleBytes, tensor.bytes());
-      hash.update(weights.tensor(index) + (tensor.bytes() - piece) / (kSamples - 1) * sample, piece);
+      hash.update(weights.hostTensor(index) + (tensor.bytes() - piece) / (kSamples - 1) * sample, piece);
     }
   };
   bool isPerRank = false;
@@ -164,12 +209,14 @@ Result<bool> Initializers::loadCached(const std::string &path, const std::string
     return discard("cache file is damaged");
   }
   if (isSource) {
-    useSource(initializer, source);
+    MOERT_TRY(useSource(initializer, source, nullptr));
     return true;
   }
-  MOERT_ASSIGN(address, backend.attach(payload, bytes));
+  MOERT_ASSIGN(address, backend.attach(payload, bytes, nameOf(initializer)));
   weights.setTensor(initializer.result(), address);
-  mapped.push_back(std::move(*pages));
+  if (backend.usesHostMemory()) {
+    mapped.push_back(std::move(*pages));
+  }
   return true;
 }
 
@@ -187,10 +234,11 @@ Status Initializers::runCommand(const format::Command &command, const std::vecto
           reinterpret_cast<uintptr_t>(operand.index() == result ? resultMemory : weights.tensor(operand.index())) +
           operand.offset() + uint64_t(place.rank) * operand.value());
       break;
-    case format::OperandKind::WeightTable:
-      words.push_back(reinterpret_cast<uintptr_t>(weights.table(operand.index())) +
-                      uint64_t(place.rank) * operand.value() * sizeof(uint64_t));
+    case format::OperandKind::WeightTable: {
+      MOERT_ASSIGN(table, weights.table(operand.index()));
+      words.push_back(reinterpret_cast<uintptr_t>(table) + uint64_t(place.rank) * operand.value() * sizeof(uint64_t));
       break;
+    }
     case format::OperandKind::Size: // the checks let through these two
       words.push_back(uint64_t(format::Dim(operand.value()) == format::Dim::Rank ? place.rank : place.ranks));
       break;
@@ -216,7 +264,9 @@ Status Initializers::runCommand(const format::Command &command, const std::vecto
                  : backend.fill(to, uint8_t(command.value()), bytes);
     inTime = inTime && backend.synchronize();
   }
-  return inTime ? Status() : error(Code::Deadline, "not done within the deadline: is the machine overloaded?");
+  return inTime                   ? Status()
+         : backend.failure().ok() ? error(Code::Deadline, "not done within the deadline: is the machine overloaded?")
+                                  : backend.failure();
 }
 
 Status Initializers::compute(const format::Initializer &initializer, uint8_t *result) {
@@ -224,7 +274,7 @@ Status Initializers::compute(const format::Initializer &initializer, uint8_t *re
   Status status;
   for (uint32_t b = 0; initializer.scratch() && b < initializer.scratch()->size() && status.ok(); ++b) {
     const format::Buffer &buffer = *initializer.scratch()->Get(b);
-    auto memory = backend.allocate(uint64_t(buffer.size().fixed()), "scratch of an initializer");
+    auto memory = backend.allocate(uint64_t(buffer.size().fixed()), "scratch of an initializer", Contents::Undefined);
     if (memory.ok()) {
       scratch.push_back(static_cast<uint8_t *>(*memory));
     } else {
@@ -242,6 +292,94 @@ Status Initializers::compute(const format::Initializer &initializer, uint8_t *re
     backend.release(memory);
   }
   return status;
+}
+
+std::vector<uint32_t> Initializers::tensorsReadBy(const format::Initializer &initializer) const {
+  std::vector<uint32_t> sources;
+  for (uint32_t c = 0; c < initializer.command_count(); ++c) {
+    const format::Command &command = *variant.commands()->Get(initializer.first_command() + c);
+    for (uint32_t o = 0; o < command.operand_count(); ++o) {
+      const format::Operand &operand = *variant.operands()->Get(command.first_operand() + o);
+      if (operand.kind() == format::OperandKind::WeightSpan && operand.index() != initializer.result()) {
+        sources.push_back(operand.index());
+      } else if (operand.kind() == format::OperandKind::WeightTable) {
+        const format::WeightTable &table = *program.root().tables()->Get(operand.index());
+        for (uint32_t i = 0; i < table.count(); ++i) {
+          sources.push_back(program.root().table_entries()->Get(table.first() + i)->tensor());
+        }
+      }
+    }
+  }
+  return sources;
+}
+
+/// Computes a result with what it reads brought to the machine for so long.
+Status Initializers::computeWithSources(const format::Initializer &initializer, uint8_t *result) {
+  std::vector<uint32_t> guests;
+  Status status;
+  for (uint32_t source : tensorsReadBy(initializer)) {
+    auto brought = weights.bring(source);
+    if (!brought.ok()) {
+      status = brought.status();
+      break;
+    }
+    if (*brought) {
+      guests.push_back(source);
+    }
+  }
+  status = status.ok() ? compute(initializer, result) : status;
+  if (!guests.empty()) {
+    weights.forgetTables();
+  }
+  for (uint32_t guest : guests) {
+    weights.letGo(guest);
+  }
+  return status;
+}
+
+/// Makes `memory`, or the source that has the same bytes, the result, and writes the cache file; false with a note if
+/// there is none (`path` is empty, or it cannot be written).
+Result<bool> Initializers::keep(const format::Initializer &initializer, void *memory, const std::string &key,
+                                const std::string &path, std::vector<std::string> &notes) {
+  const uint64_t bytes = program.root().tensors()->Get(initializer.result())->bytes();
+  Pages copy;
+  MOERT_ASSIGN(result, onHost(memory, bytes, copy));
+  CacheHeader header = {};
+  memcpy(header.key, headerKey(key).data(), 32);
+  header.size = bytes;
+  bool isSource = false;
+  for (const Place &source : sourcesOf(initializer)) {
+    MOERT_ASSIGN(same, isSame(source, result, bytes));
+    if (same) {
+      isSource = true;
+      header.source[0] = source.tensor;
+      header.source[1] = source.offset;
+      break;
+    }
+  }
+  Status stored;
+  if (!path.empty() && isSource) {
+    memcpy(header.magic, kSourceMagic, 8);
+    memcpy(header.payloadDigest, format::sha256(header.source, sizeof(header.source)).data(), 32);
+    stored = writeFile(path, {{&header, sizeof(header)}});
+  } else if (!path.empty()) {
+    memcpy(header.magic, kMagic, 8);
+    memcpy(header.payloadDigest, format::sha256(result, bytes).data(), 32);
+    stored = writeFile(path, {{&header, sizeof(header)}, {result, bytes}});
+  }
+  if (isSource) {
+    MOERT_TRY(useSource(initializer, {header.source[0], header.source[1]}, memory));
+  } else {
+    weights.setTensor(initializer.result(), memory);
+  }
+  if (path.empty() || !stored.ok()) {
+    if (!stored.ok()) {
+      notes.push_back(concat(stored.message(), "; computed weights stay in memory and are not cached"));
+    }
+    return false;
+  }
+  ++done.stored;
+  return true;
 }
 
 Status Initializers::run(const Progress &progress, std::vector<std::string> &notes) {
@@ -266,48 +404,12 @@ Status Initializers::run(const Progress &progress, std::vector<std::string> &not
       ++done.cacheHits;
       continue;
     }
-    MOERT_ASSIGN(memory,
-                 backend.allocate(
-                     bytes, concat("weight '",
-                                   program.string(program.root().tensors()->Get(initializer.result())->name()), "'")));
-    MOERT_TRY(compute(initializer, static_cast<uint8_t *>(memory)));
+    MOERT_ASSIGN(memory, backend.allocate(bytes, nameOf(initializer), Contents::Undefined));
+    MOERT_TRY(computeWithSources(initializer, static_cast<uint8_t *>(memory)));
     ++done.computed;
-    CacheHeader header = {};
-    memcpy(header.key, headerKey(key).data(), 32);
-    header.size = bytes;
-    const std::vector<Place> sources = sourcesOf(initializer);
-    const auto same = std::find_if(sources.begin(), sources.end(), [&, result = memory](const Place &source) {
-      return memcmp(addressOf(source), result, bytes) == 0;
-    });
-    const bool isSource = same != sources.end();
-    if (isSource) {
-      useSource(initializer, *same);
-      backend.release(memory);
-    } else {
-      weights.setTensor(initializer.result(), memory);
-    }
-    if (!cacheWorks) {
-      continue;
-    }
-    Status stored;
-    if (isSource) {
-      memcpy(header.magic, kSourceMagic, 8);
-      header.source[0] = same->tensor;
-      header.source[1] = same->offset;
-      memcpy(header.payloadDigest, format::sha256(header.source, sizeof(header.source)).data(), 32);
-      stored = writeFile(path, {{&header, sizeof(header)}});
-    } else {
-      memcpy(header.magic, kMagic, 8);
-      memcpy(header.payloadDigest, format::sha256(memory, bytes).data(), 32);
-      stored = writeFile(path, {{&header, sizeof(header)}, {memory, bytes}});
-    }
-    if (!stored.ok()) {
-      notes.push_back(concat(stored.message(), "; computed weights stay in memory and are not cached"));
-      cacheWorks = false;
-      continue;
-    }
-    ++done.stored;
-    if (isSource) {
+    MOERT_ASSIGN(stored, keep(initializer, memory, key, cacheWorks ? path : "", notes));
+    cacheWorks &= stored;
+    if (!stored || weights.tensor(initializer.result()) != memory || !backend.usesHostMemory()) {
       continue;
     }
     // From the file the pages can be dropped and shared; the memory is given back.

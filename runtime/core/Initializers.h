@@ -2,7 +2,8 @@
 //
 // Runs the initializers of a variant: commands over weights that write one tensor each, in list order, one result in
 // memory at a time. A result is cached on disk (header page with key and digest, then the bytes) and mapped from there;
-// a cache file that is not whole is computed again, and without a writable cache the result stays in memory.
+// a cache file that is not whole is computed again, and without a writable cache the result stays in memory. On a GPU
+// the result stays in its memory, and tensors that no step reads are there only while they are read.
 //
 // A result that is byte for byte what it was computed from, such as a weight scaled by 1, is not kept: the source is
 // read in its place, and the cache file only says which.
@@ -26,7 +27,7 @@ struct InitializerFacts {
   uint32_t count = 0, cacheHits = 0, computed = 0, stored = 0;
   /// Of those computed or found in the cache: results that are their source.
   uint32_t unchanged = 0;
-  /// Of the others.
+  /// Of the others, and on a GPU of those whose source is not there.
   uint64_t bytes = 0;
 };
 
@@ -52,10 +53,18 @@ private:
   };
   /// What an initializer reads that is as long as its result, and the same on all ranks.
   std::vector<Place> sourcesOf(const format::Initializer &initializer) const;
-  const uint8_t *addressOf(const Place &at) const { return weights.tensor(uint32_t(at.tensor)) + at.offset; }
-  /// Takes `source` for the result.
-  void useSource(const format::Initializer &initializer, const Place &source);
+  Result<bool> isSame(const Place &source, const void *result, uint64_t bytes);
+  Result<const void *> onHost(const void *memory, uint64_t bytes, Pages &copy);
+  /// Takes `source` for the result, and releases `computed` (null: none), which has the same bytes; on a GPU where
+  /// `source` lies no more, those bytes stay, or are copied there.
+  Status useSource(const format::Initializer &initializer, const Place &source, void *computed);
+  std::string nameOf(const format::Initializer &initializer) const;
   std::string cacheKey(const format::Initializer &initializer) const;
+  /// The tensors of the checkpoint and results that `initializer` reads, some maybe twice.
+  std::vector<uint32_t> tensorsReadBy(const format::Initializer &initializer) const;
+  Status computeWithSources(const format::Initializer &initializer, uint8_t *result);
+  Result<bool> keep(const format::Initializer &initializer, void *memory, const std::string &key,
+                    const std::string &path, std::vector<std::string> &notes);
   Result<bool> loadCached(const std::string &path, const std::string &key, const format::Initializer &initializer,
                           std::vector<std::string> &notes);
   Status runCommand(const format::Command &command, const std::vector<uint8_t *> &scratch, uint32_t result,

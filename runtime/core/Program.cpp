@@ -39,12 +39,14 @@ Status checkPackageFile(const std::string &folder, const format::PackageFile &ex
   return checkDigest(file.path(), contents.data(), file.size(), *expected.sha256());
 }
 
-/// Commands that the CPU backend does not run make the package unusable here: better said now than in a step.
+/// Commands that its backend does not run make a variant unusable: better said now than in a step.
 Status checkLedger(const format::Program &program, const format::Variant &variant) {
   for (uint32_t c = 0; variant.commands() && c < variant.commands()->size(); ++c) {
-    if (const char *reason = cpuBackendLacks(variant, *variant.commands()->Get(c))) {
+    const format::Command &command = *variant.commands()->Get(c);
+    const bool isCpu = isForCpu(variant);
+    if (const char *reason = isCpu ? cpuBackendLacks(variant, command) : cudaBackendLacks(variant, command)) {
       return error(Code::Unsupported, "variant '", variant.target()->str(), "': ", describeCommand(program, variant, c),
-                   " cannot run on the cpu backend: ", reason);
+                   " cannot run on the ", isCpu ? "cpu" : "cuda", " backend: ", reason);
     }
   }
   return {};
@@ -169,16 +171,17 @@ Result<std::shared_ptr<Program>> Program::load(const std::string &package) {
     MOERT_ASSIGN(blobFile, File::open(result->blobPath(v)));
     MOERT_ASSIGN(blob, blobFile.readAll(kMaxProgramBytes));
     MOERT_TRY(checkDigest(blobFile.path(), blob.data(), blobFile.size(), *variant.blob_sha256()));
+    MOERT_TRY(withPath(path, checkLedger(*result->program, variant)));
+    result->blobs[v].size = blobFile.size();
     if (!isForCpu(variant)) {
+      result->blobs[v].memory = std::move(blob);
       continue;
     }
-    MOERT_TRY(withPath(path, checkLedger(*result->program, variant)));
     std::vector<std::string> kernels;
     for (uint32_t k = 0; variant.kernels() && k < variant.kernels()->size(); ++k) {
       kernels.push_back(variant.kernels()->Get(k)->symbol()->str());
     }
     MOERT_TRY(cpu::checkKernelElf(blobFile.path(), blob.data(), blobFile.size(), kernels));
-    result->blobs[v].size = blobFile.size();
     result->blobs[v].memory = std::move(blob);
   }
   return result;

@@ -58,7 +58,7 @@ public:
   const format::Digest &digest() const { return seal; }
   const format::Variant &variant(size_t index) const { return *program->variants()->Get(uint32_t(index)); }
   size_t variantCount() const { return program->variants() ? program->variants()->size() : 0; }
-  /// The checked kernels of a variant for CPUs.
+  /// The kernels of a variant: checked, of CPUs; PTX, of GPUs.
   const uint8_t *blob(size_t variant) const { return blobs[variant].memory.data(); }
   uint64_t blobSize(size_t variant) const { return blobs[variant].size; }
   std::string blobPath(size_t index) const { return joinPath(folder, variant(index).blob()->str()); }

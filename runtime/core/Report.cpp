@@ -57,7 +57,7 @@ void writeKernels(JsonWriter &json, const format::Variant &variant, const Trace 
 const char *Session::report() {
   JsonWriter json;
   json.beginObject().member("package", program->package()).member("compiler", program->root().compiler()->c_str());
-  json.member("backend", backend->name()).member("variant", variant->target()->c_str());
+  json.member("backend", backend->name()).member("device", deviceText).member("variant", variant->target()->c_str());
   json.key("variants").beginArray();
   for (const VariantChoice &choice : choices) {
     json.beginObject().member("target", choice.target).member("chosen", choice.chosen);
@@ -94,6 +94,10 @@ const char *Session::report() {
     }
   }
   json.endArray().member("steps_run", steps).member("tokens_run", stepTokens).member("step_ns", stepNs);
+  json.member("graphs_captured", graphs.capturedCount()).member("graphs_run", graphs.runCount());
+  if (const std::optional<uint64_t> findings = backend->findings()) {
+    json.member("emulator_findings", *findings);
+  }
 
   json.key("weight_sha256").beginArray();
   for (const std::string &digest : weights.fileDigests()) {

@@ -1,72 +1,21 @@
-// Stages prepare, initialize and run; the report is in Report.cpp.
+// Stages prepare, initialize and run; memory is in SessionBuffers.cpp, steps on a GPU in SessionGpu.cpp, the report in
+// Report.cpp.
 #include "runtime/core/Session.h"
 
+#include "runtime/backends/cuda/Driver.h"
 #include "runtime/core/Checks.h"
+#include "runtime/core/DeviceChoice.h"
 
 #include <algorithm>
 #include <cstring>
 
 namespace moert {
-Status Session::allocateBuffers() {
-  const format::Program &root = program->root();
-  const uint32_t count = variant->buffers() ? variant->buffers()->size() : 0;
-  const Sizes sizes{root.max_tokens(), root.max_tokens(), boundSequences, boundContext};
-  buffers.assign(count, nullptr);
-  bufferBytes.assign(count, 0);
-  std::vector<bool> isArgument(count);
-  for (uint32_t e = 1; e < moert::entryCount(*variant); ++e) {
-    const auto *inputs = entryOf(*variant, e).inputs;
-    for (uint32_t i = 0; inputs && i < inputs->size(); ++i) {
-      isArgument[inputs->Get(i)] = true;
-    }
-  }
-  uint64_t total = 0;
-  for (uint32_t b = 0; b < count; ++b) {
-    const format::Buffer &buffer = *variant->buffers()->Get(b);
-    if (buffer.kind() == format::BufferKind::Output || isArgument[b]) {
-      continue; // the caller's memory
-    }
-    int64_t bytes;
-    if (!evaluate(buffer.size(), sizes, bytes) || __builtin_add_overflow(total, uint64_t(bytes), &total)) {
-      return error(Code::OutOfMemory, "buffer '", program->string(buffer.name()),
-                   "' would need more than 2^63 bytes with ", boundSequences, " sequences of ", boundContext,
-                   " tokens: lower --sequences or --context");
-    }
-    bufferBytes[b] = uint64_t(bytes);
-  }
-  if (total > physicalBytes()) {
-    return error(Code::OutOfMemory, boundSequences, " sequences of ", boundContext, " tokens need ", total, " bytes (",
-                 total >> 20, " MiB) of buffers and KV cache, this machine has ", physicalBytes(),
-                 ": lower --sequences or --context");
-  }
-  for (uint32_t b = 0; b < count; ++b) {
-    const format::Buffer &buffer = *variant->buffers()->Get(b);
-    const std::string name = program->string(buffer.name());
-    if (buffer.kind() == format::BufferKind::Output || isArgument[b]) {
-      continue;
-    }
-    if (buffer.kind() == format::BufferKind::Constant) {
-      MOERT_ASSIGN(address, backend->attach(root.constants()->data() + buffer.constant_offset(), bufferBytes[b]));
-      buffers[b] = const_cast<uint8_t *>(static_cast<const uint8_t *>(address));
-      continue;
-    }
-    MOERT_ASSIGN(memory, backend->allocate(bufferBytes[b], concat("buffer '", name, "'")));
-    buffers[b] = static_cast<uint8_t *>(memory);
-    if (buffer.kind() == format::BufferKind::Arena) {
-      arenaBytes += bufferBytes[b];
-    } else if (buffer.kind() == format::BufferKind::State) {
-      stateBytes += bufferBytes[b];
-    } else {
-      auto *words = reinterpret_cast<int32_t *>(buffers[b]);
-      (name == "tokens" ? tokensInput
-       : name == "seq"  ? seqInput
-       : name == "pos"  ? posInput
-       : name == "runs" ? runsInput
-                        : rowsInput) = words;
-    }
-  }
-  return {};
-}
+namespace {
+
+/// Seconds that a wait may take on the emulator, which is slow by nature.
+constexpr double kEmulatorDeadline = 3600;
+
+} // namespace
 
 /// Makes the plans of every entry and finds its arguments.
 Status Session::openEntries() {
@@ -91,6 +40,9 @@ Status Session::openEntries() {
       entry.arguments.push_back({program->string(buffer.name()), buffer.size().per_token(), buffer.size().per_row()});
     }
     entry.pointers.resize(entry.buffers.size());
+    for (uint32_t b : entry.buffers) {
+      entry.standIns.push_back(standIns[b]);
+    }
     for (const format::StepVariant *step : *view.steps) {
       MOERT_ASSIGN(plan, StepPlan::create({*program, *variant, kernels, buffers, entry.buffers, weights, boundSequences,
                                            boundContext, place},
@@ -157,13 +109,43 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<Program> progra
     if (session->communicator) {
       session->communicator->abort(status.code(), status.message());
     }
-    if (session->backend && status.code() == Code::Deadline && !session->backend->synchronize()) {
+    if (session->backend && status.code() == Code::Deadline && !session->backend->settle()) {
       (void)session.release(); // a worker is still inside a kernel: it keeps what it uses
     }
     return status;
   }
   session->createNs = monotonicNs() - begin;
   return session;
+}
+
+/// The device, the variant for it, and its backend.
+Status Session::openBackend(const moert_session_options &options) {
+  MOERT_ASSIGN(device, chooseDevice(*program, options.device));
+  if (options.graphs < -1 || options.graphs > 1) {
+    return error(Code::InvalidArgument, "graphs ", options.graphs, ": must be -1, 0 or 1");
+  }
+  graphs.setUse(GraphUse(options.graphs));
+  const bool isEmulator = device.kind == DeviceKind::Emulator;
+  if (isEmulator && options.deadline_seconds == 0) {
+    deadlineSeconds = kEmulatorDeadline;
+  }
+  const BackendOptions wanted{options.threads, options.pin != 0, deadlineSeconds, communicator};
+  if (device.kind == DeviceKind::Cpu) {
+    MOERT_ASSIGN(chosen, chooseVariant(*program, options.variant, place.ranks, nullptr, choices));
+    variantIndex = chosen;
+    MOERT_ASSIGN(opened, openCpuBackend(wanted));
+    backend = std::move(opened);
+  } else {
+    MOERT_ASSIGN(gpu, cuda::openDevice(isEmulator, device.ordinal));
+    const GpuFacts facts{gpu.describe(), gpu.capability};
+    MOERT_ASSIGN(chosen, chooseVariant(*program, options.variant, place.ranks, &facts, choices));
+    variantIndex = chosen;
+    MOERT_ASSIGN(opened, openCudaBackend(wanted, gpu));
+    backend = std::move(opened);
+  }
+  variant = &program->variant(variantIndex);
+  deviceText = backend->place();
+  return {};
 }
 
 /// Everything between the options and the first step.
@@ -174,9 +156,7 @@ Status Session::prepare(const moert_session_options &options) {
     }
   };
   MOERT_TRY(checkOptions(options));
-  MOERT_ASSIGN(chosen, chooseVariant(*program, options.variant, place.ranks, choices));
-  variantIndex = chosen;
-  variant = &program->variant(chosen);
+  MOERT_TRY(openBackend(options));
   boundSequences = sequences;
   boundContext = context;
   if (communicator) {
@@ -187,8 +167,6 @@ Status Session::prepare(const moert_session_options &options) {
       boundContext = std::max(context, maxTokens);
     }
   }
-  MOERT_ASSIGN(opened, openCpuBackend({options.threads, options.pin != 0, deadlineSeconds, communicator}));
-  backend = std::move(opened);
   MOERT_TRY(allocateBuffers());
   MOERT_TRY(backend->loadKernels(program->blobPath(variantIndex), program->blob(variantIndex),
                                  program->blobSize(variantIndex), *variant, kernels));
@@ -234,6 +212,10 @@ std::string Session::checkTokens(const moert_step_input &input) const {
 }
 
 Status Session::checkInput(const moert_step_input &input) const {
+  if (isStuck && !backend->failure().ok()) {
+    return error(backend->failure().code(), "an earlier step failed (", backend->failure().message(),
+                 "), the session cannot run another: make a new one");
+  }
   if (isStuck) {
     return error(Code::Deadline, "an earlier step was not done by its deadline, the session cannot run another: make a "
                                  "new one");
@@ -289,15 +271,23 @@ void Session::fillInputs(const moert_step_input &input, int64_t tokens) {
   }
 }
 
-/// After a command that did not end: why, for this rank's caller and for the others.
-Status Session::failedStep(uint32_t command) {
+/// After a command that did not end: why, for this rank's caller and for the others. `isNamed`: it is known that it was
+/// `command`.
+Status Session::failedStep(uint32_t command, bool isNamed, int64_t tokens) {
   isStuck = true;
+  const char ending[] = "; the session cannot run another step";
   if (communicator && !communicator->failure().ok()) {
     const Status &failure = communicator->failure();
-    return error(failure.code(), failure.message(), "; the session cannot run another step");
+    return error(failure.code(), failure.message(), ending);
   }
-  Status status = error(Code::Deadline, describeCommand(program->root(), *variant, command), " was not done within ",
-                        deadlineSeconds, " seconds: is the machine overloaded? The session cannot run another step");
+  const std::string where =
+      isNamed ? describeCommand(program->root(), *variant, command) : concat("a step of ", tokens, " tokens");
+  if (const Status &failure = backend->failure(); !failure.ok()) {
+    return error(failure.code(), where, ": ", failure.message(),
+                 isNamed ? "" : " (moe-run profile runs commands one by one and says which it was)", ending);
+  }
+  Status status = error(Code::Deadline, where, " was not done within ", deadlineSeconds,
+                        " seconds: is the machine overloaded? The session cannot run another step");
   if (communicator) {
     communicator->abort(status.code(), status.message());
   }
@@ -322,10 +312,15 @@ Status Session::runStep(Entry &entry, const moert_step_input &input, const Statu
   while (!plan->covers(tokens)) {
     ++plan; // the checks have found that the plans cover every T
   }
-  plan->bind(tokens, input.row_count, entry.pointers);
   uint32_t failed = 0;
-  if (!plan->execute(*backend, trace, failed)) {
-    return failedStep(failed);
+  bool isNamed = true;
+  if (backend->usesHostMemory()) {
+    plan->bind(tokens, input.row_count, entry.pointers);
+    if (!plan->execute(*backend, trace, failed) || !backend->synchronize()) {
+      return failedStep(failed, isNamed, tokens);
+    }
+  } else if (!runOnGpu(entry, *plan, input, failed, isNamed)) {
+    return failedStep(failed, isNamed, tokens);
   }
   ++steps;
   stepTokens += uint64_t(input.token_count);
@@ -385,9 +380,13 @@ Status Session::read(const std::string &name, void *out, size_t capacity, size_t
     if (size) {
       *size = size_t(bufferBytes[b]);
     }
-    if (out && !backend->copy(out, buffers[b], std::min<uint64_t>(capacity, bufferBytes[b]))) {
+    const uint64_t bytes = std::min<uint64_t>(capacity, bufferBytes[b]);
+    if (out && !(backend->usesHostMemory() ? backend->copy(out, buffers[b], bytes)
+                                           : backend->download(out, buffers[b], bytes))) {
       isStuck = true;
-      return error(Code::Deadline, "buffer '", name, "' was not copied within ", deadlineSeconds, " seconds");
+      return !backend->failure().ok()
+                 ? backend->failure()
+                 : error(Code::Deadline, "buffer '", name, "' was not copied within ", deadlineSeconds, " seconds");
     }
     return {};
   }
@@ -399,7 +398,9 @@ Status Session::reset() {
     if (variant->buffers()->Get(b)->kind() == format::BufferKind::State &&
         !backend->fill(buffers[b], 0, bufferBytes[b])) {
       isStuck = true;
-      return error(Code::Deadline, "states were not cleared within ", deadlineSeconds, " seconds");
+      return !backend->failure().ok()
+                 ? backend->failure()
+                 : error(Code::Deadline, "states were not cleared within ", deadlineSeconds, " seconds");
     }
   }
   return {};

@@ -3,11 +3,15 @@
 // Stages `prepare` (choose the variant, open the backend, allocate) and `initialize` (kernels, weights, plans) in
 // create; stage `run` in step, which checks its input and then neither allocates, locks nor looks anything up.
 //
+// On a GPU the caller's memory has stand-ins there, with fixed addresses: inputs are copied to them at the start of a
+// step and results back at its end (SessionBuffers.cpp, SessionGpu.cpp).
+//
 //===----------------------------------------------------------------------===//
 #ifndef MOERT_CORE_SESSION_H
 #define MOERT_CORE_SESSION_H
 
 #include "runtime/core/Agreement.h"
+#include "runtime/core/GraphCache.h"
 #include "runtime/core/Initializers.h"
 #include "runtime/core/StepPlan.h"
 #include "runtime/core/VariantChoice.h"
@@ -38,8 +42,12 @@ public:
   /// processes a message may still be on its way out of a buffer.
   bool canBeFreed() {
     const bool mayStillSend = communicator && group->ownRank() >= 0 && !communicator->failure().ok();
-    return !mayStillSend && (!isStuck || backend->synchronize());
+    return !mayStillSend && (!isStuck || backend->settle());
   }
+
+  /// What the session runs on: "cpu", "cuda" or "emulator", and its name.
+  const char *deviceKind() const { return backend->name(); }
+  const char *deviceName() const { return deviceText.c_str(); }
 
 private:
   /// An entry with its plans, one per range of T.
@@ -49,22 +57,37 @@ private:
     std::vector<uint32_t> buffers;
     std::vector<moert_argument> arguments;
     size_t inputCount = 0;
-    /// The pointers of the step at hand.
-    std::vector<void *> pointers;
+    /// The pointers of the step at hand, and on a GPU what stands there for them.
+    std::vector<void *> pointers, standIns;
     std::vector<StepPlan> plans;
+  };
+  /// What a step copies to a GPU: bytes at T and M, from pinned memory.
+  struct Upload {
+    void *to;
+    const void *from;
+    int64_t fixed, perToken, perRow;
+    uint64_t bytes(int64_t tokens, int64_t rows) const { return uint64_t(fixed + perToken * tokens + perRow * rows); }
   };
 
   Session() = default;
   Status checkOptions(const moert_session_options &options);
   Status joinGroup(std::shared_ptr<Group> group, const moert_session_options &options);
   Status prepare(const moert_session_options &options);
+  Status openBackend(const moert_session_options &options);
   Status openEntries();
+  Status sizeBuffers();
   Status allocateBuffers();
+  Status allocateInput(uint32_t buffer, const std::string &name);
+  Status stageArguments();
+  bool isCallers(uint32_t buffer) const;
   Status checkInput(const moert_step_input &input) const;
   void fillInputs(const moert_step_input &input, int64_t tokens);
   std::string checkTokens(const moert_step_input &input) const;
   Status runStep(Entry &entry, const moert_step_input &input, const Status &checked);
-  Status failedStep(uint32_t command);
+  bool issue(const Entry &entry, StepPlan &plan, const moert_step_input &input, uint32_t &failed);
+  bool takeResults(const Entry &entry, int64_t tokens, int64_t rows);
+  bool runOnGpu(Entry &entry, StepPlan &plan, const moert_step_input &input, uint32_t &failed, bool &isNamed);
+  Status failedStep(uint32_t command, bool isNamed, int64_t tokens);
 
   std::shared_ptr<Program> program;
   std::shared_ptr<Group> group;
@@ -76,6 +99,7 @@ private:
   size_t variantIndex = 0;
   std::vector<VariantChoice> choices;
   std::unique_ptr<Backend> backend;
+  std::string deviceText;
   std::vector<void *> kernels;
   Weights weights;
   std::unique_ptr<Initializers> initializers;
@@ -86,6 +110,14 @@ private:
   double deadlineSeconds = 30;
   std::vector<uint8_t *> buffers;
   std::vector<uint64_t> bufferBytes;
+  /// Per buffer whether it is an argument of an entry beside the step.
+  std::vector<bool> isArgument;
+  /// On a GPU: what stands there for buffers that are the caller's memory, the inputs, and pinned memory for those of
+  /// an entry.
+  std::vector<uint8_t *> standIns;
+  std::vector<Upload> uploads;
+  uint8_t *argumentStaging = nullptr;
+  GraphCache graphs;
   uint64_t arenaBytes = 0, stateBytes = 0;
   int32_t *tokensInput = nullptr, *seqInput = nullptr, *posInput = nullptr, *runsInput = nullptr, *rowsInput = nullptr;
   /// The first is "step".

@@ -25,23 +25,25 @@ Result<StepPlan::Count> StepPlan::fold(const Context &context, const format::Ext
   return Count{fixed, extent.per_token(), extent.per_row()};
 }
 
-uint64_t StepPlan::resolve(const Context &context, const format::Operand &operand) {
+Result<uint64_t> StepPlan::resolve(const Context &context, const format::Operand &operand) {
   const uint32_t word = uint32_t(words.size());
   switch (operand.kind()) {
   case format::OperandKind::Slice:
     for (size_t a = 0; a < context.arguments.size(); ++a) {
       if (context.arguments[a] == operand.index()) {
         argumentPatches.push_back({word, uint32_t(a), operand.offset()});
-        return 0;
+        return uint64_t(0);
       }
     }
     return reinterpret_cast<uintptr_t>(context.buffers[operand.index()]) + operand.offset();
   case format::OperandKind::WeightSpan:
-    return reinterpret_cast<uintptr_t>(context.weights.tensor(operand.index())) + operand.offset() +
-           uint64_t(context.place.rank) * operand.value();
-  case format::OperandKind::WeightTable:
-    return reinterpret_cast<uintptr_t>(context.weights.table(operand.index())) +
-           uint64_t(context.place.rank) * operand.value() * sizeof(uint64_t);
+    return uint64_t(reinterpret_cast<uintptr_t>(context.weights.tensor(operand.index())) + operand.offset() +
+                    uint64_t(context.place.rank) * operand.value());
+  case format::OperandKind::WeightTable: {
+    MOERT_ASSIGN(table, context.weights.table(operand.index()));
+    return uint64_t(reinterpret_cast<uintptr_t>(table) +
+                    uint64_t(context.place.rank) * operand.value() * sizeof(uint64_t));
+  }
   case format::OperandKind::TensorMap:
   case format::OperandKind::Constant:
     return operand.value();
@@ -50,7 +52,7 @@ uint64_t StepPlan::resolve(const Context &context, const format::Operand &operan
     case format::Dim::T:
     case format::Dim::M:
       patches.push_back({word, format::Dim(operand.value())});
-      return 0;
+      return uint64_t(0);
     case format::Dim::B:
       return uint64_t(context.sequences);
     case format::Dim::C:
@@ -63,7 +65,7 @@ uint64_t StepPlan::resolve(const Context &context, const format::Operand &operan
       return uint64_t(context.place.rank);
     }
   }
-  return 0;
+  return uint64_t(0);
 }
 
 int64_t StepPlan::gridOf(const GridRule &rule, int64_t tokens, int64_t rows) {
@@ -80,7 +82,7 @@ Status StepPlan::addCommand(const Context &context, uint32_t index, std::vector<
   const format::Command &command = *context.variant.commands()->Get(index);
   const auto firstWord = uint32_t(words.size());
   for (uint32_t o = 0; o < command.operand_count(); ++o) {
-    uint64_t word = resolve(context, *context.variant.operands()->Get(command.first_operand() + o));
+    MOERT_ASSIGN(word, resolve(context, *context.variant.operands()->Get(command.first_operand() + o)));
     words.push_back(word);
   }
   switch (command.kind()) {
@@ -142,7 +144,7 @@ Status StepPlan::addCommand(const Context &context, uint32_t index, std::vector<
     return {};
   case format::CommandKind::GroupBegin:
   case format::CommandKind::GroupEnd:
-    return {}; // a hint that the CPU does not need
+    return {}; // a hint that neither backend needs
   case format::CommandKind::HostCall:
     break;
   }
@@ -252,13 +254,12 @@ bool StepPlan::execute(Backend &backend, Trace &trace, uint32_t &failed) {
     return executeTraced(backend, trace, failed);
   }
   for (const Action &action : actions) {
+    failed = action.command;
     if (!perform(backend, action)) {
-      failed = action.command;
       return false;
     }
   }
-  failed = actions.empty() ? 0 : actions.back().command;
-  return backend.synchronize();
+  return true;
 }
 
 /// One command at a time, so that every command has a time of its own.

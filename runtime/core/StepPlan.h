@@ -41,7 +41,8 @@ public:
 
   /// Sets everything that depends on the step's sizes and arguments (as many as the entry has).
   void bind(int64_t tokens, int64_t rows, const std::vector<void *> &arguments);
-  /// Runs all commands. False if the deadline passed or another rank failed; `failed` is then the index of the command.
+  /// Issues all commands; they are done when the backend is synchronized. False if the deadline passed, the backend or
+  /// another rank failed; `failed` is the index of the last command that was issued.
   bool execute(Backend &backend, Trace &trace, uint32_t &failed);
 
   uint32_t waveCount() const { return waves; }
@@ -89,7 +90,7 @@ private:
   Status addCommand(const Context &context, uint32_t index, std::vector<uint32_t> &firstWords);
   Status addCollective(const Context &context, uint32_t index, uint32_t firstWord);
   Result<Count> fold(const Context &context, const format::Extent &extent) const;
-  uint64_t resolve(const Context &context, const format::Operand &operand);
+  Result<uint64_t> resolve(const Context &context, const format::Operand &operand);
   static int64_t gridOf(const GridRule &rule, int64_t tokens, int64_t rows);
   bool executeTraced(Backend &backend, Trace &trace, uint32_t &failed);
   bool perform(Backend &backend, const Action &action);

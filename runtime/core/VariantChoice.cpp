@@ -18,9 +18,32 @@ std::string missingFeatures(const format::Variant &variant) {
   return missing;
 }
 
+/// Why a variant for GPUs does not run on `gpu`; empty if it does.
+std::string missingCapability(const format::Variant &variant, const GpuFacts &gpu) {
+  bool exact = false;
+  const uint32_t needed = gpuCapability(variant, exact);
+  if (exact ? needed == gpu.capability : needed <= gpu.capability) {
+    return "";
+  }
+  return concat(gpu.name, " has compute capability ", gpu.capability / 10, ".", gpu.capability % 10, ", it needs ",
+                exact ? "exactly " : "at least ", needed / 10, ".", needed % 10);
+}
+
+/// Why `variant` cannot run here; empty if it can. `what` names the machine.
+std::string whyNot(const format::Variant &variant, const GpuFacts *gpu) {
+  if (isForCpu(variant) == (gpu != nullptr)) {
+    return gpu ? "is not for GPUs" : "is not for CPUs";
+  }
+  if (gpu) {
+    return missingCapability(variant, *gpu);
+  }
+  const std::string missing = missingFeatures(variant);
+  return missing.empty() ? "" : "this CPU lacks " + missing;
+}
+
 } // namespace
 
-Result<size_t> chooseVariant(const Program &program, const char *forced, int ranks,
+Result<size_t> chooseVariant(const Program &program, const char *forced, int ranks, const GpuFacts *gpu,
                              std::vector<VariantChoice> &choices) {
   std::string known;
   size_t taken = program.variantCount();
@@ -29,25 +52,26 @@ Result<size_t> chooseVariant(const Program &program, const char *forced, int ran
     const std::string target = candidate.target()->str();
     known += (known.empty() ? "" : ", ") + target;
     VariantChoice choice{target, "", false};
-    const std::string missing = isForCpu(candidate) ? missingFeatures(candidate) : "";
-    if (!isForCpu(candidate)) {
-      choice.reason = "is not for CPUs";
+    const std::string reason = whyNot(candidate, gpu);
+    const bool isForHere = isForCpu(candidate) == !gpu;
+    if (!isForHere) {
+      choice.reason = reason;
     } else if (forced && target != forced) {
       choice.reason = concat("'", forced, "' was asked for");
     } else if (candidate.ranks() != ranks) {
       choice.reason = concat("is for ", candidate.ranks(), " ranks, this session is one of ", ranks);
-    } else if (!missing.empty()) {
-      choice.reason = concat("this CPU lacks ", missing);
+    } else if (!reason.empty()) {
+      choice.reason = reason;
       if (forced) {
-        return error(Code::Unsupported, program.package(), ": variant '", target,
-                     "' was asked for, but this CPU (or "
-                     "its operating system) lacks ",
-                     missing, "; leave the choice to the runtime");
+        return error(Code::Unsupported, program.package(), ": variant '", target, "' was asked for, but ", reason,
+                     gpu ? "" : " (or its operating system does)", "; leave the choice to the runtime");
       }
     } else if (taken != program.variantCount()) {
       choice.reason = concat("'", program.variant(taken).target()->str(), "' comes before it");
     } else {
-      choice.reason = forced ? "was asked for" : "first variant whose features are all present";
+      choice.reason = forced ? "was asked for"
+                      : gpu  ? "first variant that this GPU runs"
+                             : "first variant whose features are all present";
       choice.chosen = true;
       taken = v;
     }
@@ -64,7 +88,7 @@ Result<size_t> chooseVariant(const Program &program, const char *forced, int ran
                  "), or compile with --ranks ", ranks);
   }
   if (forced) {
-    return error(Code::InvalidArgument, program.package(), ": has no CPU variant '", forced,
+    return error(Code::InvalidArgument, program.package(), ": has no ", gpu ? "GPU" : "CPU", " variant '", forced,
                  "', it has: ", known.empty() ? "none" : known);
   }
   std::string reasons;
@@ -72,7 +96,8 @@ Result<size_t> chooseVariant(const Program &program, const char *forced, int ran
     reasons += concat(reasons.empty() ? "" : "; ", choice.target, ": ", choice.reason);
   }
   return error(Code::Unsupported, program.package(), ": no variant runs on this machine (",
-               reasons.empty() ? "it has none" : reasons, "); compile with --target cpu:x86-64-v3");
+               reasons.empty() ? "it has none" : reasons, "); compile with --target ",
+               gpu ? "cuda:sm_80" : "cpu:x86-64-v3");
 }
 
 } // namespace moert

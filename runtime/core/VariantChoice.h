@@ -1,7 +1,7 @@
 //===- VariantChoice.h - Which variant of a program runs here ----*- C++ -*-===//
 //
-// Variants are listed best first: the first that this CPU runs is taken, or the one that is asked for. Why each was
-// taken or left is kept for the report.
+// Variants are listed best first: the first that this CPU, or the GPU at hand, runs is taken, or the one that is asked
+// for. Why each was taken or left is kept for the report.
 //
 //===----------------------------------------------------------------------===//
 #ifndef MOERT_CORE_VARIANTCHOICE_H
@@ -20,8 +20,15 @@ struct VariantChoice {
   bool chosen;
 };
 
-/// The index of the variant to run as one of `ranks`; `forced`, if not null, is the target that is asked for.
-Result<size_t> chooseVariant(const Program &program, const char *forced, int ranks,
+/// The GPU that a variant must suit.
+struct GpuFacts {
+  std::string name;
+  uint32_t capability; ///< 90 of 9.0
+};
+
+/// The index of the variant to run as one of `ranks` on `gpu`, or on this CPU if that is null; `forced`, if not null,
+/// is the target that is asked for.
+Result<size_t> chooseVariant(const Program &program, const char *forced, int ranks, const GpuFacts *gpu,
                              std::vector<VariantChoice> &choices);
 
 } // namespace moert

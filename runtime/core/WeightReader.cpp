@@ -2,6 +2,7 @@
 #include "runtime/core/WeightReader.h"
 
 #include "runtime/core/Checks.h"
+#include "runtime/core/DeviceChoice.h"
 #include "runtime/core/VariantChoice.h"
 
 namespace moert {
@@ -21,8 +22,10 @@ Result<std::unique_ptr<WeightReader>> WeightReader::open(std::shared_ptr<Program
       options.progress(options.progress_user, stage, done, total);
     }
   };
+  // What is computed here is read by the host: the CPU computes it.
+  MOERT_TRY(chooseDevice(*r.program, "cpu").status());
   std::vector<VariantChoice> choices;
-  MOERT_ASSIGN(chosen, chooseVariant(*r.program, options.variant, 1, choices));
+  MOERT_ASSIGN(chosen, chooseVariant(*r.program, options.variant, 1, nullptr, choices));
   r.variantIndex = chosen;
   const format::Variant &variant = r.program->variant(chosen);
   MOERT_ASSIGN(backend, openCpuBackend({options.threads, options.pin != 0, deadline}));
@@ -77,7 +80,7 @@ Status WeightReader::compute(uint32_t index) {
       }
     }
   }
-  MOERT_ASSIGN(memory, backend->allocate(tensor.bytes(), concat("weight '", name, "'")));
+  MOERT_ASSIGN(memory, backend->allocate(tensor.bytes(), concat("weight '", name, "'"), Contents::Undefined));
   computed.emplace_back(index, memory);
   MOERT_TRY(initializers->compute(initializer, static_cast<uint8_t *>(memory)));
   weights.setTensor(index, memory);

@@ -3,7 +3,7 @@
 // For tools that want weights and no steps: an export of a fused model, say. A tensor of the checkpoint is read where
 // it lies; one that is computed is computed when it is asked for, with what it is computed from, and lives until the
 // next call. Nothing is cached on disk, no arena or state is allocated: so a model of any size needs the memory of the
-// computed tensor at hand.
+// computed tensor at hand. Runs on the CPU only.
 //
 //===----------------------------------------------------------------------===//
 #ifndef MOERT_CORE_WEIGHTREADER_H
@@ -27,7 +27,7 @@ public:
   Status read(const std::string &name, const void **data, size_t *size);
 
   /// Whether everything that kernels use may be freed; waits for stragglers up to the deadline.
-  bool canBeFreed() { return !isStuck || backend->synchronize(); }
+  bool canBeFreed() { return !isStuck || backend->settle(); }
 
 private:
   WeightReader() = default;

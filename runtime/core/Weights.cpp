@@ -40,8 +40,10 @@ uint64_t alignmentOf(format::DType dtype) {
 
 constexpr uint64_t kNotUsed = UINT64_MAX;
 
-/// Per tensor how many of its bytes the commands of `variant` name for this rank; kNotUsed: it is not named at all.
-std::vector<uint64_t> tensorBytesUsed(const format::Program &program, const format::Variant &variant, RankPlace place) {
+/// Per tensor how many of its bytes the commands of `variant` (of its steps, or all) name for this rank; kNotUsed: it
+/// is not named at all.
+std::vector<uint64_t> tensorBytesUsed(const format::Program &program, const format::Variant &variant, RankPlace place,
+                                      bool stepsOnly) {
   std::vector<uint64_t> used(program.tensors() ? program.tensors()->size() : 0, kNotUsed);
   std::set<std::pair<uint32_t, uint64_t>> tablesSeen;
   std::set<std::tuple<uint32_t, uint64_t, int64_t>> spansSeen;
@@ -79,7 +81,7 @@ std::vector<uint64_t> tensorBytesUsed(const format::Program &program, const form
       markCommands(step->first_command(), step->command_count());
     }
   }
-  for (uint32_t i = 0; variant.initializers() && i < variant.initializers()->size(); ++i) {
+  for (uint32_t i = 0; !stepsOnly && variant.initializers() && i < variant.initializers()->size(); ++i) {
     markCommands(variant.initializers()->Get(i)->first_command(), variant.initializers()->Get(i)->command_count());
   }
   return used;
@@ -166,11 +168,16 @@ Status Weights::hashFiles(const Program &program, const Progress &progress) {
   return {};
 }
 
-Status Weights::placeTensors(const Program &program, const std::vector<uint64_t> &bytesUsed, Backend &backend,
-                             std::vector<std::string> &notes) {
+std::string Weights::nameOf(uint32_t tensor) const {
+  return concat("weight '", root->strings()->Get(root->tensors()->Get(tensor)->name())->c_str(), "'");
+}
+
+Status Weights::placeTensors(const std::vector<uint64_t> &bytesUsed, const std::vector<uint64_t> &bytesOfSteps,
+                             const Progress &progress, std::vector<std::string> &notes) {
   uint32_t copiedTensors = 0;
+  uint64_t toMove = 0, moved = 0;
   for (uint32_t t = 0; t < bytesUsed.size(); ++t) {
-    const format::Tensor &tensor = *program.root().tensors()->Get(t);
+    const format::Tensor &tensor = *root->tensors()->Get(t);
     if (bytesUsed[t] == kNotUsed) {
       continue;
     }
@@ -179,32 +186,66 @@ Status Weights::placeTensors(const Program &program, const std::vector<uint64_t>
       continue;
     }
     const uint8_t *source = mapped[tensor.file()].data() + tensor.offset();
-    if (tensor.offset() % alignmentOf(tensor.dtype()) != 0) {
-      MOERT_ASSIGN(copy, Pages::allocate(tensor.bytes(), concat("a copy of tensor '", program.string(tensor.name()),
-                                                                "', which is not aligned in its file,")));
+    if (backend->usesHostMemory() && tensor.offset() % alignmentOf(tensor.dtype()) != 0) {
+      MOERT_ASSIGN(copy, Pages::allocate(tensor.bytes(),
+                                         concat("a copy of ", nameOf(t), ", which is not aligned in its file,")));
       memcpy(copy.data(), source, tensor.bytes());
       source = copy.data();
       copies.push_back(std::move(copy));
       copied += tensor.bytes();
       ++copiedTensors;
     }
-    MOERT_ASSIGN(address, backend.attach(source, tensor.bytes()));
-    setTensor(t, address);
+    hostAddresses[t] = source;
+    toMove += bytesOfSteps[t] == kNotUsed ? 0 : tensor.bytes();
   }
   if (copiedTensors) {
     notes.push_back(concat(copiedTensors, " tensors (", copied,
                            " bytes) are not aligned in their files and were copied "
                            "to memory; a checkpoint saved by a current safetensors library avoids this"));
   }
+  const bool moves = !backend->usesHostMemory();
+  if (const uint64_t free = moves ? backend->availableBytes() : 0; moves && toMove > free) {
+    return error(
+        Code::OutOfMemory, "the weights need ", toMove, " bytes (", toMove >> 20, " MiB) on ", backend->place(),
+        ", which has ", free, " (", free >> 20,
+        " MiB) free beside buffers and KV cache: lower --sequences or --context, or use a GPU with more memory");
+  }
+  for (uint32_t t = 0; t < bytesUsed.size(); ++t) {
+    if (hostAddresses[t] && (!moves || bytesOfSteps[t] != kNotUsed)) {
+      MOERT_TRY(bring(t).status());
+      moved += root->tensors()->Get(t)->bytes();
+      if (moves) {
+        progress("upload weights", moved, toMove);
+      }
+    }
+  }
   return {};
 }
 
+Result<bool> Weights::bring(uint32_t index) {
+  if (addresses[index] || !hostAddresses[index]) {
+    return false;
+  }
+  MOERT_ASSIGN(address, backend->attach(hostAddresses[index], root->tensors()->Get(index)->bytes(), nameOf(index)));
+  setTensor(index, address);
+  return true;
+}
+
+void Weights::letGo(uint32_t index) {
+  if (!backend->usesHostMemory()) {
+    backend->release(const_cast<uint8_t *>(addresses[index]));
+  }
+  setTensor(index, nullptr);
+}
+
 Status Weights::open(const Program &program, size_t variant, RankPlace place, const std::string &folder, bool verify,
-                     Backend &backend, const Progress &progress, std::vector<std::string> &notes) {
+                     Backend &given, const Progress &progress, std::vector<std::string> &notes) {
   root = &program.root();
+  backend = &given;
   const bool isHint = folder.empty();
   directory = isHint && root->checkpoint_hint() ? root->checkpoint_hint()->str() : folder;
   addresses.assign(root->tensors() ? root->tensors()->size() : 0, nullptr);
+  hostAddresses = addresses;
   tables.resize(root->tables() ? root->tables()->size() : 0);
   const uint32_t count = root->files() ? root->files()->size() : 0;
   bool needsCheckpoint = false;
@@ -237,19 +278,35 @@ Status Weights::open(const Program &program, size_t variant, RankPlace place, co
   if (verify) {
     MOERT_TRY(hashFiles(program, progress));
   }
-  return placeTensors(program, tensorBytesUsed(*root, program.variant(variant), place), backend, notes);
+  const format::Variant &chosen = program.variant(variant);
+  return placeTensors(tensorBytesUsed(*root, chosen, place, /*stepsOnly=*/false),
+                      tensorBytesUsed(*root, chosen, place, /*stepsOnly=*/true), progress, notes);
 }
 
-const void *Weights::table(uint32_t index) {
-  std::vector<uint64_t> &pointers = tables[index];
-  if (pointers.empty()) {
+Result<const void *> Weights::table(uint32_t index) {
+  Table &made = tables[index];
+  if (!made.address) {
     const format::WeightTable &table = *root->tables()->Get(index);
+    made.pointers.clear();
     for (uint32_t i = 0; i < table.count(); ++i) {
       const format::TableEntry &entry = *root->table_entries()->Get(table.first() + i);
-      pointers.push_back(reinterpret_cast<uintptr_t>(tensor(entry.tensor())) + entry.offset());
+      made.pointers.push_back(reinterpret_cast<uintptr_t>(tensor(entry.tensor())) + entry.offset());
     }
+    MOERT_ASSIGN(address, backend->attach(made.pointers.data(), made.pointers.size() * sizeof(uint64_t),
+                                          concat("the addresses of weight table '",
+                                                 root->strings()->Get(table.name())->c_str(), "'")));
+    made.address = address;
   }
-  return pointers.data();
+  return made.address;
+}
+
+void Weights::forgetTables() {
+  for (Table &made : tables) {
+    if (made.address && !backend->usesHostMemory()) {
+      backend->release(const_cast<void *>(made.address));
+    }
+    made.address = nullptr;
+  }
 }
 
 } // namespace moert

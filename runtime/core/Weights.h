@@ -2,7 +2,8 @@
 //
 // Finds the checkpoint's files, proves that they are the ones that the program was compiled for (size and header
 // digest) and maps them. A tensor is read where it lies, unless its offset does not suit its element type: then it is
-// copied. Results of initializers are added by Initializers.h.
+// copied. On a GPU, what the steps read is copied there once; what only initializers read comes and goes with them.
+// Results of initializers are added by Initializers.h.
 //
 //===----------------------------------------------------------------------===//
 #ifndef MOERT_CORE_WEIGHTS_H
@@ -31,8 +32,16 @@ public:
   const uint8_t *tensor(uint32_t index) const { return addresses[index]; }
   void setTensor(uint32_t index, const void *address) { addresses[index] = static_cast<const uint8_t *>(address); }
 
-  /// Builds (once) the pointer array of a table and returns it.
-  const void *table(uint32_t index);
+  /// The bytes of a tensor of the checkpoint where they are mapped; null of others.
+  const uint8_t *hostTensor(uint32_t index) const { return hostAddresses[index]; }
+  /// Makes a tensor of the checkpoint one that kernels can read, if it is not; true: it was not, and may be let go.
+  Result<bool> bring(uint32_t index);
+  void letGo(uint32_t index);
+
+  /// Builds (once) the pointer array of a table and returns it as kernels see it.
+  Result<const void *> table(uint32_t index);
+  /// Forgets the arrays of tables: their tensors come or go.
+  void forgetTables();
 
   const std::string &folder() const { return directory; }
   /// Bytes of the tensors that the rank reads (of spans per rank only its own), and how many of them had to be copied.
@@ -46,16 +55,23 @@ private:
   Status checkIdentity(const File &file, const format::File &expected, std::vector<std::string> &notes);
   void adviseMapping();
   Status hashFiles(const Program &program, const Progress &progress);
-  Status placeTensors(const Program &program, const std::vector<uint64_t> &bytesUsed, Backend &backend,
-                      std::vector<std::string> &notes);
+  Status placeTensors(const std::vector<uint64_t> &bytesUsed, const std::vector<uint64_t> &bytesOfSteps,
+                      const Progress &progress, std::vector<std::string> &notes);
+  std::string nameOf(uint32_t tensor) const;
 
   std::string directory;
+  Backend *backend = nullptr;
   std::vector<File> files;
   std::vector<Pages> mapped;
   std::vector<Pages> copies;
-  std::vector<const uint8_t *> addresses;
-  /// Per table its pointers; empty until asked for. A deque, so that arrays stay where they are.
-  std::deque<std::vector<uint64_t>> tables;
+  /// Per tensor where kernels see it, and where the host does.
+  std::vector<const uint8_t *> addresses, hostAddresses;
+  /// A table's pointers, and where kernels see them; null until asked for. A deque, so that arrays stay where they are.
+  struct Table {
+    std::vector<uint64_t> pointers;
+    const void *address = nullptr;
+  };
+  std::deque<Table> tables;
   const format::Program *root = nullptr;
   std::vector<std::string> digests;
   uint64_t used = 0, copied = 0;

@@ -7,18 +7,6 @@
 namespace moert {
 namespace {
 
-/// The folder that libmoert was loaded from (of a static libmoert: the program's).
-std::string libraryFolder() {
-  static const int here = 0;
-  Dl_info info;
-  if (!dladdr(&here, &info) || !info.dli_fname) {
-    return ".";
-  }
-  const std::string path = info.dli_fname;
-  const size_t slash = path.rfind('/');
-  return slash == std::string::npos ? "." : path.substr(0, slash);
-}
-
 class ProcessGroup final : public Group {
 public:
   explicit ProcessGroup(std::unique_ptr<Communicator> communicator) : communicator(std::move(communicator)) {}

@@ -93,6 +93,11 @@ struct Series {
 } // namespace
 
 Status moerun::runBench(const BenchCommand &command) {
+  if (command.device == "emulator") {
+    return error(Code::InvalidArgument,
+                 "--device emulator: the emulator says whether GPU code is right, never how fast "
+                 "it is: bench runs on a CPU or a GPU");
+  }
   MOERT_ASSIGN(package, Package::load(command.package));
   int64_t context = command.promptLength + command.generate;
   MOERT_TRY(checkContext(package.info(), context));
@@ -121,7 +126,9 @@ Status moerun::runBench(const BenchCommand &command) {
   MOERT_TRY(endRecording(recorder.get(), command));
 
   MOERT_ASSIGN(report, parseReport(*session));
-  double bandwidth = command.noBandwidth ? 0 : measureReadBandwidth(report.value("threads", 1));
+  // Of a GPU's memory nothing is measured.
+  const bool noBandwidth = command.noBandwidth || session->deviceKind() != "cpu";
+  double bandwidth = noBandwidth ? 0 : measureReadBandwidth(report.value("threads", 1));
   double all = report.value("weight_bytes", 0.0);
   WeightBytes parts = classifyWeights(report.value("weights", std::string()));
   double stepBytes = all - parts.embedding - parts.experts * (1 - touched.share());
@@ -130,6 +137,7 @@ Status moerun::runBench(const BenchCommand &command) {
   if (command.json) {
     Json json = {{"package", command.package},
                  {"variant", report["variant"]},
+                 {"device", report["device"]},
                  {"threads", report["threads"]},
                  {"prompt_length", command.promptLength},
                  {"generate", command.generate},
@@ -140,7 +148,7 @@ Status moerun::runBench(const BenchCommand &command) {
                  {"weight_bytes_per_decode_step", stepBytes},
                  {"expert_share", touched.share()},
                  {"decode_read_bytes_per_second", readRate}};
-    if (!command.noBandwidth) {
+    if (!noBandwidth) {
       json["read_bandwidth_bytes_per_second"] = bandwidth;
       json["bandwidth_fraction"] = fraction;
     }
@@ -150,7 +158,7 @@ Status moerun::runBench(const BenchCommand &command) {
   text += concat("decode  ", command.generate, " tokens x ", command.batch, ": ", decode.text(), "\n");
   text += concat("weights ", bytesText(stepBytes), " read per decode step of ", bytesText(all), " in all\n");
   text += concat("memory  ", fixed(readRate / 1e9, 1), " GB/s of weights while decoding");
-  if (!command.noBandwidth) {
+  if (!noBandwidth) {
     text += concat(", ", fixed(bandwidth / 1e9, 1), " GB/s measured with ", report.value("threads", 1),
                    " threads: ", fixed(100 * fraction, 0), fraction > 1 ? " % (weights that fit in the caches)" : " %");
   }

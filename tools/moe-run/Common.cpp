@@ -43,6 +43,8 @@ SessionOptions moerun::sessionOptions(const CommonOptions &options) {
   session.weights = options.weights;
   session.cache = options.cache;
   session.variant = options.variant;
+  session.device = options.device;
+  session.graphs = options.noGraphs ? -1 : 0;
   session.maxTokens = options.maxTokens;
   session.threads = options.threads;
   session.pin = options.pin;

@@ -75,9 +75,14 @@ Status Session::open(const Package &package, const SessionOptions &given) {
   raw.pin = options.pin;
   raw.group = options.group;
   raw.rank = options.rank;
+  raw.device = textOrNull(options.device);
+  raw.graphs = options.graphs;
   moert_session *created = nullptr;
   MOERT_TRY(takeStatus(moert_session_create(package.program.get(), &raw, &created)));
   session.reset(created, moert_session_free);
+  const char *device = nullptr, *name = nullptr;
+  MOERT_TRY(takeStatus(moert_session_get_device(created, &device, &name)));
+  kind = device;
   vocabulary = package.info().vocabulary;
   maxTokens = options.maxTokens != 0 ? options.maxTokens : package.info().maxTokens;
   sequences = options.sequences;

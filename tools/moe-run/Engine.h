@@ -42,7 +42,8 @@ struct ProgramInfo {
 
 /// What a session is made with; see moert_session_options.
 struct SessionOptions {
-  std::string weights, cache, variant; ///< Empty: the default.
+  std::string weights, cache, variant, device; ///< Empty: the default.
+  int graphs = 0;
   int64_t sequences = 1, context = 1, maxTokens = 0;
   int threads = 0;
   bool verifyWeights = false, pin = false;
@@ -90,6 +91,8 @@ public:
   moert::Status run(size_t entry, const moert_step_input &input, const void *const *inputs, void *const *outputs);
   moert::Status trace(bool on);
   moert::Status writeTrace(const std::string &path);
+  /// "cpu", "cuda" or "emulator".
+  const std::string &deviceKind() const { return kind; }
   /// The session's report, JSON.
   virtual moert::Result<std::string> report();
   /// Tokens that each expert got so far, per MoE layer; empty for a model without experts.
@@ -102,6 +105,7 @@ protected:
   moert::Status open(const Package &package, const SessionOptions &options);
 
 private:
+  std::string kind = "cpu";
   SessionOptions options;
   std::shared_ptr<moert_program> program;
   std::shared_ptr<moert_session> session;

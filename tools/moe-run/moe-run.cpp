@@ -25,7 +25,11 @@ void addCommon(CLI::App *app, CommonOptions &options, bool hasWeights = true) {
     app->add_option("--weights", options.weights, "checkpoint directory (default: where it was when compiled)");
   }
   app->add_option("--threads", options.threads, "worker threads (default: one per core)")->check(CLI::Range(0, 4096));
-  app->add_option("--variant", options.variant, "CPU variant by name (default: the best that this CPU runs)");
+  app->add_option(
+      "--device", options.device,
+      "cpu, cuda, cuda:N or emulator (GPU code on the CPU, slow; default: what the package was compiled for)");
+  app->add_flag("--no-graphs", options.noGraphs, "on a GPU: launch every kernel of every step by itself");
+  app->add_option("--variant", options.variant, "variant by name (default: the best that the device runs)");
   app->add_option("--cache", options.cache, "folder for weights that are computed once (default: PKG/cache)");
   app->add_option("--max-tokens", options.maxTokens, "most tokens in one step (default: the package's)")
       ->check(CLI::Range(int64_t(1), int64_t(1) << 20));

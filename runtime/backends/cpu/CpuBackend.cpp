@@ -24,7 +24,10 @@ public:
         scratch(std::move(workerScratch)), pool(std::move(threadPool)) {}
 
   const char *name() const override { return "cpu"; }
+  std::string place() const override { return "this machine"; }
   int threads() const override { return pool->threads(); }
+  bool usesHostMemory() const override { return true; }
+  uint64_t availableBytes() override { return physicalBytes(); }
 
   Status loadKernels(const std::string &path, const void *blob, size_t size, const format::Variant &variant,
                      std::vector<void *> &kernels) override {
@@ -40,7 +43,7 @@ public:
     return {};
   }
 
-  Result<void *> allocate(uint64_t bytes, const std::string &what) override {
+  Result<void *> allocate(uint64_t bytes, const std::string &what, Contents) override {
     MOERT_ASSIGN(pages, Pages::allocate(bytes, what));
     void *memory = pages.data();
     allocations.push_back(std::move(pages));
@@ -53,7 +56,7 @@ public:
                       allocations.end());
   }
 
-  Result<const void *> attach(const void *host, uint64_t) override { return host; }
+  Result<const void *> attach(const void *host, uint64_t, const std::string &) override { return host; }
 
   bool launch(const Launch *launches, uint32_t count) override {
     int64_t items = 0;
@@ -83,6 +86,7 @@ public:
   bool record(uint32_t, uint32_t) override { return true; }
   bool wait(uint32_t, uint32_t) override { return true; }
   bool synchronize() override { return pool->waitIdle(); }
+  bool settle() override { return pool->waitIdle(); }
 
 private:
   struct Wave {

@@ -94,13 +94,13 @@ typedef struct {
   size_t struct_size;      /* sizeof(moert_session_options) */
   const char *weights;     /* checkpoint directory; NULL: the recorded hint */
   const char *cache;       /* folder for initializer results; NULL: <package>/cache */
-  const char *variant;     /* force a variant by target name; NULL: the best that this CPU runs */
+  const char *variant;     /* force a variant by target name; NULL: the best that the device runs */
   int64_t sequences;       /* B, >= 1 */
   int64_t context;         /* C, tokens per sequence, >= 1 */
   int64_t max_tokens;      /* 0: the program's; else less or equal */
   int threads;             /* 0: one per available core */
   int verify_weights;      /* also hash whole files */
-  double deadline_seconds; /* of every wait inside a step; 0: 30 */
+  double deadline_seconds; /* of every wait inside a step; 0: 30, on the emulator 3600 */
   /* Progress of long stages (may be NULL): stage name, done, total (bytes or items). */
   void (*progress)(void *user, const char *stage, uint64_t done, uint64_t total);
   void *progress_user;
@@ -109,6 +109,11 @@ typedef struct {
    * (0: as many as the group has). */
   moert_group *group;
   int rank, ranks;
+  /* "cpu", "cuda" (the first GPU), "cuda:N", or "emulator" (GPU code on the CPU: slow, for correctness). NULL: the CPU
+   * if the package has a variant for it, else "cuda". */
+  const char *device;
+  int graphs; /* of GPUs. 0: steps of few tokens that come again run as CUDA graphs; -1: none does; 1: every step does
+               */
 } moert_session_options;
 
 MOERT_API moert_status *moert_session_create(moert_program *program, const moert_session_options *options,
@@ -150,6 +155,8 @@ MOERT_API moert_status *moert_session_run(moert_session *session, size_t entry, 
 /* Bytes of a named buffer (an expert-count state, for instance); copies at most `capacity` bytes. */
 MOERT_API moert_status *moert_session_read(moert_session *session, const char *buffer, void *out, size_t capacity,
                                            size_t *size);
+/* What the session runs on: "cpu", "cuda" or "emulator", and its name. Owned by the session. */
+MOERT_API moert_status *moert_session_get_device(const moert_session *session, const char **kind, const char **name);
 /* Zeroes every state. */
 MOERT_API moert_status *moert_session_reset(moert_session *session);
 

@@ -83,67 +83,6 @@ TEST_F(SessionTest, APackageForSeveralRanksNeedsAsMany) {
       << loaded.message;
 }
 
-TEST_F(SessionTest, WholeSequenceInOneStep) {
-  open();
-  ASSERT_TRUE(loaded.step({3, 1, 4}, {0, 0, 0}, {0, 1, 2}, {0, 2}, logits)) << loaded.message;
-  expectLogits(0, {3});
-  expectLogits(1, {3, 1, 4});
-}
-
-TEST_F(SessionTest, TokenByToken) {
-  open();
-  std::vector<int32_t> sequence = {3, 1, 4, 1, 5}, sofar;
-  for (int32_t pos = 0; pos < 5; ++pos) {
-    sofar.push_back(sequence[pos]);
-    ASSERT_TRUE(loaded.step({sequence[pos]}, {0}, {pos}, {0}, logits)) << loaded.message;
-    expectLogits(0, sofar);
-  }
-}
-
-TEST_F(SessionTest, SeveralSequencesInOneStep) {
-  open();
-  ASSERT_TRUE(loaded.step({3, 1, 4, 7, 6, 5}, {0, 0, 1, 2, 2, 2}, {0, 1, 0, 0, 1, 2}, {5, 1, 2}, logits));
-  expectLogits(0, {7, 6, 5});
-  expectLogits(1, {3, 1});
-  expectLogits(2, {4});
-}
-
-/// Three sequences, fed in random ragged chunks, with random threads: every logit as if fed alone.
-TEST_F(SessionTest, RandomRaggedBatches) {
-  std::mt19937 random(7);
-  for (int threads : {1, 2, 5}) {
-    moert_session_options options = defaultOptions();
-    options.threads = threads;
-    open(options);
-    std::vector<std::vector<int32_t>> sequences(3), fed(3);
-    for (auto &sequence : sequences) {
-      sequence.resize(8 + random() % 24);
-      std::generate(sequence.begin(), sequence.end(), [&] { return int32_t(random() % kVocab); });
-    }
-    while (fed != sequences) {
-      std::vector<int32_t> tokens, seq, pos, rows;
-      std::vector<std::vector<int32_t>> expected;
-      for (int32_t s = 0; s < 3; ++s) {
-        size_t chunk = std::min<size_t>(random() % 6, sequences[s].size() - fed[s].size());
-        for (size_t i = 0; i < chunk; ++i) {
-          tokens.push_back(sequences[s][fed[s].size()]);
-          seq.push_back(s);
-          pos.push_back(int32_t(fed[s].size()));
-          fed[s].push_back(tokens.back());
-          if (random() % 2) {
-            rows.push_back(int32_t(tokens.size()) - 1);
-            expected.push_back(fed[s]);
-          }
-        }
-      }
-      ASSERT_TRUE(loaded.step(tokens, seq, pos, rows, logits)) << loaded.message;
-      for (size_t r = 0; r < rows.size(); ++r) {
-        expectLogits(r, expected[r]);
-      }
-    }
-  }
-}
-
 TEST_F(SessionTest, StepsDoNotAllocate) {
 #ifdef COUNTS_NO_ALLOCATIONS
   GTEST_SKIP() << "a sanitizer's operator new is not counted";
@@ -166,19 +105,6 @@ TEST_F(SessionTest, StepsDoNotAllocate) {
     EXPECT_EQ(allocations, 0) << "traced: " << traced;
     expectLogits(0, {3, 1});
   }
-}
-
-TEST_F(SessionTest, EmptyStepsDoNothing) {
-  open();
-  EXPECT_TRUE(loaded.step({}, {}, {}, {}, logits)) << loaded.message;
-  moert_step_input input = {};
-  EXPECT_EQ(moert_session_step(loaded.session, &input, nullptr), nullptr);
-  // Tokens without rows: the state advances, no logits are touched.
-  int32_t token = 2, zero = 0;
-  input = {1, &token, &zero, &zero, 0, nullptr};
-  EXPECT_EQ(moert_session_step(loaded.session, &input, nullptr), nullptr);
-  ASSERT_TRUE(loaded.step({5}, {0}, {1}, {0}, logits));
-  expectLogits(0, {2, 5});
 }
 
 TEST_F(SessionTest, InputIsChecked) {
@@ -219,24 +145,6 @@ TEST_F(SessionTest, NullArgumentsAreErrors) {
   moert_program_free(nullptr);
   moert_session_free(nullptr);
   moert_status_free(nullptr);
-}
-
-TEST_F(SessionTest, StatesAreReadAndReset) {
-  open();
-  ASSERT_TRUE(loaded.step({3, 4}, {0, 1}, {0, 5}, {0}, logits));
-  std::vector<float> state(3 * 32);
-  size_t size = 0;
-  ASSERT_EQ(moert_session_read(loaded.session, "kv", state.data(), state.size() * 4, &size), nullptr);
-  EXPECT_EQ(size, state.size() * 4);
-  EXPECT_EQ(state[0], 4.0f);
-  EXPECT_EQ(state[32 + 5], 5.0f);
-  ASSERT_EQ(moert_session_reset(loaded.session), nullptr);
-  ASSERT_EQ(moert_session_read(loaded.session, "kv", state.data(), state.size() * 4, nullptr), nullptr);
-  EXPECT_EQ(std::count(state.begin(), state.end(), 0.0f), 96);
-  moert_status *status = moert_session_read(loaded.session, "nope", nullptr, 0, &size);
-  EXPECT_STREQ(moert_status_message(status),
-               "there is no buffer 'nope', there are: arena, tokens, seq, pos, runs, rows, kv");
-  moert_status_free(status);
 }
 
 TEST_F(SessionTest, OptionsAreChecked) {
@@ -314,117 +222,6 @@ TEST_F(SessionTest, VariantsAreChosenByFeatures) {
       << loaded.message;
 }
 
-TEST_F(SessionTest, TwoStreamsOrderedByEvents) {
-  // embed on stream 0, record; accumulate on stream 1 after a wait; then scale and logits there.
-  VariantSpec &v = toy.variant();
-  v.streams = 2;
-  v.events = 1;
-  std::vector<format::Command> old(v.commands.begin(), v.commands.begin() + 4);
-  auto onStream = [](format::Command c, uint8_t stream) {
-    return format::Command(c.kind(), stream, c.target(), c.first_operand(), c.operand_count(), c.name(), c.value(),
-                           c.grid());
-  };
-  uint32_t first = uint32_t(v.commands.size());
-  v.commands.push_back(old[0]);
-  addCommand(toy.program, v, format::CommandKind::Record, "embedded", 0, {});
-  addCommand(toy.program, v, format::CommandKind::Wait, "embedded?", 0, {}, format::Grid(extent(1), 1, 0, 1), 0, 1);
-  for (int i = 1; i < 4; ++i) {
-    v.commands.push_back(onStream(old[size_t(i)], 1));
-  }
-  v.steps = {format::StepVariant(1, kMaxTokens, first, 6)};
-  open();
-  ASSERT_TRUE(loaded.step({3, 1}, {0, 0}, {0, 1}, {1}, logits)) << loaded.message;
-  expectLogits(0, {3, 1});
-}
-
-TEST_F(SessionTest, CollectivesOfOneRankAreCopies) {
-  VariantSpec &v = toy.variant();
-  v.buffers.push_back(format::Buffer(format::BufferKind::State, toy.program.string("gathered"), 64, 0, extent(0, 4)));
-  uint32_t first = uint32_t(v.commands.size());
-  for (int i = 0; i < 4; ++i) {
-    v.commands.push_back(v.commands[size_t(i)]);
-  }
-  uint32_t gathered = uint32_t(v.buffers.size() - 1);
-  addCommand(toy.program, v, format::CommandKind::GroupBegin, "group", 0, {});
-  addCommand(toy.program, v, format::CommandKind::Collective, "gather", uint32_t(format::CollectiveKind::AllGather),
-             {slice(gathered, format::Access::Write, extent(0, 4)), slice(kArena, format::Access::Read, extent(0, 4))});
-  addCommand(toy.program, v, format::CommandKind::Collective, "reduce", uint32_t(format::CollectiveKind::AllReduceSum),
-             {slice(gathered, format::Access::ReadWrite, extent(0, 4))});
-  addCommand(toy.program, v, format::CommandKind::GroupEnd, "group", 0, {});
-  v.steps = {format::StepVariant(1, kMaxTokens, first, 8)};
-  open();
-  ASSERT_TRUE(loaded.step({3, 1}, {0, 0}, {0, 1}, {1}, logits)) << loaded.message;
-  expectLogits(0, {3, 1});
-  float values[2];
-  ASSERT_EQ(moert_session_read(loaded.session, "gathered", values, sizeof(values), nullptr), nullptr);
-  EXPECT_EQ(values[0], 4.0f);
-  EXPECT_EQ(values[1], 2.0f);
-}
-
-/// Every size operand has the value that the step or the session gives it, in each step anew.
-TEST_F(SessionTest, SizesReachKernels) {
-  VariantSpec &v = toy.variant();
-  v.buffers.push_back(format::Buffer(format::BufferKind::State, toy.program.string("kept"), 64, 0, extent(56)));
-  using format::Dim;
-  addCommand(toy.program, v, format::CommandKind::Launch, "keep", 7,
-             {slice(uint32_t(v.buffers.size() - 1), format::Access::Write, extent(56)), size(Dim::T), size(Dim::M),
-              size(Dim::B), size(Dim::C), size(Dim::Tmax), size(Dim::Ranks), size(Dim::Rank)});
-  v.steps = {format::StepVariant(1, kMaxTokens, uint32_t(v.commands.size()) - 1, 1)};
-  moert_session_options options = defaultOptions();
-  options.max_tokens = 5;
-  open(options);
-  auto kept = [&] {
-    std::vector<uint64_t> words(7);
-    EXPECT_EQ(moert_session_read(loaded.session, "kept", words.data(), 56, nullptr), nullptr);
-    return words;
-  };
-  ASSERT_TRUE(loaded.step({1, 2, 3}, {0, 0, 0}, {0, 1, 2}, {1, 2}, logits)) << loaded.message;
-  EXPECT_EQ(kept(), (std::vector<uint64_t>{3, 2, 3, 32, kMaxTokens, 1, 0}));
-  ASSERT_TRUE(loaded.step({1}, {0}, {3}, {}, logits)) << loaded.message;
-  EXPECT_EQ(kept(), (std::vector<uint64_t>{1, 0, 3, 32, kMaxTokens, 1, 0}));
-}
-
-TEST_F(SessionTest, ConstantsAreRead) {
-  VariantSpec &v = toy.variant();
-  toy.program.constants = std::string(64, '.') + "a constant of the program";
-  v.buffers.push_back(format::Buffer(format::BufferKind::Constant, 0, 64, 64, extent(25)));
-  v.buffers.push_back(format::Buffer(format::BufferKind::State, toy.program.string("copied"), 64, 0, extent(32)));
-  uint32_t constants = uint32_t(v.buffers.size()) - 2, first = uint32_t(v.commands.size());
-  addCommand(toy.program, v, format::CommandKind::Fill, "fill", 0,
-             {slice(constants + 1, format::Access::Write, extent(32))}, format::Grid(extent(1), 1, 0, 1), '-');
-  addCommand(toy.program, v, format::CommandKind::Copy, "copy", 0,
-             {slice(constants + 1, format::Access::Write, extent(8), 1),
-              slice(constants, format::Access::Read, extent(8), 2)});
-  v.steps = {format::StepVariant(1, kMaxTokens, first, 2)};
-  open();
-  ASSERT_TRUE(loaded.step({1}, {0}, {0}, {}, logits)) << loaded.message;
-  char copied[16];
-  ASSERT_EQ(moert_session_read(loaded.session, "copied", copied, sizeof(copied), nullptr), nullptr);
-  EXPECT_EQ(std::string(copied, 16), "-constant-------");
-}
-
-/// Transfers of many megabytes are cut and spread over the workers.
-TEST_F(SessionTest, LargeTransfers) {
-  VariantSpec &v = toy.variant();
-  constexpr int64_t bytes = (5 << 20) + 12345;
-  for (const char *name : {"first", "second"}) {
-    v.buffers.push_back(format::Buffer(format::BufferKind::State, toy.program.string(name), 64, 0, extent(bytes)));
-  }
-  uint32_t second = uint32_t(v.buffers.size()) - 1, first = uint32_t(v.commands.size());
-  addCommand(toy.program, v, format::CommandKind::Fill, "fill", 0,
-             {slice(second - 1, format::Access::Write, extent(bytes - 2), 1)}, format::Grid(extent(1), 1, 0, 1), 0x5a);
-  addCommand(
-      toy.program, v, format::CommandKind::Copy, "copy", 0,
-      {slice(second, format::Access::Write, extent(bytes)), slice(second - 1, format::Access::Read, extent(bytes))});
-  v.steps = {format::StepVariant(1, kMaxTokens, first, 2)};
-  open();
-  ASSERT_TRUE(loaded.step({1}, {0}, {0}, {}, logits)) << loaded.message;
-  std::string expected(size_t(bytes), 0x5a), copied(size_t(bytes), 0);
-  expected.front() = expected.back() = 0;
-  ASSERT_EQ(moert_session_read(loaded.session, "second", copied.data(), copied.size(), nullptr), nullptr);
-  EXPECT_TRUE(copied == expected);
-}
-
 TEST_F(SessionTest, IndependentLaunchesShareAWave) {
   open();
   // embed; accumulate; scale; logits depend on each other: as many waves as launches.
@@ -495,21 +292,6 @@ TEST_F(SessionTest, MissedDeadlineNamesTheCommand) {
   EXPECT_NE(loaded.message.find("command 13 'endless' was not done within 0.7"), std::string::npos) << loaded.message;
   EXPECT_FALSE(loaded.step({1}, {0}, {0}, {0}, logits));
   EXPECT_EQ(loaded.code, MOERT_DEADLINE);
-}
-
-TEST_F(SessionTest, SeveralSessionsOfOneProgram) {
-  open();
-  Loaded other;
-  ASSERT_TRUE(other.load(toy.package()));
-  ASSERT_TRUE(other.open(defaultOptions()));
-  // The session outlives its program handle.
-  moert_program_free(other.program);
-  other.program = nullptr;
-  ASSERT_TRUE(loaded.step({3}, {0}, {0}, {0}, logits));
-  ASSERT_TRUE(other.step({4}, {0}, {0}, {0}, logits));
-  expectLogits(0, {4});
-  ASSERT_TRUE(loaded.step({1}, {0}, {1}, {0}, logits));
-  expectLogits(0, {3, 1});
 }
 
 TEST_F(SessionTest, ProgramInfo) {

@@ -1,0 +1,93 @@
+//===- GraphCache.h - Steps that a GPU runs as one graph ------------*- C++ -*-===//
+//
+// Launching some hundred kernels one by one takes the host longer than a GPU needs to decode a token. A step that comes
+// again with the same plan, T and M differs in nothing but the contents of its inputs, which lie at fixed addresses: so
+// its commands are captured once, as a graph with all their words, and run by one call from then on.
+//
+// Captured is what was run before (a prompt of some length comes once) and has few tokens (else the kernels take longer
+// than their launches). The least recently used graph makes room. Knows nothing of what the commands are.
+//
+//===----------------------------------------------------------------------===//
+#ifndef MOERT_CORE_GRAPHCACHE_H
+#define MOERT_CORE_GRAPHCACHE_H
+
+#include "runtime/core/Backend.h"
+
+#include <algorithm>
+
+namespace moert {
+
+/// When steps are captured: those of few tokens that come again, none, or every one at first sight (for tests).
+enum class GraphUse { Repeated = 0, Never = -1, Always = 1 };
+
+class GraphCache {
+public:
+  static constexpr size_t kMaxGraphs = 16;
+  static constexpr int64_t kMaxTokens = 64;
+
+  void setUse(GraphUse wanted) { use = wanted; }
+
+  /// Runs a step, as a graph or by `issue`, which calls the backend. False: one of them said so.
+  template <typename Issue> bool run(Backend &backend, const void *plan, int64_t tokens, int64_t rows, Issue issue) {
+    if (use == GraphUse::Never || (use == GraphUse::Repeated && tokens > kMaxTokens)) {
+      return issue();
+    }
+    Known &known = find(backend, plan, tokens, rows);
+    const bool isFirst = known.uses++ == 0;
+    known.lastUse = ++clock;
+    if (isFirst && use == GraphUse::Repeated) {
+      return issue();
+    }
+    if (!known.graph) {
+      if (!backend.beginGraph()) {
+        return false;
+      }
+      const bool issued = issue();
+      known.graph = backend.endGraph(); // ends the capture in any case
+      ++captured;
+      if (!issued || !known.graph) {
+        return false;
+      }
+    }
+    ++runs;
+    return backend.runGraph(known.graph);
+  }
+
+  uint64_t capturedCount() const { return captured; }
+  uint64_t runCount() const { return runs; }
+
+private:
+  struct Known {
+    const void *plan;
+    int64_t tokens, rows;
+    uint64_t uses, lastUse;
+    void *graph;
+  };
+
+  Known &find(Backend &backend, const void *plan, int64_t tokens, int64_t rows) {
+    for (Known &known : all) {
+      if (known.plan == plan && known.tokens == tokens && known.rows == rows) {
+        return known;
+      }
+    }
+    if (all.size() < kMaxGraphs) {
+      all.push_back({plan, tokens, rows, 0, 0, nullptr});
+      return all.back();
+    }
+    Known &oldest =
+        *std::min_element(all.begin(), all.end(), [](const Known &a, const Known &b) { return a.lastUse < b.lastUse; });
+    if (oldest.graph) {
+      backend.dropGraph(oldest.graph); // it has run: every step is waited for
+    }
+    oldest = {plan, tokens, rows, 0, 0, nullptr};
+    return oldest;
+  }
+
+  GraphUse use = GraphUse::Repeated;
+  std::vector<Known> all;
+  uint64_t clock = 0, captured = 0, runs = 0;
+};
+
+} // namespace moert
+
+#endif // MOERT_CORE_GRAPHCACHE_H

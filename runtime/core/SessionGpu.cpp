@@ -1,0 +1,60 @@
+// A step on a GPU: inputs go there, commands are issued (or a graph of them runs), results come back. The host waits
+// once, for the results.
+#include "runtime/core/Session.h"
+
+#include <cstring>
+
+namespace moert {
+
+/// Everything of a step that a graph may hold: copies of the inputs, then the commands.
+bool Session::issue(const Entry &entry, StepPlan &plan, const moert_step_input &input, uint32_t &failed) {
+  const int64_t tokens = input.token_count, rows = input.row_count;
+  for (const Upload &upload : uploads) {
+    if (!backend->upload(upload.to, upload.from, upload.bytes(tokens, rows))) {
+      return false;
+    }
+  }
+  const uint8_t *staged = argumentStaging;
+  for (size_t a = 0; a < entry.inputCount; ++a) {
+    const moert_argument &argument = entry.arguments[a];
+    const auto bytes = uint64_t(argument.per_token * tokens + argument.per_row * rows);
+    if (!backend->upload(entry.standIns[a], staged, bytes)) {
+      return false;
+    }
+    staged += bytes;
+  }
+  return plan.execute(*backend, trace, failed);
+}
+
+/// `isNamed`: if it fails, whether `failed` is the command that did.
+bool Session::runOnGpu(Entry &entry, StepPlan &plan, const moert_step_input &input, uint32_t &failed, bool &isNamed) {
+  const int64_t tokens = input.token_count, rows = input.row_count;
+  uint8_t *staged = argumentStaging;
+  for (size_t a = 0; a < entry.inputCount; ++a) {
+    const auto bytes = size_t(entry.arguments[a].per_token * tokens + entry.arguments[a].per_row * rows);
+    if (bytes) {
+      memcpy(staged, entry.pointers[a], bytes);
+    }
+    staged += bytes;
+  }
+  plan.bind(tokens, rows, entry.standIns);
+  isNamed = trace.enabled();
+  auto issueAll = [&] { return issue(entry, plan, input, failed); };
+  backend->beginRange(entry.name.c_str(), tokens, rows);
+  const bool issued = trace.enabled() ? issueAll() : graphs.run(*backend, &plan, tokens, rows, issueAll);
+  const bool done = issued && takeResults(entry, tokens, rows) && backend->synchronize();
+  backend->endRange();
+  return done;
+}
+
+bool Session::takeResults(const Entry &entry, int64_t tokens, int64_t rows) {
+  for (size_t a = entry.inputCount; a < entry.arguments.size(); ++a) {
+    const auto bytes = uint64_t(entry.arguments[a].per_token * tokens + entry.arguments[a].per_row * rows);
+    if (bytes && !backend->download(entry.pointers[a], entry.standIns[a], bytes)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+} // namespace moert
