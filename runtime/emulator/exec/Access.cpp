@@ -294,9 +294,9 @@ static Step loadParameter(Warp &w, const Op &op, uint32_t m) {
   for (unsigned e = 0; e < op.count; ++e) {
     const Ref &d = op.count == 1 ? op.d : list[e];
     uint64_t at = uint64_t(op.imm) + e * op.size;
-    if (at + op.size > block.size()) {
+    if (at > block.size() || op.size > block.size() - at) {
       return w.fault(FindingKind::OutOfBounds, LaunchError::IllegalAddress, op, unsigned(__builtin_ctz(m)),
-                     "parameter byte " + std::to_string(at) + " of " + std::to_string(block.size()));
+                     "parameter byte " + std::to_string(int64_t(at)) + " of " + std::to_string(block.size()));
     }
     uint64_t value = extended(readBytes(block.data() + at, op.size), op.size, op.extra & 1, d.width);
     for (unsigned l = 0; l < 32; ++l) {
@@ -325,10 +325,10 @@ static Step callParameter(Warp &w, const Op &op, uint32_t m) {
       if (!(m >> l & 1)) {
         continue;
       }
-      size_t at = size_t(l) * stride + size_t(op.imm) + size_t(e) * op.size;
-      if (at + op.size > buffer.size()) {
+      const size_t offset = size_t(op.imm) + size_t(e) * op.size, at = size_t(l) * stride + offset;
+      if (offset > stride || op.size > stride - offset) {
         return w.fault(FindingKind::OutOfBounds, LaunchError::IllegalAddress, op, l,
-                       "byte " + std::to_string(op.imm + e * op.size) + " of a parameter space of " +
+                       "byte " + std::to_string(int64_t(offset)) + " of a parameter space of " +
                            std::to_string(stride));
       }
       if (store) {

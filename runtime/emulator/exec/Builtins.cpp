@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 #include "runtime/emulator/exec/Access.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <mutex>
@@ -18,8 +19,12 @@ static uint64_t argument(Warp &w, const Op &op, unsigned i, unsigned l) {
   if (from.base != refLocalParam) {
     return w.lane(from, l);
   }
+  // A parameter may be smaller than the 8 bytes that are asked for.
+  const size_t stride = w.frame->code->paramBytes;
   uint64_t value = 0;
-  std::memcpy(&value, &w.frame->params[size_t(l) * w.frame->code->paramBytes + from.offset], 8);
+  if (from.offset < stride) {
+    std::memcpy(&value, &w.frame->params[l * stride + from.offset], std::min<size_t>(8, stride - from.offset));
+  }
   return value;
 }
 
@@ -29,7 +34,9 @@ static void setResult(Warp &w, const Op &op, unsigned l, uint64_t value, unsigne
   }
   const Ref &to = w.grid->code->refs[op.list2];
   if (to.base == refLocalParam) {
-    std::memcpy(&w.frame->params[size_t(l) * w.frame->code->paramBytes + to.offset], &value, size);
+    if (uint8_t *bytes = w.frame->callBytes(l, to.offset, size)) {
+      std::memcpy(bytes, &value, size);
+    }
   } else {
     w.setLane(to, l, value);
     w.setUndefined(to, 0, 1U << l);
@@ -78,11 +85,11 @@ static bool format(Warp &w, const Op &op, unsigned lane, const std::string &text
     }
     std::string spec = "%";
     ++i;
-    while (i < text.size() && std::strchr("-+ #0123456789.*", text[i])) {
+    while (i < text.size() && text[i] && std::strchr("-+ #0123456789.", text[i])) {
       spec += text[i++];
     }
     bool longOne = false;
-    while (i < text.size() && std::strchr("hlLqjzt", text[i])) {
+    while (i < text.size() && text[i] && std::strchr("hlLqjzt", text[i])) {
       longOne |= text[i] != 'h';
       ++i;
     }
@@ -92,6 +99,10 @@ static bool format(Warp &w, const Op &op, unsigned lane, const std::string &text
     char kind = text[i];
     if (kind == '%') {
       out += '%';
+      continue;
+    }
+    if (!kind || !std::strchr("dioxXucspfFeEgGaA", kind)) { // `*` and `n` among them: not in CUDA's printf
+      out += spec + kind;
       continue;
     }
     bool wide = longOne || std::strchr("fFeEgGaAsp", kind);

@@ -13,6 +13,7 @@
 //===----------------------------------------------------------------------===//
 #include "runtime/emulator/driver/TensorMap.h"
 #include "runtime/emulator/exec/Combine.h"
+#include "runtime/emulator/exec/Formats.h"
 #include "runtime/emulator/exec/Indivisible.h"
 #include "runtime/emulator/exec/Lanes.h"
 #include "runtime/emulator/exec/Mbarrier.h"
@@ -300,7 +301,7 @@ static Step tensorCopy(Warp &w, const Op &op, uint32_t m) {
       plan.type = types[fields.elementType];
       plan.fillBytes = element;
       if (fields.fill && tensorElementIsFloat(fields.elementType)) {
-        plan.fill = element == 2 ? 0x7FFF7FFF : 0x7FFFFFFF;
+        plan.fill = plan.type == Type::F16 ? outOfBoundsF16 : plan.type == Type::BF16 ? outOfBoundsBF16 : 0x7FFFFFFF;
       }
       // Rows of the innermost dimension; a run ends where the swizzle or the tensor's edge does.
       uint64_t index[5] = {};

@@ -452,7 +452,8 @@ static Step branchTable(Warp &w, const Op &op, uint32_t m) {
 }
 
 /// Copies arguments of the lanes `m` into `callee`.
-static void passArguments(Warp &w, const Op &op, Frame *callee, uint32_t m) {
+/// False when an argument is smaller than the parameter that it is for.
+static bool passArguments(Warp &w, const Op &op, Frame *callee, uint32_t m) {
   const FunctionCode &to = *callee->code;
   const Ref *refs = w.grid->code->refs.data() + op.list;
   for (uint32_t i = 0; i < op.listCount && i < to.function->parameters.size(); ++i) {
@@ -472,8 +473,11 @@ static void passArguments(Warp &w, const Op &op, Frame *callee, uint32_t m) {
         }
         callee->undef[target.undef] = (callee->undef[target.undef] & ~(1U << l)) | (w.undefined(from) & 1U << l);
       } else if (from.base == refLocalParam) {
-        std::memcpy(&callee->parameters[size_t(l) * to.parameterBytes + to.parameterOffsets[i]],
-                    &w.frame->params[size_t(l) * w.frame->code->paramBytes + from.offset], parameter.size);
+        const uint8_t *bytes = w.frame->callBytes(l, from.offset, parameter.size);
+        if (!bytes) {
+          return false;
+        }
+        std::memcpy(&callee->parameters[size_t(l) * to.parameterBytes + to.parameterOffsets[i]], bytes, parameter.size);
       } else {
         uint64_t value = w.lane(from, l);
         std::memcpy(&callee->parameters[size_t(l) * to.parameterBytes + to.parameterOffsets[i]], &value,
@@ -481,9 +485,11 @@ static void passArguments(Warp &w, const Op &op, Frame *callee, uint32_t m) {
       }
     }
   }
+  return true;
 }
 
-static void passResults(Warp &w, const Op &call, Frame *callee, Frame *caller, uint32_t m) {
+/// False when a result does not fit where the caller wants it.
+static bool passResults(Warp &w, const Op &call, Frame *callee, Frame *caller, uint32_t m) {
   const FunctionCode &from = *callee->code;
   const Ref *refs = w.grid->code->refs.data() + call.list2;
   for (uint32_t i = 0; i < call.list2Count && i < from.function->results.size(); ++i) {
@@ -503,14 +509,22 @@ static void passResults(Warp &w, const Op &call, Frame *callee, Frame *caller, u
       } else {
         const uint8_t *bytes = &callee->results[size_t(l) * from.resultBytes + from.resultOffsets[i]];
         if (to.base == refLocalParam) {
-          std::memcpy(&caller->params[size_t(l) * caller->code->paramBytes + to.offset], bytes, result.size);
+          uint8_t *target = caller->callBytes(l, to.offset, result.size);
+          if (!target) {
+            return false;
+          }
+          std::memcpy(target, bytes, result.size);
           continue;
         }
         std::memcpy(&value, bytes, std::min<uint64_t>(result.size, 8));
       }
       if (to.base == refLocalParam) {
-        std::memcpy(&caller->params[size_t(l) * caller->code->paramBytes + to.offset], &value,
-                    std::min<uint64_t>(result.size, 8));
+        const uint64_t size = std::min<uint64_t>(result.size, 8);
+        uint8_t *target = caller->callBytes(l, to.offset, size);
+        if (!target) {
+          return false;
+        }
+        std::memcpy(target, &value, size);
       } else if (to.bits == 64) {
         reinterpret_cast<uint64_t *>(caller->registers + to.offset)[l] = value;
       } else if (to.bits == 32) {
@@ -521,6 +535,7 @@ static void passResults(Warp &w, const Op &call, Frame *callee, Frame *caller, u
       }
     }
   }
+  return true;
 }
 
 static Step enter(Warp &w, const Op &op, uint32_t m, uint32_t function) {
@@ -538,7 +553,10 @@ static Step enter(Warp &w, const Op &op, uint32_t m, uint32_t function) {
                    "calls nest deeper than 4096: the stack is full");
   }
   Frame *callee = w.newFrame(code, caller);
-  passArguments(w, op, callee, m);
+  if (!passArguments(w, op, callee, m)) {
+    return w.fault(FindingKind::OutOfBounds, LaunchError::IllegalAddress, op, unsigned(__builtin_ctz(m)),
+                   "an argument of the call of " + code.function->name + " is smaller than its parameter");
+  }
   int32_t entry = w.newEntry(w.pc + 1, w.mask, w.entry, caller, true);
   w.entries[entry].arrived = w.mask & ~m;
   w.entries[entry].callee = callee;
@@ -600,7 +618,10 @@ static Step ret(Warp &w, const Op &op, uint32_t m) {
     return Step::Jumped;
   }
   Entry &e = w.entries[at];
-  passResults(w, *e.call, w.frame, e.frame, m);
+  if (!passResults(w, *e.call, w.frame, e.frame, m)) {
+    return w.fault(FindingKind::OutOfBounds, LaunchError::IllegalAddress, op, unsigned(__builtin_ctz(m)),
+                   "a result of " + w.frame->code->function->name + " is larger than what the caller has for it");
+  }
   e.arrived |= m;
   int32_t inner = w.entry;
   w.mask &= ~m;

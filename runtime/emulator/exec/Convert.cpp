@@ -162,14 +162,12 @@ static uint64_t convertOne(uint64_t bits, Type from, Type to, const ptx::Modifie
     }
     return r;
   }
-  // To an integer: out of range clamps, NaN is 0 (or the least negative for s64/u64 from f64: all cards give 0x80...0).
+  // To an integer: out of range clamps, NaN is 0, but the top bit alone where f64, s64 or u64 takes part.
   v = roundToInteger(v, mods.round);
   bool toSigned = ptx::isSigned(to);
   if (v != v) {
-    if (toBits == 64 || from == Type::F64) {
-      return toBits == 64 ? uint64_t(1) << 63 : toBits == 32 ? 0x80000000 : 0;
-    }
-    return 0;
+    const bool top = toBits == 64 || from == Type::F64;
+    return top ? (toSigned ? ~uint64_t(0) : uint64_t(1)) << (toBits - 1) : 0;
   }
   if (toSigned) {
     double bound = std::ldexp(1.0, int(toBits) - 1);

@@ -166,6 +166,8 @@ template <typename T> Step selecting(Warp &w, const Op &op, uint32_t m) {
   return Step::Next;
 }
 
+double upperHalf(double v) { return doubleOfBits(bitsOfDouble(v) & ~uint64_t(0xFFFFFFFF)); }
+
 /// The functions that PTX calls approximate.
 template <typename T> Step approximate(Warp &w, const Op &op, uint32_t m) {
   using S = Stored<T>;
@@ -182,6 +184,11 @@ template <typename T> Step approximate(Warp &w, const Op &op, uint32_t m) {
       }
     }
     double v = double(x);
+    // rcp and rsqrt of f64 with .ftz read and write upper halves only.
+    const bool coarse = sizeof(T) == 8 && mods.ftz;
+    if (coarse) {
+      v = upperHalf(std::fabs(v) < 0x1p-1022 ? std::copysign(0.0, v) : v);
+    }
     switch (code) {
     case Opcode::Div:
       v = double(x) / double(y);
@@ -216,6 +223,9 @@ template <typename T> Step approximate(Warp &w, const Op &op, uint32_t m) {
     default:
       break;
     }
+    if (coarse) {
+      v = upperHalf(std::fabs(v) < 0x1p-1022 ? std::copysign(0.0, v) : v);
+    }
     T r = canonical(T(v));
     if constexpr (sizeof(T) == 4) {
       r = mods.ftz ? flush(r) : r;
@@ -232,6 +242,10 @@ template <bool Bf16> uint32_t narrow(double v) {
 }
 template <bool Bf16> uint32_t narrowOp(const ptx::Instruction &inst, uint32_t ab, uint32_t bb, uint32_t cb) {
   const ptx::Modifiers &mods = inst.mods;
+  const uint32_t outside = Bf16 ? outOfBoundsBF16 : outOfBoundsF16;
+  if (mods.oob && (ab == outside || bb == outside || cb == outside)) {
+    return 0;
+  }
   auto flushNarrow = [&](uint32_t h) { return mods.ftz && !Bf16 && (h & 0x7C00) == 0 ? h & 0x8000 : h; };
   if (inst.op == Opcode::Neg || inst.op == Opcode::Abs) {
     ab = flushNarrow(ab);
@@ -319,11 +333,11 @@ template <typename T> Step testProperty(Warp &w, const Op &op, uint32_t m) {
     case ptx::Mode::NotANumber:
       is = v != v;
       break;
-    case ptx::Mode::Normal:
-      is = std::isnormal(v);
+    case ptx::Mode::Normal: // zero is a normal number to PTX
+      is = std::isnormal(v) || v == 0;
       break;
-    default: // PTX counts zero as subnormal
-      is = std::isfinite(v) && !std::isnormal(v);
+    default:
+      is = std::isfinite(v) && !std::isnormal(v) && v != 0;
       break;
     }
     r |= uint32_t(is) << l;
@@ -386,9 +400,6 @@ bool selectFloat(Builder &b, const ptx::Instruction &inst, Op &op) {
     return true;
   default:
     return false;
-  }
-  if (mods.oob) {
-    return b.fail("fma.oob is not supported");
   }
   plainOperands(b, inst, op, sources, bits, bits);
   if (!single) {

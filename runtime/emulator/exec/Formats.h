@@ -65,6 +65,10 @@ inline double fmaOdd(double a, double b, double c) {
   return s;
 }
 
+/// What tensor copies fill with where a map asks for NaN, and `fma.oob` takes for zero. The ISA does not say which NaNs
+/// of 16 bits these are; arithmetic never makes them (its NaN is 0x7FFF), so only filled elements count as such.
+constexpr uint32_t outOfBoundsF16 = 0x7EFF, outOfBoundsBF16 = 0x7FEF;
+
 /// What a format looks like.
 struct Format {
   int mantissa;  ///< stored bits

@@ -243,6 +243,88 @@ template <Type TA, Type TB, unsigned K> static Step mmaFloat(Warp &w, const Op &
   return Step::Next;
 }
 
+/// m8n8k4 of f16: four products at once, each of lanes 4 q to 4 q + 3 and 16 more than those. The upper four lanes hold
+/// the lower half of A and D by rows, and the right half of B by columns.
+namespace {
+struct Cell {
+  unsigned row, column;
+};
+Cell quarterA(unsigned l, unsigned i, bool rowMajor) {
+  const unsigned half = l < 16 ? 0 : 4;
+  return rowMajor ? Cell{l % 4 + half, i} : Cell{i + half, l % 4};
+}
+Cell quarterB(unsigned l, unsigned i, bool rowMajor) {
+  const unsigned half = l < 16 ? 0 : 4;
+  return rowMajor ? Cell{l % 4, i + half} : Cell{i, l % 4 + half};
+}
+Cell quarterC(unsigned l, unsigned i, bool halves) {
+  const unsigned half = l < 16 ? 0 : 4;
+  return halves ? Cell{l % 4 + half, i} : Cell{(l & 1) + (i & 2) + half, (i & 4) + (l & 2) + (i & 1)};
+}
+} // namespace
+
+static Step mmaQuarters(Warp &w, const Op &op, uint32_t m) {
+  if (Step step = needWholeWarp(w, op, m); step != Step::Next) {
+    return step;
+  }
+  const ptx::Instruction &inst = *op.inst;
+  const Fragments &f = w.grid->code->fragments[op.imm];
+  const Ref *refs = w.grid->code->refs.data();
+  const bool rowA = inst.mods.majorA == ptx::Major::Row, rowB = inst.mods.majorB == ptx::Major::Row;
+  const bool halfC = inst.types[3] == Type::F16, halfD = inst.types[0] == Type::F16;
+  // By product, then row and column; `bad*`: which rows of A, columns of B and elements of C are undefined.
+  float a[4][8][4], b[4][4][8], c[4][8][8];
+  bool badA[4][8] = {}, badB[4][8] = {}, badC[4][8][8] = {};
+  auto word = [&](unsigned part, unsigned i, unsigned l) { return w.at<uint32_t>(refs[f.first[part] + i])[l]; };
+  auto bad = [&](unsigned part, unsigned i, unsigned l) {
+    return w.checks && (w.undefined(refs[f.first[part] + i]) >> l & 1);
+  };
+  for (unsigned l = 0; l < 32; ++l) {
+    const unsigned q = l % 16 / 4;
+    for (unsigned i = 0; i < 4; ++i) {
+      const Cell ca = quarterA(l, i, rowA), cb = quarterB(l, i, rowB);
+      a[q][ca.row][ca.column] = f16ToFloat(word(1, i / 2, l) >> i % 2 * 16 & 0xFFFF);
+      b[q][cb.row][cb.column] = f16ToFloat(word(2, i / 2, l) >> i % 2 * 16 & 0xFFFF);
+      badA[q][ca.row] |= bad(1, i / 2, l);
+      badB[q][cb.column] |= bad(2, i / 2, l);
+    }
+    for (unsigned i = 0; i < 8; ++i) {
+      const Cell cell = quarterC(l, i, halfC);
+      const unsigned reg = halfC ? i / 2 : i;
+      c[q][cell.row][cell.column] =
+          halfC ? f16ToFloat(word(3, reg, l) >> i % 2 * 16 & 0xFFFF) : floatOfBits(word(3, reg, l));
+      badC[q][cell.row][cell.column] |= bad(3, reg, l);
+    }
+  }
+  for (unsigned q = 0; q < 4; ++q) {
+    for (unsigned r = 0; r < 8; ++r) {
+      for (unsigned n = 0; n < 8; ++n) {
+        for (unsigned k = 0; k < 4; ++k) {
+          c[q][r][n] = __builtin_fmaf(a[q][r][k], b[q][k][n], c[q][r][n]);
+        }
+        badC[q][r][n] |= badA[q][r] || badB[q][n];
+      }
+    }
+  }
+  for (unsigned reg = 0; reg < f.count[0]; ++reg) {
+    const Ref &d = refs[f.first[0] + reg];
+    uint32_t undefined = 0;
+    for (unsigned l = 0; l < 32; ++l) {
+      const unsigned q = l % 16 / 4;
+      uint32_t bits = 0;
+      for (unsigned e = 0; e < (halfD ? 2U : 1U); ++e) {
+        const Cell cell = quarterC(l, halfD ? reg * 2 + e : reg, halfD);
+        const float v = c[q][cell.row][cell.column];
+        bits |= halfD ? floatToF16(v) << e * 16 : v == v ? bitsOfFloat(v) : 0x7FFFFFFF;
+        undefined |= uint32_t(badC[q][cell.row][cell.column]) << l;
+      }
+      w.at<uint32_t>(d)[l] = bits;
+    }
+    w.setUndefined(d, undefined, ~0U);
+  }
+  return Step::Next;
+}
+
 static Step mmaDouble(Warp &w, const Op &op, uint32_t m) {
   if (Step step = needWholeWarp(w, op, m); step != Step::Next) {
     return step;
@@ -389,7 +471,7 @@ bool selectMatrix(Builder &b, const ptx::Instruction &inst, Op &op) {
     } else if (inst.types[0] == Type::S32) {
       op.run = mmaInteger;
     } else if (mods.m != 16) {
-      return b.fail("mma.m8n8k4 of f16 is not supported");
+      op.run = mmaQuarters;
     } else if (ta == Type::F16) {
       op.run = floatFor<Type::F16>(mods.k);
     } else if (ta == Type::BF16) {

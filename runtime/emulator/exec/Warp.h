@@ -50,6 +50,11 @@ struct Frame {
   std::vector<uint32_t> tops;                       ///< per lane, where its local memory ends; empty without alloca
 
   uint32_t localEnd() const { return localBase + uint32_t(code->function->localBytes); }
+  /// `size` bytes of a lane's variables for calls (.param), null when they are not all inside.
+  uint8_t *callBytes(unsigned lane, uint64_t offset, uint64_t size) {
+    const uint64_t stride = code->paramBytes;
+    return offset <= stride && size <= stride - offset ? params.data() + lane * stride + offset : nullptr;
+  }
   void openStack() {
     if (tops.empty()) {
       tops.assign(32, localEnd());

@@ -1,11 +1,13 @@
 //===- MatrixTest.cpp - mma.sync and ldmatrix against f64 ------------------===//
 //
-// Every shape and type of mma.sync that is executed, on small integers, where
-// all sums are exact. The fragments are filled by the tables of the PTX ISA as
-// they are written there (section 9.7.14), not by the formula of Matrix.cpp.
+// Every row of mma.sync in the instruction table, on integers for which all sums
+// are exact. The fragments are filled by the tables of the PTX ISA as they are
+// written there (section 9.7.14), not by the formula of Matrix.cpp.
 //
 //===----------------------------------------------------------------------===//
 #include "test/runtime/emulator/exec/Harness.h"
+#include "test/runtime/emulator/exec/Rows.h"
+#include "test/runtime/emulator/exec/SoftFloat.h"
 
 #include <cmath>
 #include <random>
@@ -16,61 +18,46 @@ using namespace moert::emulator::testing;
 namespace {
 struct Shape {
   unsigned m, n, k;
-  const char *d, *a, *b, *c;
+  std::string d, a, b, c;
   unsigned bits; ///< of an element of A and B
-};
-const Shape shapes[] = {
-    {16, 8, 8, "f32", "f16", "f16", "f32", 16},   {16, 8, 16, "f32", "f16", "f16", "f32", 16},
-    {16, 8, 16, "f16", "f16", "f16", "f16", 16},  {16, 8, 8, "f16", "f16", "f16", "f16", 16},
-    {16, 8, 8, "f32", "bf16", "bf16", "f32", 16}, {16, 8, 16, "f32", "bf16", "bf16", "f32", 16},
-    {16, 8, 4, "f32", "tf32", "tf32", "f32", 32}, {16, 8, 8, "f32", "tf32", "tf32", "f32", 32},
-    {16, 8, 32, "f32", "e4m3", "e4m3", "f32", 8}, {16, 8, 32, "f32", "e4m3", "e5m2", "f32", 8},
-    {16, 8, 32, "f32", "e5m2", "e4m3", "f32", 8}, {16, 8, 32, "f32", "e5m2", "e5m2", "f32", 8},
-    {8, 8, 4, "f64", "f64", "f64", "f64", 64},    {16, 8, 4, "f64", "f64", "f64", "f64", 64},
-    {16, 8, 8, "f64", "f64", "f64", "f64", 64},   {16, 8, 16, "f64", "f64", "f64", "f64", 64},
-    {8, 8, 16, "s32", "s8", "s8", "s32", 8},      {16, 8, 16, "s32", "s8", "u8", "s32", 8},
-    {16, 8, 32, "s32", "u8", "s8", "s32", 8},     {16, 8, 32, "s32", "s8", "s8", "s32", 8},
-    {8, 8, 32, "s32", "s4", "u4", "s32", 4},      {16, 8, 32, "s32", "u4", "u4", "s32", 4},
-    {16, 8, 64, "s32", "s4", "s4", "s32", 4},
+  ptx::Modifiers mods;
+  std::string mnemonic;
+
+  /// m8n8k4 of f16: four products, each of lanes 4 q to 4 q + 3 and 16 more than those.
+  bool quarters() const { return m == 8 && k == 4 && bits == 16; }
+  unsigned products() const { return quarters() ? 4 : 1; }
 };
 
+Shape shapeOf(const Row &row) {
+  const ptx::Instruction &i = row.instruction;
+  return {i.mods.m,
+          i.mods.n,
+          i.mods.k,
+          nameOf(i.types[0]),
+          nameOf(i.types[1]),
+          nameOf(i.types[2]),
+          nameOf(i.types[3]),
+          ptx::bitsOf(i.types[1]),
+          i.mods,
+          row.mnemonic};
+}
+
 uint64_t bitsOf(double v, const std::string &type) {
-  if (type == "f64") {
-    uint64_t b;
-    std::memcpy(&b, &v, 8);
-    return b;
+  if (type[0] == 'f' || type[0] == 't' || type == "bf16" || type[0] == 'e') {
+    const ptx::Type t = ptx::typeNamed(type);
+    return rounded(numberOf(v), type == "tf32" ? layoutF32 : layoutOf(t), ptx::Round::RN);
   }
-  if (type == "f32" || type == "tf32" || type == "bf16") {
-    auto x = float(v);
-    uint32_t b;
-    std::memcpy(&b, &x, 4);
-    return type == "bf16" ? b >> 16 : b;
-  }
-  if (type == "f16") {
-    auto x = _Float16(v);
-    uint16_t b;
-    std::memcpy(&b, &x, 2);
-    return b;
-  }
-  if (type == "e4m3" || type == "e5m2") {
-    // Small integers: sign, exponent, mantissa by hand.
-    if (v == 0) {
-      return 0;
-    }
-    int mantissa = type == "e4m3" ? 3 : 2, bias = type == "e4m3" ? 7 : 15, e = 0;
-    double x = std::fabs(v);
-    while (x >= 2) {
-      x /= 2;
-      ++e;
-    }
-    return uint64_t(v < 0) << 7 | uint64_t(e + bias) << mantissa | uint64_t((x - 1) * (1 << mantissa));
-  }
-  return uint64_t(int64_t(v)) & (type == "s32" ? 0xFFFFFFFF : type[1] == '4' ? 15 : 255);
+  return uint64_t(int64_t(v)) & (type == "s32" ? 0xFFFFFFFF : (1U << (type == "b1" ? 1 : type[1] == '4' ? 4 : 8)) - 1);
 }
 
 /// Row and column of element `i` of A in lane `l`, as the ISA's figures state for each shape.
 void placeA(const Shape &s, unsigned l, unsigned i, unsigned &row, unsigned &column) {
   unsigned group = l >> 2, t = l % 4;
+  if (s.quarters()) {
+    row = (s.mods.majorA == ptx::Major::Row ? l % 4 : i % 4) + (l < 16 ? 0 : 4);
+    column = s.mods.majorA == ptx::Major::Row ? i : l % 4;
+    return;
+  }
   if (s.m == 8) {
     unsigned perLane = s.k / 4;
     row = group;
@@ -90,6 +77,10 @@ void placeA(const Shape &s, unsigned l, unsigned i, unsigned &row, unsigned &col
     row = (i < 8 || (i >= 16 && i < 24)) ? group : group + 8;
     column = t * 8 + (i & 7) + (i >= 16 ? 32 : 0);
     break;
+  case 1:
+    row = (i < 32 || (i >= 64 && i < 96)) ? group : group + 8;
+    column = t * 32 + (i & 31) + (i >= 64 ? 128 : 0);
+    break;
   default: // 32 and 64: one at a time
     row = i % 2 == 0 ? group : group + 8;
     column = t + i / 2 * 4;
@@ -97,18 +88,30 @@ void placeA(const Shape &s, unsigned l, unsigned i, unsigned &row, unsigned &col
   }
 }
 void placeB(const Shape &s, unsigned l, unsigned i, unsigned &row, unsigned &column) {
+  if (s.quarters()) {
+    row = s.mods.majorB == ptx::Major::Row ? l % 4 : i;
+    column = (s.mods.majorB == ptx::Major::Row ? i : l % 4) + (l < 16 ? 0 : 4);
+    return;
+  }
   unsigned t = l % 4, run = s.bits == 64 ? 1 : 32 / s.bits;
   column = l >> 2;
   row = t * run + i % run + i / run * run * 4;
 }
+/// Of C and D, whose type decides the places in m8n8k4 of f16.
+void placeC(const Shape &s, const std::string &type, unsigned l, unsigned i, unsigned &row, unsigned &column) {
+  if (s.quarters()) {
+    row = (type == "f16" ? l % 4 : (l & 1) + (i & 2)) + (l < 16 ? 0 : 4);
+    column = type == "f16" ? i : (i & 4) + (l & 2) + (i & 1);
+    return;
+  }
+  row = (l >> 2) + (i >= 2 ? 8 : 0);
+  column = l % 4 * 2 + (i & 1);
+}
 
-void check(const Shape &s) {
+/// The kernel: fragments from memory, 64 bytes per lane and matrix, the product, D in the place of C.
+std::string textOf(const Shape &s, unsigned regsA, unsigned regsB, unsigned regsC, unsigned regsD) {
   const bool wide = s.bits == 64;
-  const unsigned perA = s.m * s.k / 32, perB = s.n * s.k / 32, perC = s.m * s.n / 32;
-  const unsigned perRegister = wide ? 1 : 32 / s.bits;
-  const bool halfC = std::string(s.c) == "f16";
-  const unsigned regsA = perA / perRegister, regsB = perB / perRegister, regsC = halfC ? perC / 2 : perC;
-  std::string type = wide ? "b64" : "b32", body;
+  std::string body;
   auto list = [&](char name, unsigned count) {
     std::string out = "{";
     for (unsigned i = 0; i < count; ++i) {
@@ -116,13 +119,12 @@ void check(const Shape &s) {
     }
     return out + "}";
   };
-  std::string reg = std::string(s.c) == "f32" || wide ? (wide ? "f64" : "f32") : "b32";
+  auto kind = [&](const std::string &type) { return std::string(type == "f64" || type == "f32" ? type : "b32"); };
   body += ".reg .b64 %p<8>; .reg .b32 %r<4>; .reg ." + std::string(wide ? "f64" : "b32") + " %a<8>, %b<8>; .reg ." +
-          reg +
-          " %c<8>, %d<8>;\n"
+          kind(s.c) + " %c<8>; .reg ." + kind(s.d) +
+          " %d<8>;\n"
           "ld.param.u64 %p1, [pa]; ld.param.u64 %p2, [pb]; ld.param.u64 %p3, [pc]; mov.u32 %r1, %tid.x;\n"
           "mul.wide.u32 %p5, %r1, 64; add.u64 %p1, %p1, %p5; add.u64 %p2, %p2, %p5; add.u64 %p3, %p3, %p5;\n";
-  std::string step = wide ? "8" : "4";
   auto move = [&](const char *what, char name, const char *pointer, unsigned count, const std::string &t) {
     for (unsigned i = 0; i < count; ++i) {
       std::string memory = std::string("[") + pointer + "+" + std::to_string(i * (wide ? 8 : 4)) + "]";
@@ -133,51 +135,71 @@ void check(const Shape &s) {
   };
   move("ld", 'a', "%p1", regsA, wide ? "f64" : "b32");
   move("ld", 'b', "%p2", regsB, wide ? "f64" : "b32");
-  move("ld", 'c', "%p3", regsC, reg);
-  body += "mma.sync.aligned.m" + std::to_string(s.m) + "n8k" + std::to_string(s.k) + ".row.col." + s.d + "." + s.a +
-          "." + s.b + "." + s.c + " " + list('d', regsC) + ", " + list('a', regsA) + ", " + list('b', regsB) + ", " +
+  move("ld", 'c', "%p3", regsC, kind(s.c));
+  body += s.mnemonic + " " + list('d', regsD) + ", " + list('a', regsA) + ", " + list('b', regsB) + ", " +
           list('c', regsC) + ";\n";
-  move("st", 'd', "%p3", regsC, reg);
+  move("st", 'd', "%p3", regsD, kind(s.d));
+  return kernel(".param .u64 pa, .param .u64 pb, .param .u64 pc", body + "ret;");
+}
+
+void check(const Shape &s) {
+  const bool wide = s.bits == 64, integers = s.d == "s32";
+  const unsigned products = s.products();
+  const unsigned perA = products * s.m * s.k / 32, perB = products * s.n * s.k / 32, perC = products * s.m * s.n / 32;
+  const unsigned perRegister = wide ? 1 : 32 / s.bits;
+  auto widthC = [&](const std::string &type) { return wide ? 64U : type == "f16" ? 16U : 32U; };
   Device device;
-  ASSERT_TRUE(device.load(kernel(".param .u64 pa, .param .u64 pb, .param .u64 pc", body + "ret;"))) << body;
+  const std::string text =
+      textOf(s, perA / perRegister, perB / perRegister, s.c == "f16" ? perC / 2 : perC, s.d == "f16" ? perC / 2 : perC);
+  ASSERT_TRUE(device.load(text)) << text;
 
   std::mt19937 random(11);
-  bool unsignedA = s.a[0] == 'u', unsignedB = s.b[0] == 'u';
-  auto small = [&](bool isUnsigned) { return double(int(random() % 7) - (isUnsigned ? 0 : 3)); };
-  std::vector<double> A(s.m * s.k), B(s.k * s.n), C(s.m * s.n);
+  // Integers in their whole range; others small, so that every sum is exact.
+  auto element = [&](const std::string &type) {
+    if (type == "b1") {
+      return double(random() % 2);
+    }
+    if (type == "u8" || type == "s8" || type == "u4" || type == "s4") {
+      const int values = type[1] == '8' ? 256 : 16;
+      return double(int(random() % values) - (type[0] == 's' ? values / 2 : 0));
+    }
+    return double(int(random() % 7) - 3);
+  };
+  std::vector<double> A(products * s.m * s.k), B(products * s.k * s.n), C(products * s.m * s.n);
   for (double &v : A) {
-    v = small(unsignedA);
+    v = element(s.a);
   }
   for (double &v : B) {
-    v = small(unsignedB);
+    v = element(s.b);
   }
   for (double &v : C) {
-    v = small(false);
+    v = double(int(random() % 7) - 3);
+    v = integers && random() % 4 == 0 ? (v < 0 ? INT32_MIN - v : INT32_MAX - v) : v; // sums beyond 32 bits
   }
   std::vector<uint64_t> fa(32 * 8), fb(32 * 8), fc(32 * 8);
   auto put = [&](std::vector<uint64_t> &to, unsigned lane, unsigned element, uint64_t bits, unsigned width) {
     auto *bytes = reinterpret_cast<uint8_t *>(to.data()) + lane * 64;
     unsigned at = element * width;
-    if (width == 4) {
+    if (width < 8) {
       bytes[at / 8] = uint8_t(bytes[at / 8] | bits << at % 8);
     } else {
       std::memcpy(bytes + at / 8, &bits, width / 8);
     }
   };
   for (unsigned l = 0; l < 32; ++l) {
+    const unsigned product = products == 4 ? l % 16 / 4 : 0;
     unsigned row, column;
     for (unsigned i = 0; i < perA; ++i) {
       placeA(s, l, i, row, column);
-      put(fa, l, i, bitsOf(A[row * s.k + column], s.a), s.bits);
+      put(fa, l, i, bitsOf(A[(product * s.m + row) * s.k + column], s.a), s.bits);
     }
     for (unsigned i = 0; i < perB; ++i) {
       placeB(s, l, i, row, column);
-      put(fb, l, i, bitsOf(B[row * s.n + column], s.b), s.bits);
+      put(fb, l, i, bitsOf(B[(product * s.k + row) * s.n + column], s.b), s.bits);
     }
     for (unsigned i = 0; i < perC; ++i) {
-      row = (l >> 2) + (i >= 2 ? 8 : 0);
-      column = l % 4 * 2 + (i & 1);
-      put(fc, l, i, bitsOf(C[row * s.n + column], s.c), wide ? 64 : halfC ? 16 : 32);
+      placeC(s, s.c, l, i, row, column);
+      put(fc, l, i, bitsOf(C[(product * s.m + row) * s.n + column], s.c), widthC(s.c));
     }
   }
   uint64_t pa = device.upload(fa), pb = device.upload(fb), pc = device.upload(fc);
@@ -185,13 +207,19 @@ void check(const Shape &s) {
   ASSERT_EQ(device.findings(), "");
   std::vector<uint64_t> got = device.download<uint64_t>(pc, 32 * 8);
   for (unsigned l = 0; l < 32; ++l) {
+    const unsigned product = products == 4 ? l % 16 / 4 : 0;
     for (unsigned i = 0; i < perC; ++i) {
-      unsigned row = (l >> 2) + (i >= 2 ? 8 : 0), column = l % 4 * 2 + (i & 1);
-      double want = C[row * s.n + column];
+      unsigned row, column;
+      placeC(s, s.d, l, i, row, column);
+      double want = C[(product * s.m + row) * s.n + column];
       for (unsigned k = 0; k < s.k; ++k) {
-        want += A[row * s.k + k] * B[k * s.n + column];
+        const double x = A[(product * s.m + row) * s.k + k], y = B[(product * s.k + k) * s.n + column];
+        want += s.mods.mode == ptx::Mode::XorPopc ? double(x != y) : x * y;
       }
-      unsigned width = wide ? 64 : halfC ? 16 : 32;
+      if (s.mods.satfinite) {
+        want = std::fmin(std::fmax(want, INT32_MIN), INT32_MAX);
+      }
+      const unsigned width = widthC(s.d);
       uint64_t bits = 0;
       std::memcpy(&bits, reinterpret_cast<uint8_t *>(got.data()) + l * 64 + i * width / 8, width / 8);
       uint64_t expected = want == 0 && s.d[0] == 'f' ? 0 : bitsOf(want, s.d);
@@ -201,12 +229,17 @@ void check(const Shape &s) {
 }
 } // namespace
 
-TEST(Matrix, EveryShapeAndTypeIsExactOnSmallIntegers) {
-  for (const Shape &s : shapes) {
-    SCOPED_TRACE(std::string("m") + std::to_string(s.m) + "n8k" + std::to_string(s.k) + " " + s.d + " " + s.a + " " +
-                 s.b);
-    check(s);
+TEST(Matrix, EveryMmaOfTheTableIsExactOnIntegers) {
+  unsigned count = 0;
+  for (const Row &row : rowsOf({ptx::Opcode::Mma}, true)) {
+    SCOPED_TRACE(row.mnemonic);
+    check(shapeOf(row));
+    ++count;
+    if (HasFatalFailure()) {
+      return;
+    }
   }
+  EXPECT_GT(count, 90U);
 }
 
 TEST(Matrix, LdmatrixAndItsTranspose) {

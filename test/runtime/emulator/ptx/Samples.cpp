@@ -208,10 +208,13 @@ std::string operandsOf(const CompiledForm &form, const Instruction &instruction)
 
 } // namespace
 
-std::vector<Sample> makeSamples() {
+std::vector<Sample> makeSamples(const std::function<bool(const CompiledForm &)> &wanted, bool everyCombination) {
   std::vector<Sample> out;
   for (size_t f = 0; f < allForms().size(); ++f) {
     const CompiledForm &form = allForms()[f];
+    if (wanted && !wanted(form)) {
+      continue;
+    }
     Choice base;
     for (const Position &position : form.positions) {
       base.push_back(position.optional ? -1 : 0);
@@ -222,8 +225,9 @@ std::vector<Sample> makeSamples() {
       std::vector<Choice> more;
       for (const Choice &earlier : choices) {
         // Types are combined with one another; words are tried one at a time.
-        bool plain = !form.positions[p].types.empty() || earlier == base || form.form->op == Opcode::MbarrierTryWait ||
-                     form.form->op == Opcode::MbarrierArrive || form.form->op == Opcode::MbarrierExpectTx;
+        bool plain = everyCombination || !form.positions[p].types.empty() || earlier == base ||
+                     form.form->op == Opcode::MbarrierTryWait || form.form->op == Opcode::MbarrierArrive ||
+                     form.form->op == Opcode::MbarrierExpectTx;
         for (size_t c = 0; plain && c < count; ++c) {
           Choice next = earlier;
           next[p] = static_cast<int>(c);
@@ -251,6 +255,8 @@ std::vector<Sample> makeSamples() {
       }
       Sample sample;
       sample.text = mnemonic + operandsOf(form, instruction) + ";";
+      sample.mnemonic = mnemonic;
+      sample.instruction = instruction;
       sample.form = f;
       Gate gate = gateOf(*form.form, instruction.mods);
       sample.ptx = gate.ptx;
