@@ -20,7 +20,8 @@
 
 using namespace moert::emulator;
 
-extern "C" size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t maxSize);
+/// Of libFuzzer; absent where only seeds are replayed.
+extern "C" __attribute__((weak)) size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t maxSize);
 
 namespace {
 
@@ -174,7 +175,7 @@ void changeOnce(std::string &text, std::mt19937 &random) {
 
 extern "C" size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t maxSize, unsigned seed) {
   std::mt19937 random(seed);
-  if (size == 0 || random() % 8 == 0) {
+  if (LLVMFuzzerMutate && (size == 0 || random() % 8 == 0)) {
     return LLVMFuzzerMutate(data, size, maxSize);
   }
   std::string text(reinterpret_cast<const char *>(data), size);

@@ -328,3 +328,56 @@ FILL:
     }
   }
 }
+
+TEST(Calls, ParametersOutsideOfTheirSpaceAreFaults) {
+  const std::string callee = ".func (.param .b32 r) f(.param .b32 a) { .reg .b32 %x; ld.param.b32 %x, [a]; "
+                             "st.param.b32 [r], %x; ret; }\n";
+  const std::string right = R"(
+  .reg .b32 %r<4>; .reg .b64 %rd<4>;
+  ld.param.u64 %rd1, [out];
+  mov.u32 %r1, 7;
+  .param .b32 argument;
+  .param .b32 result;
+  st.param.b32 [argument+0], %r1;
+  call (result), f, (argument);
+  ld.param.b32 %r2, [result+0];
+  st.global.u32 [%rd1], %r2;
+  ret;)";
+  auto errorOf = [&](const std::string &body) {
+    Device device;
+    EXPECT_TRUE(device.load(kernel(".param .u64 out", body, callee)));
+    uint64_t out = device.upload(std::vector<uint32_t>(1));
+    LaunchError error = device.run({1, 1, 1}, {32, 1, 1}, out);
+    EXPECT_EQ(device.found(FindingKind::OutOfBounds), error != LaunchError::None) << device.findings();
+    return error;
+  };
+  EXPECT_EQ(errorOf(right), LaunchError::None);
+  EXPECT_EQ(errorOf(with(right, "argument+0", "argument+-4")), LaunchError::IllegalAddress);
+  EXPECT_EQ(errorOf(with(right, "argument+0", "argument+8")), LaunchError::IllegalAddress);
+  EXPECT_EQ(errorOf(with(right, "result+0", "result+4")), LaunchError::IllegalAddress);
+  EXPECT_EQ(errorOf(with(right, "[out]", "[out+-8]")), LaunchError::IllegalAddress);
+}
+
+TEST(Printf, OnlyWhatCudaHasIsFormatted) {
+  // `*` would read an argument that is not there, `%n` write through one.
+  const std::string text = kernel("", R"(
+  .reg .b64 %rd<4>; .reg .b32 %r<2>;
+  .local .align 8 .b8 values[16];
+  mov.u64 %rd1, format;
+  cvta.global.u64 %rd1, %rd1;
+  mov.u64 %rd2, values;
+  cvta.local.u64 %rd3, %rd2;
+  st.local.u32 [%rd2], 42;
+  st.local.u32 [%rd2+4], 43;
+  call (%r1), vprintf, (%rd1, %rd3);
+  ret;)",
+                                  ".extern .func (.reg .b32 r) vprintf(.reg .b64 a, .reg .b64 b);\n"
+                                  ".global .align 1 .b8 format[16] = {37, 100, 32, 37, 42, 100, 32, 37, 110, 32, 37, "
+                                  "52, 100, 33, 0, 0};\n");
+  Device device;
+  ASSERT_TRUE(device.load(text));
+  std::string printed;
+  device.config.print = [&](const std::string &piece) { printed += piece; };
+  ASSERT_EQ(device.run({1, 1, 1}, {1, 1, 1}), LaunchError::None) << device.findings();
+  EXPECT_EQ(printed, "42 %*d %n   43!");
+}
