@@ -158,13 +158,14 @@ def TensorParallel : Pass<"moe-tensor-parallel", "::mlir::ModuleOp"> {
     behind each branch adds the parts up. States hold the heads of the rank. Embedding, norms, router and the last
     linear are computed by all ranks alike. Where R is a multiple of the key/value heads, ranks share heads.
 
-    A number of heads or a width that R does not divide is an error; `attention=whole` leaves attentions as they are.
+    A number of heads or a width that R does not divide is an error. `attention=whole` leaves attentions as they are,
+    `attention=auto` those whose heads R does not divide, and says how many.
 
     Example: test/passes/Transforms/tensor-parallel.mlir
   }];
   let options = [
     Option<"ranks", "ranks", "int64_t", "1", "number of ranks; 1 changes nothing">,
-    Option<"attention", "attention", "std::string", "\"split\"", "split: heads are divided; whole: every rank computes all">];
+    Option<"attention", "attention", "std::string", "\"split\"", "split: heads are divided; whole: every rank computes all; auto: whole where heads cannot be divided">];
   let statistics = [Statistic<"numAttentions", "num-attentions-divided", "attentions whose heads are divided">,
                     Statistic<"numFFNs", "num-ffns-divided", "FFNs whose width is divided">,
                     Statistic<"numExperts", "num-expert-layers-divided", "layers whose experts are divided">,

@@ -115,9 +115,9 @@ struct TensorParallelPass : moe::impl::TensorParallelBase<TensorParallelPass> {
     if (!step) {
       return failure();
     }
-    if (attention != "split" && attention != "whole") {
+    if (!llvm::is_contained({"split", "whole", "auto"}, attention)) {
       return module.emitError() << "attention of moe-tensor-parallel is '" << attention
-                                << "', but must be split or whole";
+                                << "', but must be split, whole or auto";
     }
     if (ranks == 1) {
       return success();
@@ -128,8 +128,11 @@ struct TensorParallelPass : moe::impl::TensorParallelBase<TensorParallelPass> {
     }
     auto attentions = llvm::to_vector(step.getBody().getOps<AttentionOp>());
     auto networks = llvm::to_vector(step.getBody().getOps<FFNOp>());
-    if (attention == "split" &&
-        !llvm::all_of(attentions, [&](AttentionOp op) { return succeeded(divideAttention(op)); })) {
+    const size_t total = attentions.size();
+    if (attention != "split") {
+      llvm::erase_if(attentions, [&](AttentionOp op) { return attention == "whole" || !hasDivisibleHeads(op); });
+    }
+    if (!llvm::all_of(attentions, [&](AttentionOp op) { return succeeded(divideAttention(op)); })) {
       return failure();
     }
     if (!llvm::all_of(networks, [&](FFNOp op) { return succeeded(divideFFN(op)); }) ||
@@ -138,9 +141,12 @@ struct TensorParallelPass : moe::impl::TensorParallelBase<TensorParallelPass> {
     }
     eraseUnused(step);
     module->setAttr(kRanksAttr, OpBuilder(module).getI64IntegerAttr(ranks));
-    const size_t divided = attention == "split" ? attentions.size() : 0;
-    const size_t reduces = divided + networks.size() + layers->size();
-    step.emitRemark() << divided << " attentions, " << networks.size() << " FFNs and " << layers->size()
+    const size_t reduces = attentions.size() + networks.size() + layers->size();
+    if (attention == "auto" && attentions.size() < total) {
+      step.emitRemark() << total - attentions.size() << " of " << total << " attentions have heads that "
+                        << ranks.getValue() << " ranks do not divide: every rank computes them whole";
+    }
+    step.emitRemark() << attentions.size() << " attentions, " << networks.size() << " FFNs and " << layers->size()
                       << " layers of experts on " << ranks.getValue() << " ranks: " << reduces
                       << " all-reduces per step, " << bytesPerToken << " bytes per token";
     return success();
@@ -244,9 +250,19 @@ struct TensorParallelPass : moe::impl::TensorParallelBase<TensorParallelPass> {
     return HeadPlan{copiesOf(g), false};
   }
 
+  /// The projection behind an attention, if its result goes there and nowhere else.
+  static LinearOp outputOf(AttentionOp op) {
+    return op.getResult().hasOneUse() ? dyn_cast<LinearOp>(*op.getResult().user_begin()) : LinearOp();
+  }
+
+  bool hasDivisibleHeads(AttentionOp op) const {
+    LinearOp o = outputOf(op);
+    return o && planHeads(op, o);
+  }
+
   LogicalResult divideAttention(AttentionOp op) {
     const int64_t q = op.getHeads(), g = op.getKvHeads();
-    auto o = op.getResult().hasOneUse() ? dyn_cast<LinearOp>(*op.getResult().user_begin()) : LinearOp();
+    LinearOp o = outputOf(op);
     if (!o) {
       return op.emitOpError("cannot be divided among ranks: its result must go to one moe.linear and nowhere else; "
                             "attention=whole leaves attentions as they are");

@@ -236,6 +236,7 @@ static ExitCode emitPackage(const CompileCommand &command, Progress &progress, D
     result["max_tokens"] = command.maxTokens;
     result["ranks"] = mlir::moe::getRanks(*model.module);
     result["targets"] = std::move(targets);
+    result["notes"] = llvm::json::Array(model.notes);
     printJson(std::move(result));
   } else {
     llvm::outs() << command.output << ": " << summarize(model) << ", for " << names;

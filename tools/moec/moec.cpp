@@ -72,9 +72,11 @@ static void addCompile(CLI::App &app, CompileCommand &command) {
                   "how ranks share the work: expert (own tokens, shared experts) or tensor (same tokens, shared heads "
                   "and widths) (default: expert if the model routes)")
       ->check(CLI::IsMember({"expert", "tensor"}));
-  sub->add_option("--attention", command.attention, "with --parallel tensor: split heads, or whole on every rank")
+  sub->add_option(
+         "--attention", command.attention,
+         "with --parallel tensor: split heads, whole on every rank, or auto: whole where heads cannot be divided")
       ->capture_default_str()
-      ->check(CLI::IsMember({"split", "whole"}));
+      ->check(CLI::IsMember({"split", "whole", "auto"}));
   sub->add_flag("--allow-unused-tensors", command.allowUnusedTensors, kUnusedHelp);
   addCommon(sub, command);
 }

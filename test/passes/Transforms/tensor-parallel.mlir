@@ -2,6 +2,8 @@
 // RUN: moe-opt %s --moe-tensor-parallel=ranks=2 --moe-verify-moe-level -o %t 2> %t.remarks && FileCheck %s < %t && FileCheck %s --check-prefix=SAYS < %t.remarks
 // RUN: moe-opt %s --moe-tensor-parallel=ranks=4 --moe-verify-moe-level 2> /dev/null | FileCheck %s --check-prefix=SHARED
 // RUN: moe-opt %s --moe-tensor-parallel="ranks=6 attention=whole" 2> /dev/null | FileCheck %s --check-prefix=WHOLE
+// RUN: moe-opt %s --moe-tensor-parallel="ranks=6 attention=auto" -o %t.six 2> %t.auto && FileCheck %s --check-prefix=WHOLE < %t.six && FileCheck %s --check-prefix=AUTO < %t.auto
+// RUN: moe-opt %s --moe-tensor-parallel="ranks=2 attention=auto" -o %t.two 2> %t.auto && moe-opt %s --moe-tensor-parallel=ranks=2 2> /dev/null | diff - %t.two && not grep whole %t.auto
 // RUN: moe-opt %s --moe-tensor-parallel=ranks=1 -o %t.one && moe-opt %s | diff - %t.one
 // RUN: not moe-opt %s --moe-tensor-parallel=ranks=3 2>&1 | FileCheck %s --check-prefix=HEADS
 // RUN: not moe-opt %s --moe-tensor-parallel="ranks=5 attention=whole" 2>&1 | FileCheck %s --check-prefix=WIDTH
@@ -9,9 +11,11 @@
 // RUN: moe-opt %S/expert-parallel.mlir --moe-place-experts=map=%S/Inputs/place-one-layer.json --moe-tensor-parallel=ranks=2 --moe-verify-moe-level 2> /dev/null | FileCheck %s --check-prefix=EXPERTS
 
 // SAYS: remark: 1 attentions, 1 FFNs and 0 layers of experts on 2 ranks: 2 all-reduces per step, 64 bytes per token
+// AUTO: remark: 1 of 1 attentions have heads that 6 ranks do not divide: every rank computes them whole
+// AUTO: remark: 0 attentions, 1 FFNs and 0 layers of experts on 6 ranks: 1 all-reduces per step
 // HEADS: error: 'moe.attention' op has Q = 4 query heads and G = 2 key/value heads, which R = 3 ranks do not divide: R must divide Q, and divide G or be a multiple of it; attention=whole leaves attentions as they are
 // WIDTH: error: 'moe.ffn' op has the width I = 12, which R = 5 ranks do not divide
-// OPTION: error: attention of moe-tensor-parallel is 'some', but must be split or whole
+// OPTION: error: attention of moe-tensor-parallel is 'some', but must be split, whole or auto
 
 // CHECK: module attributes {moe.ranks = 2 : i64}
 // CHECK: moe.state @kv : !moe.kv_cache<heads = 1, key_dim = 4, value_dim = 4, element = f32>

@@ -108,7 +108,8 @@ Error FuseRun::exportChosen() {
                                      "-o",           command.output,    "--quiet",   "--target",
                                      command.target, "--dtype",         model->dtype};
   if (command.ranks > 1) {
-    arguments.insert(arguments.end(), {"--ranks", std::to_string(command.ranks), "--parallel", "tensor"});
+    arguments.insert(arguments.end(),
+                     {"--ranks", std::to_string(command.ranks), "--parallel", "tensor", "--attention", "auto"});
   }
   return commands.run("moec", std::move(arguments)).takeError();
 }

@@ -149,7 +149,9 @@ Expected<std::string> CommandRunner::run(StringRef tool, std::vector<std::string
 
 Expected<llvm::json::Object> CommandRunner::runJson(StringRef tool, std::vector<std::string> arguments) {
   arguments.push_back("--json");
-  arguments.push_back("--quiet");
+  if (!llvm::is_contained(arguments, "--quiet")) {
+    arguments.push_back("--quiet");
+  }
   const std::string text = spellCommand(tool, arguments);
   Expected<std::string> out = run(tool, std::move(arguments));
   if (!out) {

@@ -66,7 +66,8 @@ std::vector<std::string> TrialRunner::compileArguments(StringRef package, int64_
                                      command.target == "cpu" ? "cpu:host" : command.target, "--dtype",
                                      result.model->dtype};
   if (ranks > 1) {
-    arguments.insert(arguments.end(), {"--ranks", std::to_string(ranks), "--parallel", "tensor"});
+    arguments.insert(arguments.end(),
+                     {"--ranks", std::to_string(ranks), "--parallel", "tensor", "--attention", "auto"});
   }
   return arguments;
 }
@@ -195,13 +196,19 @@ Expected<std::string> TrialRunner::packageForSpeed(StringRef package, StringRef 
   if (ranks == 1) {
     return package.str();
   }
-  std::string parallel = (package + "-ranks").str();
+  std::string parallel = (package + "-ranks-" + Twine(ranks)).str();
   std::vector<std::string> arguments = compileArguments(parallel, ranks);
   if (!plan.empty()) {
     arguments.insert(arguments.end(), {"--plan", plan.str()});
   }
-  if (Error error = commands.run("moec", std::move(arguments)).takeError()) {
-    return std::move(error);
+  Expected<json::Object> compiled = commands.runJson("moec", std::move(arguments));
+  if (!compiled) {
+    return compiled.takeError();
+  }
+  if (const json::Array *notes = compiled->getArray("notes"); notes && plan.empty()) {
+    for (const json::Value &note : *notes) {
+      result.notes.push_back("the model as it is: " + note.getAsString().value_or("").str());
+    }
   }
   return parallel;
 }
