@@ -287,6 +287,16 @@ static Step storeMemory(Warp &w, const Op &op, uint32_t m) {
   return Step::Next;
 }
 
+/// One lane's register from a parameter space.
+static void fromParameter(Warp &w, const Op &op, const Ref &d, unsigned l, const uint8_t *bytes) {
+  if (d.bits == 128) {
+    std::memcpy(&w.at<uint64_t>(d)[l], bytes, 8);
+    std::memcpy(&w.at<uint64_t>(d)[32 + l], bytes + 8, 8);
+  } else {
+    w.setLane(d, l, extended(readBytes(bytes, std::min<unsigned>(op.size, 8)), op.size, op.extra & 1, d.width));
+  }
+}
+
 /// ld.param in a kernel: the same for all lanes.
 static Step loadParameter(Warp &w, const Op &op, uint32_t m) {
   const Ref *list = w.grid->code->refs.data() + op.list;
@@ -298,10 +308,9 @@ static Step loadParameter(Warp &w, const Op &op, uint32_t m) {
       return w.fault(FindingKind::OutOfBounds, LaunchError::IllegalAddress, op, unsigned(__builtin_ctz(m)),
                      "parameter byte " + std::to_string(int64_t(at)) + " of " + std::to_string(block.size()));
     }
-    uint64_t value = extended(readBytes(block.data() + at, op.size), op.size, op.extra & 1, d.width);
     for (unsigned l = 0; l < 32; ++l) {
       if (m >> l & 1) {
-        w.setLane(d, l, value);
+        fromParameter(w, op, d, l, block.data() + at);
       }
     }
     w.setUndefined(d, 0, m);
@@ -332,10 +341,15 @@ static Step callParameter(Warp &w, const Op &op, uint32_t m) {
                            std::to_string(stride));
       }
       if (store) {
-        uint64_t value = w.lane(r, l);
-        std::memcpy(&buffer[at], &value, std::min<unsigned>(op.size, 8));
+        if (r.bits == 128) {
+          std::memcpy(&buffer[at], &w.at<uint64_t>(r)[l], 8);
+          std::memcpy(&buffer[at + 8], &w.at<uint64_t>(r)[32 + l], 8);
+        } else {
+          const uint64_t value = w.lane(r, l);
+          std::memcpy(&buffer[at], &value, std::min<unsigned>(op.size, 8));
+        }
       } else if (r.bits) {
-        w.setLane(r, l, extended(readBytes(&buffer[at], op.size), op.size, op.extra & 1, r.width));
+        fromParameter(w, op, r, l, &buffer[at]);
       }
     }
     if (!store) {
