@@ -43,7 +43,7 @@ struct Piece {
 };
 struct Plan {
   std::vector<Piece> pieces;
-  uint32_t fill = 0; ///< pattern of one element
+  uint64_t fill = 0; ///< pattern of one element
   unsigned fillBytes = 1;
   Reduce reduce = Reduce::None;
   Type type = Type::None;
@@ -301,7 +301,10 @@ static Step tensorCopy(Warp &w, const Op &op, uint32_t m) {
       plan.type = types[fields.elementType];
       plan.fillBytes = element;
       if (fields.fill && tensorElementIsFloat(fields.elementType)) {
-        plan.fill = plan.type == Type::F16 ? outOfBoundsF16 : plan.type == Type::BF16 ? outOfBoundsBF16 : 0x7FFFFFFF;
+        plan.fill = plan.type == Type::F16    ? outOfBoundsF16
+                    : plan.type == Type::BF16 ? outOfBoundsBF16
+                    : element == 8            ? uint64_t(INT64_MAX)
+                                              : 0x7FFFFFFF;
       }
       // Rows of the innermost dimension; a run ends where the swizzle or the tensor's edge does.
       uint64_t index[5] = {};

@@ -8,8 +8,8 @@
 //
 //===----------------------------------------------------------------------===//
 #include "test/runtime/emulator/exec/Harness.h"
+#include "test/runtime/emulator/exec/ReferenceCombine.h"
 #include "test/runtime/emulator/exec/Rows.h"
-#include "test/runtime/emulator/exec/SoftFloat.h"
 
 #include <algorithm>
 #include <random>
@@ -236,86 +236,6 @@ void checkStore(const Row &row) {
       ASSERT_EQ(out[l * area + at], want) << "lane " << l << " byte " << at;
     }
   }
-}
-
-/// What a read-modify-write leaves of one element.
-uint64_t combined(const ptx::Instruction &i, uint64_t old, uint64_t a, uint64_t b) {
-  const Type type = i.types[0];
-  const Reduce op = i.mods.reduce;
-  const unsigned width = ptx::bitsOf(type);
-  const uint64_t mask = width >= 64 ? ~uint64_t(0) : (uint64_t(1) << width) - 1;
-  if (op == Reduce::Exch) {
-    return a;
-  }
-  if (op == Reduce::Cas) {
-    return old == a ? b : old;
-  }
-  if (ptx::isFloat(type)) {
-    const Layout layout = layoutOf(type);
-    const uint64_t sign = uint64_t(1) << (layout.width() - 1), least = uint64_t(1) << layout.mantissa;
-    // In global memory f32 flushes subnormals, in shared memory not.
-    const bool flushes = type == Type::F32 && i.mods.space != Space::Shared && i.mods.space != Space::SharedCluster;
-    auto flushed = [&](uint64_t v) { return flushes && (v & ~sign) < least ? v & sign : v; };
-    const Number x = decoded(flushed(old), layout), y = decoded(flushed(a), layout);
-    if (op == Reduce::Add) {
-      return flushed(rounded(sum(x, y, ptx::Round::RN), layout, ptx::Round::RN));
-    }
-    if (x.kind == Number::NaN || y.kind == Number::NaN) {
-      return x.kind == Number::NaN ? (y.kind == Number::NaN ? sign - 1 : a) : old;
-    }
-    int order = compared(x, y);
-    order = order ? order : int(y.negative) - int(x.negative);
-    return (op == Reduce::Min ? order <= 0 : order >= 0) ? old : a;
-  }
-  const bool isSigned = ptx::isSigned(type);
-  auto value = [&](uint64_t v) {
-    return isSigned ? __int128(int64_t(v << (64 - width)) >> (64 - width)) : __int128(v & mask);
-  };
-  switch (op) {
-  case Reduce::Add:
-    return (old + a) & mask;
-  case Reduce::Min:
-    return value(old) < value(a) ? old : a;
-  case Reduce::Max:
-    return value(old) > value(a) ? old : a;
-  case Reduce::And:
-    return old & a;
-  case Reduce::Or:
-    return old | a;
-  case Reduce::Xor:
-    return old ^ a;
-  case Reduce::Inc:
-    return old >= a ? 0 : (old + 1) & mask;
-  case Reduce::Dec:
-    return old == 0 || old > a ? a : old - 1;
-  default:
-    ADD_FAILURE() << "no reference for this operation";
-    return 0;
-  }
-}
-
-std::vector<uint64_t> edgesOf(Type type) {
-  if (ptx::isFloat(type)) {
-    const Layout layout = layoutOf(type);
-    const uint64_t sign = uint64_t(1) << (layout.width() - 1), least = uint64_t(1) << layout.mantissa;
-    const uint64_t one = uint64_t(layout.bias()) << layout.mantissa, infinity = ((uint64_t(1) << layout.exponent) - 1)
-                                                                                << layout.mantissa;
-    return {0,
-            sign,
-            one,
-            one | sign,
-            one + 3,
-            1,
-            least - 1,
-            sign | (least - 1),
-            least,
-            infinity,
-            infinity | sign,
-            infinity - 1,
-            sign - 1};
-  }
-  const uint64_t top = uint64_t(1) << (std::min(64U, ptx::bitsOf(type)) - 1);
-  return {0, 1, 2, 5, 31, top - 1, top, top + 1, 2 * top - 1, 0x55, 2 * top - 2};
 }
 
 void checkAtomic(const Row &row) {
