@@ -138,15 +138,24 @@ def ExpertParallel : Pass<"moe-expert-parallel", "::mlir::ModuleOp"> {
     has its own sequences, states and logits, and a part of the experts, as the placement on `moe.experts` says (in
     order, where there is none). Weights of a rank are the stacked weights restricted to its slots, read where they lie.
 
-    Around the experts of a layer, tokens with their choices and weights are gathered from all ranks, each rank computes
-    the choices that fall on its slots and sums them per token, and the sums are added up and go back (exchange
-    `gather`). Buffers hold the tokens of all ranks: no routing overflows them. A remark per layer names the bytes.
+    Around the experts of a layer there is an exchange. `gather`: tokens with their choices and weights are gathered from
+    all ranks, each rank computes the choices that fall on its slots and sums them per token, and the sums are added up
+    and go back. `exact`: choices are gathered, each token goes to the ranks of its experts only, and a result per
+    choice comes back (`moe.dispatch`, `moe.collect`). `auto` prices both (passes/Analysis/ExchangeCost.h); where exact
+    pays from some T on, the module gets a second step for those, @step.exact with `moe.step_from`. Buffers hold the
+    tokens of all ranks: no routing overflows them. A remark names the choice and both prices.
 
     Example: test/passes/Transforms/expert-parallel.mlir
   }];
-  let options = [Option<"ranks", "ranks", "int64_t", "1", "number of ranks; 1 changes nothing">];
+  let options = [
+    Option<"ranks", "ranks", "int64_t", "1", "number of ranks; 1 changes nothing">,
+    Option<"exchange", "exchange", "std::string", "\"gather\"", "gather, exact, or auto: by price, per range of T">,
+    Option<"maxTokens", "max-tokens", "int64_t", "512", "of auto: largest T of a step of a rank">,
+    Option<"latency", "latency", "double", "20", "of auto: microseconds of a message round among ranks">,
+    Option<"link", "link", "double", "4", "of auto: GB/s that a rank receives">,
+    Option<"memory", "memory", "double", "8", "of auto: GB/s that a rank copies">];
   let statistics = [Statistic<"numLayers", "num-layers-divided", "layers whose experts are divided among ranks">,
-                    Statistic<"numExchanges", "num-exchanges", "collectives in a step">];
+                    Statistic<"numExchanges", "num-exchanges", "collectives in all steps together">];
 }
 
 def TensorParallel : Pass<"moe-tensor-parallel", "::mlir::ModuleOp"> {

@@ -53,6 +53,8 @@ struct Implement {
   RoutingStatisticsKernel operator()(const kernels::RoutingStatistics &k) const { return {k}; }
   MaskPaddingKernel operator()(const kernels::MaskPadding &k) const { return {k}; }
   LocalizeKernel operator()(const kernels::Localize &k) const { return {k}; }
+  DispatchKernel operator()(const kernels::Dispatch &k) const { return {k}; }
+  CopyListedRowsKernel operator()(const kernels::CopyListedRows &k) const { return {k}; }
   CombineKernel operator()(const kernels::Combine &k) const { return {k}; }
   CopyRowsKernel operator()(const kernels::CopyRows &k) const { return {k}; }
   CopyPartKernel operator()(const kernels::CopyPart &k) const { return {k}; }

@@ -89,6 +89,14 @@ struct LocalizeKernel : kernels::Localize {
   void emit(KernelBuilder &b) const;
 };
 
+struct DispatchKernel : kernels::Dispatch {
+  void emit(KernelBuilder &b) const;
+};
+
+struct CopyListedRowsKernel : kernels::CopyListedRows {
+  void emit(KernelBuilder &b) const;
+};
+
 struct CombineKernel : kernels::Combine {
   void emit(KernelBuilder &b) const;
 };

@@ -25,6 +25,11 @@ using namespace mlir;
 using namespace mlir::moe;
 using namespace mlir::moe::gpu;
 
+/// Whether a kernel makes up what travels among ranks in an exact exchange, of which programs for GPUs have one.
+template <typename Config>
+static constexpr bool isExchanging = std::is_same_v<std::decay_t<Config>, kernels::Dispatch> ||
+                                     std::is_same_v<std::decay_t<Config>, kernels::CopyListedRows>;
+
 /// What a block may have without asking for more.
 static constexpr int64_t sharedBytes = 48 << 10;
 
@@ -60,6 +65,9 @@ kernels::AttentionCut GpuCatalogue::cut(kernels::Attention &kernel, int64_t perH
 }
 
 std::string GpuCatalogue::whyNot(const kernels::Kernel &kernel, int64_t experts) const {
+  if (std::visit([](const auto &config) { return isExchanging<decltype(config)>; }, kernel)) {
+    return "exchanges rows with other ranks, but programs for GPUs run on one";
+  }
   if (experts > maxExperts) {
     return "but the kernels of GPUs have room for " + std::to_string(maxExperts);
   }
@@ -93,7 +101,11 @@ std::string GpuCatalogue::use(const kernels::Kernel &kernel) {
         if (known.insert(name).second) {
           symbols.push_back({name, getThreads(kernel)});
           KernelBuilder builder(*module, name, getThreads(kernel));
-          emit(config, builder);
+          if constexpr (isExchanging<decltype(config)>) {
+            llvm_unreachable("whyNot gives a reason");
+          } else {
+            emit(config, builder);
+          }
           builder.finish();
         }
         return name;

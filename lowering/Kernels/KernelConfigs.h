@@ -150,6 +150,23 @@ struct Localize {
   std::string name() const { return countOwn ? "localize_count_own" : "localize"; }
 };
 
+/// Which rows travel (moe.dispatch, moe.collect), from the choices of all ranks: experts ([R * T, K]), T, K, R; of the
+/// own tokens: send rows (token numbers by destination rank), send counts ([R] rows to each); of what comes: slots
+/// ([R * T, K], rows in the order of arrival), back rows (numbers of choices, row * K + k, in that order), back counts
+/// ([R] choices of each); places ([T * K]: where the result of an own choice is among those that come back, or -1);
+/// per token the room of send rows and of back rows; then as Localize from begins on, with counts of own choices. All
+/// lists are i32; -1 fills them up. One workgroup.
+struct Dispatch {
+  std::string name() const { return "dispatch"; }
+};
+
+/// Row i of out is the row of in that an i32 list names: in, list, out, bytes of a row. A -1 in the list leaves the row
+/// as it is, or with `zeroMissing` makes it zero. One workgroup per row of out.
+struct CopyListedRows {
+  bool zeroMissing = false;
+  std::string name() const { return zeroMissing ? "copy_listed_rows_or_zero" : "copy_listed_rows"; }
+};
+
 /// out[t] = [residual[t] +] sum_k weights[t, k] y[t, k]: y, weights, out, H, K,
 /// [residual]. One workgroup per token.
 struct Combine {
@@ -201,8 +218,8 @@ struct Product {
 
 /// Any of them.
 using Kernel = std::variant<Matmul, Embedding, GatherRows, Add, RMSNorm, RopeAngles, Rope, CacheWrite, Attention, Route,
-                            SortByExpert, RoutingStatistics, MaskPadding, Localize, Combine, CopyRows, CopyPart,
-                            ScaleRows, SumRows, FloorRows, Product>;
+                            SortByExpert, RoutingStatistics, MaskPadding, Localize, Dispatch, CopyListedRows, Combine,
+                            CopyRows, CopyPart, ScaleRows, SumRows, FloorRows, Product>;
 
 /// "f32", "bf16", ... for kernel names.
 std::string typeName(Type type);

@@ -123,7 +123,8 @@ StringRef nextStep(Operation *op) {
   if (isa<AttentionOp>(op) && !isa<func::FuncOp>(op->getParentOp())) {
     return "it is inside a region, through which the cache cannot be passed; move it to the top level of the function";
   }
-  if (isa<AllReduceOp, AllGatherOp, ReduceScatterOp, MaskPaddingOp, LocalizeOp, PlaceOp, ShardOp>(op)) {
+  if (isa<AllReduceOp, AllGatherOp, ReduceScatterOp, MaskPaddingOp, LocalizeOp, DispatchOp, CollectOp, PlaceOp,
+          ShardOp>(op)) {
     return "it is of a module for several ranks, of which linalg knows nothing; lower the module before it is divided "
            "among ranks";
   }

@@ -34,7 +34,8 @@ static SmallVector<Value> activationsOf(Operation *op) {
       .Case([](ExpertsOp o) { return SmallVector<Value>{o.getX(), o.getExperts()}; })
       .Case([](CombineOp o) { return SmallVector<Value>{o.getY(), o.getWeights()}; })
       .Case<MaskPaddingOp, LocalizeOp>([](auto o) { return SmallVector<Value>{o.getExperts()}; })
-      .Case<AllReduceOp, AllGatherOp, ReduceScatterOp>([](auto o) { return SmallVector<Value>{o.getX()}; })
+      .Case<AllReduceOp, AllGatherOp, ReduceScatterOp, DispatchOp>([](auto o) { return SmallVector<Value>{o.getX()}; })
+      .Case([](CollectOp o) { return SmallVector<Value>{o.getY(), o.getSlots()}; })
       .Case<GatherRowsOp, RMSNormOp, LinearOp, FFNOp, RopeOp>([](auto o) { return SmallVector<Value>{o.getX()}; })
       .Default([](Operation *) { return SmallVector<Value>(); });
 }
@@ -63,8 +64,8 @@ static LogicalResult checkRoles(Operation *op) {
   return success();
 }
 
-/// Rows of logits start at gather_rows and stay rows of logits; those of all ranks last from all_gather to
-/// reduce_scatter.
+/// Rows of logits start at gather_rows and stay rows of logits; those of all ranks last from all_gather or dispatch to
+/// reduce_scatter or collect.
 LogicalResult StepLowering::checkRows(Operation *op) {
   auto nameOf = [](Rows rows) {
     return rows == Rows::Tokens   ? "a row per token"
@@ -83,19 +84,24 @@ LogicalResult StepLowering::checkRows(Operation *op) {
     }
     rows = rowsOf(value);
   }
-  if (isa<AllReduceOp, AllGatherOp, ReduceScatterOp>(op)) {
-    const Rows expected = isa<ReduceScatterOp>(op) ? Rows::AllRanks : Rows::Tokens;
+  if (isa<AllReduceOp, AllGatherOp, ReduceScatterOp, DispatchOp, CollectOp>(op)) {
+    const Rows expected = isa<ReduceScatterOp, CollectOp>(op) ? Rows::AllRanks : Rows::Tokens;
     if (rows != expected) {
       return op->emitOpError("takes ") << nameOf(*rows) << ", but exchanges " << nameOf(expected)
                                        << (rows == Rows::Logits ? ": ranks may want different numbers of logits" : "");
     }
-    if (isa<AllGatherOp>(op)) {
-      gatheredRows.insert(op->getResult(0));
+    if (isa<AllGatherOp, DispatchOp>(op)) {
+      gatheredRows.insert(op->result_begin(), op->result_end());
+    }
+    if (auto dispatch = dyn_cast<DispatchOp>(op); dispatch && rowsOf(dispatch.getExperts()) != Rows::AllRanks) {
+      return op->emitOpError("takes the experts of ")
+             << nameOf(rowsOf(dispatch.getExperts())) << ", but needs those of " << nameOf(Rows::AllRanks)
+             << ": gather them";
     }
   } else if (rows == Rows::AllRanks) {
     if (!isa<ExpertsOp, CombineOp, LocalizeOp>(op)) {
       return op->emitOpError("takes a row per token of all ranks, which on CPUs only moe.localize, moe.experts, "
-                             "moe.combine and moe.reduce_scatter do");
+                             "moe.combine, moe.reduce_scatter and moe.collect do");
     }
     gatheredRows.insert(op->result_begin(), op->result_end());
   } else if (auto gather = dyn_cast<GatherRowsOp>(op)) {
@@ -185,6 +191,20 @@ static LogicalResult checkExperts(Operation *op, Value ids, int64_t experts) {
     diag.attachNote(localize.getLoc()) << "which this gives";
     return diag;
   }
+  if (auto dispatch = ids.getDefiningOp<DispatchOp>()) {
+    // Nobody fills the rows of y that have no slot, so that nobody else may read them.
+    const bool isCollected = llvm::all_of(
+        op->getUsers(), [&](Operation *user) { return isa<CollectOp>(user) && user->getOperand(1) == ids; });
+    if (dispatch.getPlacement().getSlotsPerRank() == experts && isa<ExpertsOp>(op) && isCollected) {
+      return success();
+    }
+    InFlightDiagnostic diag = op->emitOpError()
+                              << "with the slots of a moe.dispatch must have the weights of "
+                              << dispatch.getPlacement().getSlotsPerRank() << " slots (has " << experts
+                              << "), and its result must go to moe.collect of these slots and nowhere else";
+    diag.attachNote(dispatch.getLoc()) << "the dispatch is here";
+    return diag;
+  }
   while (isa_and_nonnull<MaskPaddingOp, AllGatherOp>(ids.getDefiningOp())) {
     ids = ids.getDefiningOp()->getOperand(0);
   }
@@ -222,6 +242,10 @@ LogicalResult StepLowering::check() {
     }
     if (auto localize = dyn_cast<LocalizeOp>(op);
         localize && failed(checkExperts(localize, localize.getExperts(), localize.getPlacement().getNumExperts()))) {
+      return failure();
+    }
+    if (auto dispatch = dyn_cast<DispatchOp>(op);
+        dispatch && failed(checkExperts(dispatch, dispatch.getExperts(), dispatch.getPlacement().getNumExperts()))) {
       return failure();
     }
   }

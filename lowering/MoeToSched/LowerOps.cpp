@@ -350,7 +350,7 @@ FailureOr<StepLowering::Sorted> StepLowering::sortByExpert(ExpertsOp op) {
                      write(result.offsets), write(result.slots), update(counts)}))) {
     return failure();
   }
-  if (context.recordRouting && step.getSymName() == "step" && failed(recordRouting(op, layer))) {
+  if (context.recordRouting && isStep && failed(recordRouting(op, layer))) {
     return failure();
   }
   sorted[ids] = result;
@@ -406,8 +406,8 @@ LogicalResult StepLowering::lowerExperts(ExpertsOp op) {
   }
 
   int result = tensorBuffer(op.getResult());
-  if (!op.getExperts().getDefiningOp<RouteOp>()) {
-    // Ids from elsewhere may hold -1: those rows are zero and no expert writes them.
+  if (!op.getExperts().getDefiningOp<RouteOp>() && !dispatched.contains(op.getExperts())) {
+    // Ids from elsewhere may hold -1: those rows are zero and no expert writes them. (Of a dispatch nobody reads them.)
     commands.push_back({"", {}, {write(result)}, "experts.zero"});
   }
   operands = begin(read(hidden), width);
@@ -440,11 +440,9 @@ LogicalResult StepLowering::lowerMaskPadding(MaskPaddingOp op) {
                  constant(dim(op.getExperts(), 1)), size(sched::Dim::B)});
 }
 
-LogicalResult StepLowering::lowerLocalize(LocalizeOp op) {
-  PlacementAttr placement = op.getPlacement();
+SmallVector<StepLowering::Operand> StepLowering::placementOperands(PlacementAttr placement, int layer) {
   ArrayRef<int64_t> experts = placement.getSlots().asArrayRef();
-  const int64_t e = placement.getNumExperts(), s = placement.getNumSlots(), k = dim(op.getExperts(), 1);
-  const Rows rows = rowsOf(op.getExperts());
+  const int64_t e = placement.getNumExperts(), s = placement.getNumSlots();
   // Replicas by expert, each as slot and share, and where those of an expert begin.
   SmallVector<int32_t> begins{0}, slots, shares, totals;
   for (int64_t expert = 0; expert < e; ++expert) {
@@ -459,17 +457,91 @@ LogicalResult StepLowering::lowerLocalize(LocalizeOp op) {
     begins.push_back(static_cast<int32_t>(slots.size()));
     totals.push_back(total);
   }
+  int taken = newBuffer(fixedExtent((e + s) * 8)), counts = counterBuffer("expert_counts." + std::to_string(layer), e);
+  return {read(constantBuffer<int32_t>(begins)),
+          read(constantBuffer<int32_t>(slots)),
+          read(constantBuffer<int32_t>(shares)),
+          read(constantBuffer<int32_t>(totals)),
+          write(taken),
+          update(counts),
+          constant(e),
+          constant(s),
+          constant(placement.getSlotsPerRank()),
+          size(sched::Dim::Rank)};
+}
+
+LogicalResult StepLowering::lowerLocalize(LocalizeOp op) {
+  const Rows rows = rowsOf(op.getExperts());
   const int layer = expertLayers++;
   localized[op.getResult()] = layer;
-  int taken = newBuffer(fixedExtent((e + s) * 8)), counts = counterBuffer("expert_counts." + std::to_string(layer), e);
   // Where ranks have tokens of their own, moe-run adds up their counts; else it takes those of rank 0.
   const bool countOwn = op->getParentOfType<ModuleOp>()->hasAttr(kDistributedAttr);
-  return launch(op, "replicas", kernels::Localize{countOwn}, sched::GridAttr::get(fixedExtent(1)),
-                {read(op.getExperts()), rowCount(rows), constant(k * rowFactor(rows)),
-                 write(tensorBuffer(op.getResult())), read(constantBuffer<int32_t>(begins)),
-                 read(constantBuffer<int32_t>(slots)), read(constantBuffer<int32_t>(shares)),
-                 read(constantBuffer<int32_t>(totals)), write(taken), update(counts), constant(e), constant(s),
-                 constant(placement.getSlotsPerRank()), size(sched::Dim::Rank)});
+  SmallVector<Operand> operands{read(op.getExperts()), rowCount(rows),
+                                constant(dim(op.getExperts(), 1) * rowFactor(rows)),
+                                write(tensorBuffer(op.getResult()))};
+  operands.append(placementOperands(op.getPlacement(), layer));
+  return launch(op, "replicas", kernels::Localize{countOwn}, sched::GridAttr::get(fixedExtent(1)), operands);
+}
+
+void StepLowering::exchangeRows(Operation *op, StringRef part, int to, int from, int counts, int64_t bytes) {
+  // The other ranks' counts are known from their choices; that they come along is the transport's check.
+  int received = newBuffer(fixedExtent(4 * ranks));
+  commands.push_back({"",
+                      {},
+                      {write(to), read(from), write(received), read(counts)},
+                      labelOf(op, part),
+                      sched::CollectiveKind::Exchange,
+                      {},
+                      bytes});
+}
+
+LogicalResult StepLowering::lowerDispatch(DispatchOp op) {
+  PlacementAttr placement = op.getPlacement();
+  const int64_t k = dim(op.getExperts(), 1), rowBytes = dim(op.getX(), 1) * byteWidth(elementOf(op.getX()));
+  // A token goes to a rank once, and to at most K of them; on one rank it has at most as many choices as there are
+  // slots.
+  const int64_t sendRoom = std::min(k, ranks), backRoom = std::min(k, placement.getSlotsPerRank()) * ranks;
+  const int layer = expertLayers++;
+  localized[op.getSlots()] = layer;
+  int sendRows = newBuffer(perRow(Rows::Tokens, sendRoom * 4)), sendCounts = newBuffer(fixedExtent(4 * ranks));
+  Dispatched &back = dispatched[op.getSlots()];
+  back = {newBuffer(perRow(Rows::Tokens, backRoom * 4)), newBuffer(fixedExtent(4 * ranks)),
+          newBuffer(perRow(Rows::Tokens, k * 4)), backRoom};
+  SmallVector<Operand> operands{read(op.getExperts()),
+                                rowCount(Rows::Tokens),
+                                constant(k),
+                                constant(ranks),
+                                write(sendRows),
+                                write(sendCounts),
+                                write(tensorBuffer(op.getSlots())),
+                                write(back.backRows),
+                                write(back.backCounts),
+                                write(back.places),
+                                constant(sendRoom),
+                                constant(backRoom)};
+  operands.append(placementOperands(placement, layer));
+  int sent = newBuffer(perRow(Rows::Tokens, sendRoom * rowBytes));
+  if (failed(launch(op, "replicas", kernels::Dispatch{}, sched::GridAttr::get(fixedExtent(1)), operands)) ||
+      failed(launch(op, "pack", kernels::CopyListedRows{}, gridPerRow(Rows::Tokens, 1, sendRoom),
+                    {read(op.getX()), read(sendRows), write(sent), constant(rowBytes)}))) {
+    return failure();
+  }
+  exchangeRows(op, "exchange", tensorBuffer(op.getRows()), sent, sendCounts, rowBytes);
+  return success();
+}
+
+LogicalResult StepLowering::lowerCollect(CollectOp op) {
+  const Dispatched &back = dispatched.at(op.getSlots());
+  const int64_t k = dim(op.getY(), 1), rowBytes = dim(op.getY(), 2) * byteWidth(elementOf(op.getY()));
+  int sent = newBuffer(perRow(Rows::Tokens, back.backRoom * rowBytes));
+  if (failed(launch(op, "pack", kernels::CopyListedRows{}, gridPerRow(Rows::Tokens, 1, back.backRoom),
+                    {read(op.getY()), read(back.backRows), write(sent), constant(rowBytes)}))) {
+    return failure();
+  }
+  int came = newBuffer(perRow(Rows::Tokens, k * rowBytes));
+  exchangeRows(op, "exchange", came, sent, back.backCounts, rowBytes);
+  return launch(op, "unpack", kernels::CopyListedRows{/*zeroMissing=*/true}, gridPerRow(Rows::Tokens, 1, k),
+                {read(came), read(back.places), write(tensorBuffer(op.getResult())), constant(rowBytes)});
 }
 
 LogicalResult StepLowering::lowerExchange(Operation *op, StringRef part, sched::CollectiveKind kind) {

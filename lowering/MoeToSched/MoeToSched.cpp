@@ -7,6 +7,7 @@
 #include "lowering/MoeToSched/StepLowering.h"
 #include "passes/Passes.h"
 #include "llvm/Support/JSON.h"
+#include <set>
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -62,15 +63,34 @@ static void declareBuffers(OpBuilder &builder, ModuleOp module, const VariantCon
   }
 }
 
-static LogicalResult lowerVariant(ModuleOp module, ArrayRef<func::FuncOp> functions, sched::ProgramOp program,
+/// The ranges of T that have a table of their own: few tokens and many, cut where another function becomes the step.
+static SmallVector<std::pair<int64_t, int64_t>> cutRange(const std::map<int64_t, func::FuncOp> &steps, int64_t few,
+                                                         int64_t maxTokens) {
+  std::set<int64_t> starts{1, few + 1};
+  for (const auto &step : steps) {
+    starts.insert(step.first);
+  }
+  SmallVector<std::pair<int64_t, int64_t>> ranges;
+  for (int64_t start : starts) {
+    if (start > maxTokens) {
+      break;
+    }
+    if (!ranges.empty()) {
+      ranges.back().second = start - 1;
+    }
+    ranges.push_back({start, maxTokens});
+  }
+  return ranges;
+}
+
+/// `steps`: the functions that are the step, by the T from which on they are.
+static LogicalResult lowerVariant(ModuleOp module, ArrayRef<func::FuncOp> functions,
+                                  const std::map<int64_t, func::FuncOp> &steps, sched::ProgramOp program,
                                   Weights &weights, kernels::KernelCatalogue &kernels, const SchedOptions &options,
                                   int64_t vocab) {
   VariantContext context{weights, kernels, {}, {}, options.recordRouting};
   const int64_t few = std::min(options.fewTokens, options.maxTokens);
-  SmallVector<std::pair<int64_t, int64_t>> ranges{{1, few}};
-  if (few < options.maxTokens) {
-    ranges.push_back({few + 1, options.maxTokens});
-  }
+  const SmallVector<std::pair<int64_t, int64_t>> ranges = cutRange(steps, few, options.maxTokens);
   int64_t arenaBytes = 1;
   func::FuncOp step = functions.front();
   const Type logits = step.getResultTypes().front();
@@ -78,8 +98,9 @@ static LogicalResult lowerVariant(ModuleOp module, ArrayRef<func::FuncOp> functi
   for (func::FuncOp function : functions) {
     LoweredEntry &entry = entries.emplace_back(LoweredEntry{function, {}});
     for (auto [first, last] : ranges) {
-      const bool many = first > 1;
-      entry.steps.push_back(std::make_unique<StepLowering>(function, context, logits, many, options.maxTokens));
+      const bool many = first > few;
+      func::FuncOp now = function == step ? std::prev(steps.upper_bound(first))->second : function;
+      entry.steps.push_back(std::make_unique<StepLowering>(now, context, logits, many, options.maxTokens));
       if (failed(entry.steps.back()->run())) {
         return failure();
       }
@@ -140,7 +161,11 @@ FailureOr<LoweredProgram> mlir::moe::lowerMoeToSched(ModuleOp module, const Sche
   }
   auto step = module.lookupSymbol<func::FuncOp>("step");
   SmallVector<func::FuncOp> functions{step};
+  std::map<int64_t, func::FuncOp> steps{{1, step}};
   for (auto function : module.getOps<func::FuncOp>()) {
+    if (auto from = function->getAttrOfType<IntegerAttr>(kStepFromAttr)) {
+      steps[from.getInt()] = function;
+    }
     if (function != step && function.isPublic()) {
       functions.push_back(function); // an entry
     }
@@ -182,7 +207,7 @@ FailureOr<LoweredProgram> mlir::moe::lowerMoeToSched(ModuleOp module, const Sche
     catalogues.push_back(std::make_unique<gpu::GpuCatalogue>(context, *options.gpu));
   }
   for (std::unique_ptr<kernels::KernelCatalogue> &catalogue : catalogues) {
-    if (failed(lowerVariant(module, functions, program, weights, *catalogue, options, vocab))) {
+    if (failed(lowerVariant(module, functions, steps, program, weights, *catalogue, options, vocab))) {
       return failure();
     }
   }

@@ -14,7 +14,8 @@ using namespace mlir;
 using namespace mlir::moe;
 
 StepLowering::StepLowering(func::FuncOp step, VariantContext &context, Type logitsType, bool many, int64_t maxTokens)
-    : step(step), context(context), mlir(step.getContext()), logitsType(logitsType), many(many), maxTokens(maxTokens),
+    : step(step), isStep(step.getSymName() == "step" || step->hasAttr(kStepFromAttr)), context(context),
+      mlir(step.getContext()), logitsType(logitsType), many(many), maxTokens(maxTokens),
       ranks(getRanks(step->getParentOfType<ModuleOp>())), matmulTile(context.kernels.matmulTile(many)) {}
 
 //===----------------------------------------------------------------------===//
@@ -64,7 +65,7 @@ template int StepLowering::constantBuffer(ArrayRef<float>);
 template int StepLowering::constantBuffer(ArrayRef<int32_t>);
 
 int StepLowering::counterBuffer(std::string name, int64_t count) {
-  if (step.getSymName() != "step") {
+  if (!isStep) {
     name = (step.getSymName() + "." + name).str();
   }
   context.counters[name] = count * 8;
@@ -143,6 +144,8 @@ LogicalResult StepLowering::lower(Operation &op) {
       .Case([&](ReduceScatterOp o) {
         return lowerExchange(o, "reduce_scatter", sched::CollectiveKind::ReduceScatterSum);
       })
+      .Case([&](DispatchOp o) { return lowerDispatch(o); })
+      .Case([&](CollectOp o) { return lowerCollect(o); })
       .Case([&](func::ReturnOp o) { return checkReturn(o); })
       .Default([](Operation *o) {
         return o->emitOpError("has no kernel; lower it to moe ops first, or use the linalg path (--emit linalg)");
@@ -151,7 +154,6 @@ LogicalResult StepLowering::lower(Operation &op) {
 
 /// Gives the arguments and results of the entry their buffers.
 LogicalResult StepLowering::bindInterface() {
-  const bool isStep = step.getSymName() == "step";
   // Inputs in the order of the signature (docs/spec.md).
   sched::ExtentAttr perToken = sched::ExtentAttr::perTokens(mlir, 4);
   const std::pair<StringRef, sched::ExtentAttr> inputs[] = {{"tokens", perToken},
@@ -182,8 +184,7 @@ LogicalResult StepLowering::bindInterface() {
 /// The step's result must be what the C ABI calls logits.
 LogicalResult StepLowering::checkReturn(func::ReturnOp op) {
   Value logits = op.getOperand(0);
-  if (step.getSymName() == "step" &&
-      (rowsOf(logits) != Rows::Logits || !getElementTypeOrSelf(logits.getType()).isF32())) {
+  if (isStep && (rowsOf(logits) != Rows::Logits || !getElementTypeOrSelf(logits.getType()).isF32())) {
     return op.emitOpError("returns ") << logits.getType()
                                       << "; the runtime needs f32 logits with one row per element of rows";
   }
@@ -234,7 +235,7 @@ void StepLowering::emit(OpBuilder &builder) {
                                                inArena ? plan.offsets[operand.buffer] : 0, buffer.extent));
     }
     if (command.collective) {
-      sched::CollectiveOp::create(builder, step.getLoc(), *command.collective, command.element, /*rowBytes=*/0,
+      sched::CollectiveOp::create(builder, step.getLoc(), *command.collective, command.element, command.rowBytes,
                                   operands, command.label);
     } else if (command.kernel.empty()) {
       sched::FillOp::create(builder, step.getLoc(), operands.front(), 0, command.label);

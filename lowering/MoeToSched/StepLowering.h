@@ -81,7 +81,8 @@ private:
     SmallVector<Operand> operands;
     std::string label;
     std::optional<sched::CollectiveKind> collective = {};
-    Type element = {}; ///< of a collective that sums
+    Type element = {};    ///< of a collective that sums
+    int64_t rowBytes = 0; ///< of an exchange
   };
 
   // Values and buffers.
@@ -139,6 +140,13 @@ private:
   LogicalResult lowerMaskPadding(MaskPaddingOp op);
   LogicalResult lowerLocalize(LocalizeOp op);
   LogicalResult lowerExchange(Operation *op, StringRef part, sched::CollectiveKind kind);
+  LogicalResult lowerDispatch(DispatchOp op);
+  LogicalResult lowerCollect(CollectOp op);
+
+  /// What LocalizeKernel and DispatchKernel take of a placement; `experts` are the choices that they count.
+  SmallVector<Operand> placementOperands(PlacementAttr placement, int layer);
+  /// Rows of `bytes` bytes by the counts in `counts`, from `from` into `to`.
+  void exchangeRows(Operation *op, StringRef part, int to, int from, int counts, int64_t bytes);
 
   struct Sorted {
     int active, offsets, slots;
@@ -174,6 +182,7 @@ private:
                        ArrayRef<Operand> operands);
 
   func::FuncOp step;
+  const bool isStep; ///< @step, or what stands for it in large steps; not another entry
   VariantContext &context;
   MLIRContext *mlir;
   const Type logitsType; ///< of @step's result
@@ -192,8 +201,14 @@ private:
   llvm::DenseMap<Value, std::string> results;
   SmallVector<Argument> arguments;
   int expertLayers = 0;
-  /// The number of the expert layer that a localize belongs to.
+  /// The number of the expert layer that the slots of a localize or dispatch belong to.
   llvm::DenseMap<Value, int> localized;
+  /// Of a dispatch, by its slots: what goes back where.
+  struct Dispatched {
+    int backRows, backCounts, places;
+    int64_t backRoom; ///< choices of a token that may fall on one rank
+  };
+  llvm::DenseMap<Value, Dispatched> dispatched;
 };
 
 } // namespace mlir::moe

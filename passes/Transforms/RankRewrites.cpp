@@ -61,16 +61,19 @@ FailureOr<PlacementAttr> moe::getPlacement(ExpertsOp op, int64_t ranks) {
   return PlacementAttr::getLinear(op.getContext(), experts, ranks);
 }
 
+Value moe::buildOwnExperts(OpBuilder &b, ExpertsOp whole, PlacementAttr placement, Value x, Value slots) {
+  Location loc = whole.getLoc();
+  auto own = [&](Value weight) -> Value { return weight ? PlaceOp::create(b, loc, weight, placement) : Value(); };
+  return ExpertsOp::create(b, loc, whole.getResult().getType(), x, slots, own(whole.getGate()), own(whole.getUp()),
+                           own(whole.getDown()), own(whole.getGateBias()), own(whole.getUpBias()),
+                           own(whole.getDownBias()), whole.getActivationAttr(), whole.getAlphaAttr(),
+                           whole.getLimitAttr(), /*placement=*/PlacementAttr());
+}
+
 Value moe::buildPartialSums(OpBuilder &b, RoutedExperts layer, PlacementAttr placement, Value x, Value ids,
                             Value weights) {
-  ExpertsOp whole = layer.experts;
-  Location loc = whole.getLoc();
-  Value slots = LocalizeOp::create(b, loc, ids.getType(), ids, placement);
-  auto own = [&](Value weight) -> Value { return weight ? PlaceOp::create(b, loc, weight, placement) : Value(); };
-  Value y = ExpertsOp::create(b, loc, whole.getResult().getType(), x, slots, own(whole.getGate()), own(whole.getUp()),
-                              own(whole.getDown()), own(whole.getGateBias()), own(whole.getUpBias()),
-                              own(whole.getDownBias()), whole.getActivationAttr(), whole.getAlphaAttr(),
-                              whole.getLimitAttr(), /*placement=*/PlacementAttr());
+  Value slots = LocalizeOp::create(b, layer.experts.getLoc(), ids.getType(), ids, placement);
+  Value y = buildOwnExperts(b, layer.experts, placement, x, slots);
   CombineOp combine = layer.combine;
   return CombineOp::create(b, combine.getLoc(), combine.getType(), y, weights);
 }

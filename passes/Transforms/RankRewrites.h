@@ -32,6 +32,9 @@ FailureOr<SmallVector<RoutedExperts>> findRoutedExperts(func::FuncOp step);
 /// The placement of an op's experts: its own, or experts in order. An error if neither is for `ranks`.
 FailureOr<PlacementAttr> getPlacement(ExpertsOp op, int64_t ranks);
 
+/// `whole` restricted to the slots of a rank, on rows `x` with `slots` for ids.
+Value buildOwnExperts(OpBuilder &b, ExpertsOp whole, PlacementAttr placement, Value x, Value slots);
+
 /// The weighted sums, for the rows of `x`, of those choices in `ids` whose slots are on this rank.
 Value buildPartialSums(OpBuilder &b, RoutedExperts layer, PlacementAttr placement, Value x, Value ids, Value weights);
 

@@ -14,6 +14,7 @@
 #include "mlir/IR/DialectResourceBlobManager.h"
 #include "passes/Passes.h"
 #include "llvm/ADT/TypeSwitch.h"
+#include <set>
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_VERIFYMOELEVEL
@@ -203,6 +204,30 @@ static LogicalResult checkEntry(func::FuncOp func) {
   return success();
 }
 
+/// moe_level_c9: a private function with `moe.step_from` is the step of large steps.
+static LogicalResult checkStepVariants(ModuleOp module) {
+  FunctionType type = module.lookupSymbol<func::FuncOp>("step").getFunctionType();
+  std::set<int64_t> starts;
+  for (auto func : module.getOps<func::FuncOp>()) {
+    Attribute attr = func->getAttr(kStepFromAttr);
+    if (!attr) {
+      continue;
+    }
+    auto from = dyn_cast<IntegerAttr>(attr);
+    if (!from || from.getInt() < 2) {
+      return func.emitError() << kStepFromAttr << " is " << attr << ", but must be a number of tokens from 2 on";
+    }
+    if (func.isPublic() || func.isExternal() || func.getFunctionType() != type) {
+      return func.emitError() << "@" << func.getSymName() << " has " << kStepFromAttr
+                              << ", but is not what it says: a private function with a body and the type of @step";
+    }
+    if (!starts.insert(from.getInt()).second) {
+      return func.emitError() << "@" << func.getSymName() << " is the second step from T = " << from.getInt() << " on";
+    }
+  }
+  return success();
+}
+
 /// moe_level_c8: all ops speak of the ranks of the module.
 static LogicalResult checkRanks(ModuleOp module) {
   Attribute attr = module->getAttr(kRanksAttr);
@@ -213,15 +238,16 @@ static LogicalResult checkRanks(ModuleOp module) {
   const int64_t ranks = getRanks(module);
   const bool distributed = module->hasAttr(kDistributedAttr);
   WalkResult result = module.walk([&](Operation *op) {
-    if (isa<MaskPaddingOp>(op) && !distributed) {
-      op->emitOpError() << "looks for tokens that fill up a step, which only a module with " << kDistributedAttr
-                        << " has";
+    if (isa<MaskPaddingOp, DispatchOp>(op) && !distributed) {
+      op->emitOpError() << (isa<DispatchOp>(op) ? "sends tokens that other ranks lack"
+                                                : "looks for tokens that fill up a step")
+                        << ", which only a module with " << kDistributedAttr << " has";
       return WalkResult::interrupt();
     }
     const int64_t own =
         llvm::TypeSwitch<Operation *, int64_t>(op)
             .Case<AllReduceOp, AllGatherOp, ReduceScatterOp, ShardOp>([](auto o) { return o.getRanks(); })
-            .Case<LocalizeOp, PlaceOp>([](auto o) { return o.getPlacement().getRanks(); })
+            .Case<LocalizeOp, DispatchOp, PlaceOp>([](auto o) { return o.getPlacement().getRanks(); })
             .Default([&](Operation *) { return ranks; });
     if (own != ranks) {
       op->emitOpError() << "is for " << own << " ranks, but the module is for " << ranks << " (" << kRanksAttr << ")";
@@ -241,7 +267,8 @@ LogicalResult moe::verifyMoeLevel(ModuleOp module) {
     }
     return bad ? WalkResult::interrupt() : WalkResult::advance();
   });
-  if (result.wasInterrupted() || failed(checkStep(module)) || failed(checkRanks(module))) {
+  if (result.wasInterrupted() || failed(checkStep(module)) || failed(checkRanks(module)) ||
+      failed(checkStepVariants(module))) {
     return failure();
   }
   return success(

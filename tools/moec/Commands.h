@@ -54,6 +54,8 @@ struct CompileCommand : CommonOptions {
   int64_t ranks = 0;
   /// "expert" or "tensor", or empty: what suits the model. And what becomes of attentions under "tensor".
   std::string parallel, attention = "split";
+  /// "gather", "exact", "auto" or empty: auto. The machine that auto is for: a topology file, or empty.
+  std::string exchange, topology;
   int64_t maxTokens = 512;
   bool allowUnusedTensors = false;
 };

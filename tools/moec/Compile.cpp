@@ -235,6 +235,9 @@ static ExitCode emitPackage(const CompileCommand &command, Progress &progress, D
     result["output"] = command.output;
     result["max_tokens"] = command.maxTokens;
     result["ranks"] = mlir::moe::getRanks(*model.module);
+    if (model.exchange) {
+      result["exchange"] = std::move(*model.exchange);
+    }
     result["targets"] = std::move(targets);
     result["notes"] = llvm::json::Array(model.notes);
     printJson(std::move(result));
@@ -278,7 +281,8 @@ ExitCode moec::runCompile(const CompileCommand &given) {
   if (!model) {
     return fail(model.takeError());
   }
-  RankOptions ranks{command.ranks, command.parallel, command.attention, ""};
+  RankOptions ranks{command.ranks,    command.parallel, command.attention, "",
+                    command.exchange, command.topology, command.maxTokens};
   for (const std::string &plan : command.plans) {
     diagnostics.setStage("the plan");
     if (mlir::moe::isPlacementFile(plan)) {
@@ -293,7 +297,7 @@ ExitCode moec::runCompile(const CompileCommand &given) {
   if (!instrument(command, diagnostics, *model)) {
     return kUserError;
   }
-  if (ranks.ranks > 1 || !ranks.map.empty()) {
+  if (ranks.ranks > 1 || !ranks.map.empty() || !ranks.exchange.empty() || !ranks.topology.empty()) {
     if (command.instruments("routing")) {
       return fail(makeError("--instrument routing records on one rank: leave --ranks and the map out"));
     }

@@ -5,6 +5,8 @@
 #include "lowering/HFToMoe/JsonFile.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Pass/PassManager.h"
+#include "passes/Analysis/ExchangeCost.h"
+#include "passes/Analysis/Placement/Facts.h"
 #include "passes/Analysis/PlacementFile.h"
 #include "passes/Passes.h"
 #include "tools/common/GuardedParse.h"
@@ -84,6 +86,43 @@ llvm::Error moec::applyPlan(Model &model, StringRef plan) {
   return llvm::Error::success();
 }
 
+/// What --exchange auto reckons with: the machines of a topology file, or those of this runtime.
+static Expected<mlir::moe::ExchangeMachine> readMachine(const RankOptions &options) {
+  mlir::moe::ExchangeMachine machine;
+  if (options.topology.empty()) {
+    return machine;
+  }
+  moert::Result<moe::placement::Topology> topology = moe::placement::readTopology(options.topology);
+  if (!topology.ok()) {
+    return makeError(topology.status().message());
+  }
+  // Of the other ranks some are on the same node; what comes from the rest comes over the network.
+  const double others = std::max<double>(1, static_cast<double>(options.ranks - 1));
+  const double far = std::max<double>(0, static_cast<double>(options.ranks - topology->ranksPerNode)) / others;
+  machine.latency = topology->roundSeconds;
+  machine.linkRate = 1 / ((1 - far) / topology->nodeRate + far / topology->networkRate);
+  machine.memoryRate = topology->memoryRate;
+  return machine;
+}
+
+/// Both strategies' costs, and which is used from which T on.
+static llvm::json::Object describeExchange(const mlir::moe::ExchangeCosts &costs, const RankOptions &options) {
+  auto describe = [](const mlir::moe::ExchangeCost &cost) {
+    return llvm::json::Object{{"rounds", cost.rounds},
+                              {"bytes_per_token", cost.bytes},
+                              {"result_rows_per_token", cost.rows},
+                              {"seconds", cost.seconds},
+                              {"seconds_per_token", cost.secondsPerToken}};
+  };
+  std::optional<int64_t> from = costs.exactFrom(options.maxTokens);
+  llvm::json::Object object{{"strategy", options.exchange},
+                            {"layers", costs.layers},
+                            {"gather", describe(costs.gather)},
+                            {"exact", describe(costs.exact)}};
+  object["exact_pays_from"] = from ? llvm::json::Value(*from) : llvm::json::Value(nullptr);
+  return object;
+}
+
 llvm::Error moec::divideAmongRanks(Model &model, RankOptions &options) {
   mlir::MLIRContext *context = model.module->getContext();
   const bool routes =
@@ -101,6 +140,18 @@ llvm::Error moec::divideAmongRanks(Model &model, RankOptions &options) {
   if (options.parallel.empty()) {
     options.parallel = routes ? "expert" : "tensor";
   }
+  const bool isExchanged = options.parallel == "expert" && options.ranks > 1;
+  if (!isExchanged && (!options.exchange.empty() || !options.topology.empty())) {
+    return makeError("--exchange and --topology say how tokens travel, but here none do: they are for --ranks above 1 "
+                     "and --parallel expert");
+  }
+  if (options.exchange.empty()) {
+    options.exchange = "auto";
+  }
+  Expected<mlir::moe::ExchangeMachine> machine = readMachine(options);
+  if (!machine) {
+    return machine.takeError();
+  }
   // The same is said of many layers: once, with their number.
   llvm::MapVector<std::string, int64_t, std::map<std::string, unsigned>> said;
   mlir::ScopedDiagnosticHandler remarks(context, [&](mlir::Diagnostic &diagnostic) {
@@ -110,18 +161,32 @@ llvm::Error moec::divideAmongRanks(Model &model, RankOptions &options) {
     ++said[diagnostic.str()];
     return mlir::success();
   });
-  mlir::PassManager manager(context);
+  auto failure = [&] { return makeError("the model was not divided among " + llvm::Twine(options.ranks) + " ranks"); };
   if (!options.map.empty()) {
-    manager.addPass(mlir::moe::createPlaceExperts({options.map, options.ranks}));
+    mlir::PassManager placing(context);
+    placing.addPass(mlir::moe::createPlaceExperts({options.map, options.ranks}));
+    if (mlir::failed(placing.run(*model.module))) {
+      return failure();
+    }
   }
+  mlir::PassManager manager(context);
   if (options.parallel == "expert") {
-    manager.addPass(mlir::moe::createExpertParallel({options.ranks}));
+    if (auto step = model.module->lookupSymbol<mlir::func::FuncOp>("step"); step && isExchanged && routes) {
+      mlir::FailureOr<mlir::moe::ExchangeCosts> costs = mlir::moe::priceExchanges(step, options.ranks, *machine);
+      if (mlir::failed(costs)) {
+        return failure();
+      }
+      model.exchange = describeExchange(*costs, options);
+    }
+    manager.addPass(
+        mlir::moe::createExpertParallel({options.ranks, options.exchange, options.maxTokens, machine->latency * 1e6,
+                                         machine->linkRate * 1e-9, machine->memoryRate * 1e-9}));
   } else {
     manager.addPass(mlir::moe::createTensorParallel({options.ranks, options.attention}));
   }
   manager.addPass(mlir::moe::createVerifyMoeLevel());
   if (mlir::failed(manager.run(*model.module))) {
-    return makeError("the model was not divided among " + llvm::Twine(options.ranks) + " ranks");
+    return failure();
   }
   for (const auto &[text, count] : said) {
     model.notes.push_back(count == 1 ? text : std::to_string(count) + " layers: " + text);

@@ -25,6 +25,8 @@ struct Model {
   std::string family, dtype;
   int64_t parameters = 0, trainedContext = 0;
   std::vector<std::string> notes;
+  /// Of a model for ranks with tokens of their own: how these travel, and what the ways cost.
+  std::optional<llvm::json::Object> exchange;
 };
 
 struct ModelOptions {
@@ -54,6 +56,10 @@ struct RankOptions {
   std::string parallel, attention;
   /// A map of experts; may be empty.
   std::string map;
+  /// "gather", "exact", "auto" or empty, which is auto; of expert ranks only. A topology file for auto, or empty.
+  std::string exchange, topology;
+  /// Largest T of a step.
+  int64_t maxTokens = 512;
 };
 
 /// Makes the model one for several ranks; `options` then says what was chosen. What was done is appended to `notes`.

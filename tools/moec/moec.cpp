@@ -77,6 +77,12 @@ static void addCompile(CLI::App &app, CompileCommand &command) {
          "with --parallel tensor: split heads, whole on every rank, or auto: whole where heads cannot be divided")
       ->capture_default_str()
       ->check(CLI::IsMember({"split", "whole", "auto"}));
+  sub->add_option("--exchange", command.exchange,
+                  "how tokens reach experts of other ranks: gather (all to all ranks), exact (each to the ranks of its "
+                  "experts), auto (by estimated time, per range of tokens) (default: auto)")
+      ->check(CLI::IsMember({"gather", "exact", "auto"}));
+  sub->add_option("--topology", command.topology,
+                  "machines that --exchange auto is for (targets/*.json; default: ranks of one machine's CPUs)");
   sub->add_flag("--allow-unused-tensors", command.allowUnusedTensors, kUnusedHelp);
   addCommon(sub, command);
 }

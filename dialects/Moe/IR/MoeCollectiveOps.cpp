@@ -127,6 +127,41 @@ LogicalResult MaskPaddingOp::verify() {
   return checkEqual(*this, "length of seq", dimOf(getSeq(), 0), "the rows of experts", dimOf(getExperts(), 0));
 }
 
+LogicalResult DispatchOp::verify() {
+  // dispatch_c2
+  if (elementOf(getRows()) != elementOf(getX()) || dimOf(getRows(), 1) != dimOf(getX(), 1)) {
+    return emitOpError() << "rows (" << getRows().getType() << ") must have the element type and H of x ("
+                         << getX().getType() << ")";
+  }
+  if (failed(checkEqual(*this, "the number of rows", dimOf(getRows(), 0), "the rows of experts",
+                        dimOf(getExperts(), 0)))) {
+    return failure();
+  }
+  // dispatch_c3
+  const int64_t tokens = dimOf(getX(), 0), ranks = getPlacement().getRanks();
+  return checkEqual(*this, "rows of experts", dimOf(getExperts(), 0), Twine(ranks) + " times those of x",
+                    ShapedType::isDynamic(tokens) ? tokens : tokens * ranks);
+}
+
+LogicalResult CollectOp::verify() {
+  // collect_c1
+  auto dispatch = getSlots().getDefiningOp<DispatchOp>();
+  if (!dispatch || getSlots() != dispatch.getSlots()) {
+    return emitOpError("slots must be those of a moe.dispatch, which says where rows came from");
+  }
+  // collect_c2
+  if (failed(checkEqual(*this, "rows of y", dimOf(getY(), 0), "those of slots", dimOf(getSlots(), 0))) ||
+      failed(checkEqual(*this, "K of y", dimOf(getY(), 1), "K of slots", dimOf(getSlots(), 1)))) {
+    return failure();
+  }
+  // collect_c3
+  if (elementOf(getResult()) != elementOf(getY())) {
+    return emitOpError() << "result (" << getType() << ") must have the element type of y (" << getY().getType() << ")";
+  }
+  return checkShape(*this, "result", getResult(), "[T, K, H] with T of the dispatch's x",
+                    {dimOf(dispatch.getX(), 0), dimOf(getY(), 1), dimOf(getY(), 2)});
+}
+
 //===----------------------------------------------------------------------===//
 // Weights of a rank
 //===----------------------------------------------------------------------===//

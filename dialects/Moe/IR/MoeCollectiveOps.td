@@ -133,6 +133,56 @@ def Moe_LocalizeOp : Moe_Op<"localize", [Pure, AllTypesMatch<["experts", "result
   let assemblyFormat = "$experts `placement` $placement attr-dict `:` type($experts)";
 }
 
+def Moe_DispatchOp : Moe_Op<"dispatch", [Pure, AllTypesMatch<["experts", "slots"]> /* dispatch_c1 */]> {
+  let summary = "tokens to the ranks of their experts, and only to those";
+  let description = [{
+    Every rank gives its tokens `x` [T, H] and, the same on all ranks, the choices `experts` [R*T, K] of the tokens of
+    all ranks (`all_gather`). Each choice goes to a slot as `localize` says. `rows` are the tokens of all ranks that have
+    a choice on this rank, each once, in rank order and, of one rank, in the order of x; `slots` [R*T, K] is what
+    `localize` says of them. Both have room for the tokens of all ranks, so that no routing overflows them; behind the
+    rows that came, `slots` is -1 and `rows` holds anything.
+
+    Constraints:
+    * (dispatch_c1) `experts` and `slots` have one type.
+    * (dispatch_c2) `rows` has the element type and H of `x`, and as many rows as `experts`.
+    * (dispatch_c3) `experts` has R times as many rows as `x`, or both have '?'.
+
+    Example:
+    ```mlir
+    %rows, %slots = moe.dispatch %x, %all placement <ranks = 2, slots = [0, 1, 2, 3, 0, 4]> : tensor<?x128xbf16>, tensor<?x2xi32> -> tensor<?x128xbf16>
+    ```
+  }];
+  let arguments = (ins Moe_Activation2D:$x, Moe_ExpertIds:$experts, Moe_PlacementAttr:$placement);
+  let results = (outs Moe_Activation2D:$rows, Moe_ExpertIds:$slots);
+  let assemblyFormat = [{
+    $x `,` $experts `placement` $placement attr-dict `:` type($x) `,` type($experts) `->` type($rows)
+  }];
+  let hasVerifier = 1;
+}
+
+def Moe_CollectOp : Moe_Op<"collect", [Pure]> {
+  let summary = "what experts on other ranks made of this rank's tokens";
+  let description = [{
+    The way back from `dispatch`: `y` [R*T, K, H] holds a row per choice of the rows that came, and `result` [T, K, H]
+    one per choice of this rank's own tokens, from the rank that computed it; zeros where a choice is of nobody. Rows of
+    `y` whose slot is -1 are not read.
+
+    Constraints:
+    * (collect_c1) `slots` is a result of `moe.dispatch`.
+    * (collect_c2) `y` has K and as many rows as `slots`.
+    * (collect_c3) `result` has the element type, K and H of `y`, and as many rows as `x` of the dispatch.
+
+    Example:
+    ```mlir
+    %own = moe.collect %y of %slots : tensor<?x2x128xf32>, tensor<?x2xi32> -> tensor<?x2x128xf32>
+    ```
+  }];
+  let arguments = (ins Moe_Activation3D:$y, Moe_ExpertIds:$slots);
+  let results = (outs Moe_Activation3D:$result);
+  let assemblyFormat = "$y `of` $slots attr-dict `:` type($y) `,` type($slots) `->` type($result)";
+  let hasVerifier = 1;
+}
+
 //===----------------------------------------------------------------------===//
 // Weights of a rank
 //===----------------------------------------------------------------------===//

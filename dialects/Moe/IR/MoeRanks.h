@@ -16,6 +16,8 @@ namespace mlir::moe {
 
 constexpr llvm::StringLiteral kRanksAttr = "moe.ranks";
 constexpr llvm::StringLiteral kDistributedAttr = "moe.distributed";
+/// On a private function: it is what @step is, for steps of at least so many tokens.
+constexpr llvm::StringLiteral kStepFromAttr = "moe.step_from";
 
 /// The number of ranks that a module is for.
 inline int64_t getRanks(ModuleOp module) {

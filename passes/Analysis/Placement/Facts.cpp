@@ -104,6 +104,12 @@ Result<Topology> moe::placement::readTopology(const std::string &path) {
         root.at(rate.first).fail(Code::InvalidArgument, "must be positive");
       }
     }
+    if (root.has("round_us")) {
+      topology.roundSeconds = root.at("round_us").number() * 1e-6;
+      if (!(topology.roundSeconds > 0)) {
+        root.at("round_us").fail(Code::InvalidArgument, "must be positive");
+      }
+    }
     return topology;
   });
 }

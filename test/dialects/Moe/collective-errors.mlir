@@ -89,6 +89,64 @@ func.func @localize_c1(%ids: tensor<?x2xi32>) {
 
 // -----
 
+func.func @dispatch_c1(%x: tensor<?x64xf32>, %ids: tensor<?x2xi32>) {
+  // expected-error @below {{'moe.dispatch' op failed to verify that all of {experts, slots} have same type}}
+  "moe.dispatch"(%x, %ids) {placement = #moe.placement<ranks = 1, slots = [0, 1]>} : (tensor<?x64xf32>, tensor<?x2xi32>) -> (tensor<?x64xf32>, tensor<?x3xi32>)
+  return
+}
+
+// -----
+
+func.func @dispatch_c2(%x: tensor<?x64xf32>, %ids: tensor<?x2xi32>) {
+  // expected-error @below {{'moe.dispatch' op rows ('tensor<?x64xbf16>') must have the element type and H of x ('tensor<?x64xf32>')}}
+  moe.dispatch %x, %ids placement <ranks = 2, slots = [0, 1]> : tensor<?x64xf32>, tensor<?x2xi32> -> tensor<?x64xbf16>
+  return
+}
+
+// -----
+
+func.func @dispatch_c2_rows(%x: tensor<3x64xf32>, %ids: tensor<6x2xi32>) {
+  // expected-error @below {{'moe.dispatch' op the number of rows (3) must equal the rows of experts (6)}}
+  moe.dispatch %x, %ids placement <ranks = 2, slots = [0, 1]> : tensor<3x64xf32>, tensor<6x2xi32> -> tensor<3x64xf32>
+  return
+}
+
+// -----
+
+func.func @dispatch_c3(%x: tensor<3x64xf32>, %ids: tensor<3x2xi32>) {
+  // expected-error @below {{'moe.dispatch' op rows of experts (3) must equal 2 times those of x (6)}}
+  moe.dispatch %x, %ids placement <ranks = 2, slots = [0, 1]> : tensor<3x64xf32>, tensor<3x2xi32> -> tensor<3x64xf32>
+  return
+}
+
+// -----
+
+func.func @collect_c1(%y: tensor<?x2x64xf32>, %ids: tensor<?x2xi32>) {
+  // expected-error @below {{'moe.collect' op slots must be those of a moe.dispatch, which says where rows came from}}
+  moe.collect %y of %ids : tensor<?x2x64xf32>, tensor<?x2xi32> -> tensor<?x2x64xf32>
+  return
+}
+
+// -----
+
+func.func @collect_c2(%x: tensor<?x64xf32>, %ids: tensor<?x2xi32>, %y: tensor<?x3x64xf32>) {
+  %rows, %slots = moe.dispatch %x, %ids placement <ranks = 2, slots = [0, 1]> : tensor<?x64xf32>, tensor<?x2xi32> -> tensor<?x64xf32>
+  // expected-error @below {{'moe.collect' op K of y (3) must equal K of slots (2)}}
+  moe.collect %y of %slots : tensor<?x3x64xf32>, tensor<?x2xi32> -> tensor<?x3x64xf32>
+  return
+}
+
+// -----
+
+func.func @collect_c3(%x: tensor<?x64xf32>, %ids: tensor<?x2xi32>, %y: tensor<?x2x64xf32>) {
+  %rows, %slots = moe.dispatch %x, %ids placement <ranks = 2, slots = [0, 1]> : tensor<?x64xf32>, tensor<?x2xi32> -> tensor<?x64xf32>
+  // expected-error @below {{'moe.collect' op result ('tensor<?x2x64xbf16>') must have the element type of y ('tensor<?x2x64xf32>')}}
+  moe.collect %y of %slots : tensor<?x2x64xf32>, tensor<?x2xi32> -> tensor<?x2x64xbf16>
+  return
+}
+
+// -----
+
 func.func @place_c1(%w: tensor<4x96x64xf32>) {
   // expected-error @below {{'moe.place' op experts of weight (4) must equal those of placement (2)}}
   moe.place %w placement <ranks = 1, slots = [0, 1]> : tensor<4x96x64xf32> -> tensor<2x96x64xf32>

@@ -33,6 +33,16 @@ func.func @experts(%ids: tensor<?x2xi32>, %seq: tensor<?xi32>, %w: tensor<5x96x6
   return
 }
 
+// CHECK-LABEL: func @dispatch
+func.func @dispatch(%x: tensor<?x64xbf16>, %ids: tensor<?x2xi32>, %w: tensor<3x96x64xbf16>, %d: tensor<3x64x96xbf16>) {
+  // CHECK: %[[ROWS:.*]], %[[SLOTS:.*]] = moe.dispatch %{{.*}}, %{{.*}} placement <ranks = 2, slots = [0, 1, 2, 3, 0, 4], shares = [3, 1, 1, 1, 1, 1]> : tensor<?x64xbf16>, tensor<?x2xi32> -> tensor<?x64xbf16>
+  %rows, %slots = moe.dispatch %x, %ids placement #placement : tensor<?x64xbf16>, tensor<?x2xi32> -> tensor<?x64xbf16>
+  %y = moe.experts %rows, %slots up %w down %d activation relu : tensor<?x64xbf16>, tensor<?x2xi32>, up tensor<3x96x64xbf16>, down tensor<3x64x96xbf16> -> tensor<?x2x64xf32>
+  // CHECK: moe.collect %{{.*}} of %[[SLOTS]] : tensor<?x2x64xf32>, tensor<?x2xi32> -> tensor<?x2x64xf32>
+  %own = moe.collect %y of %slots : tensor<?x2x64xf32>, tensor<?x2xi32> -> tensor<?x2x64xf32>
+  return
+}
+
 // CHECK-LABEL: func @shard
 func.func @shard(%w: tensor<128x64xbf16>) {
   // CHECK: moe.shard %{{.*}} dim 0 ranks 4 : tensor<128x64xbf16> -> tensor<32x64xbf16>

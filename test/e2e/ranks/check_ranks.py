@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """R ranks equal one rank: logits of ragged sequences, fed at once, token by token and in mixed batches.
 
-    check_ranks.py FAMILY...        expert, tensor, fused, one-expert
+    check_ranks.py FAMILY...        expert, exact, tensor, fused, one-expert, padding
 
 The bound is 2e-4 in f32: with several ranks the sum over a token's experts (or over a branch's width) has another order, which
-is all that differs; what was measured is printed. With fewer sequences than ranks, some ranks have no token of their own.
+is all that differs; what was measured is printed. The exact exchange keeps the order, so that the bits are those of one rank
+where an expert is on one rank only (else its rows may become so few on each that another kernel sums them). With fewer
+sequences than ranks, some ranks have no token of their own.
 """
 
 import array
@@ -86,9 +88,35 @@ def check_expert(folder):
         placement = folder / f"map{ranks}.json"
         run("moec", "place", ROOT / "examples/placement/routing.json", "--ranks", ranks, "--slots", slots, "-o", placement,
             "--quiet")
-        several = compile_package(MODELS / "tiny-mixtral", folder / f"placed{ranks}", "--plan", placement)
+        several = compile_package(MODELS / "tiny-mixtral", folder / f"placed{ranks}", "--plan", placement, "--exchange",
+                                  "gather")
         compare(f"mixtral, {slots} slots", one, several, ranks, folder)
         check_counts(one, several, ranks)
+
+
+def check_exact(folder):
+    """Each token sent only to the ranks of its experts, in order and with replicas; and small steps one way, large ones the
+    other."""
+    one = compile_package(MODELS / "tiny-mixtral", folder / "one")
+    for ranks, slots in ((2, 20), (4, 24), (8, 24)):
+        several = compile_package(MODELS / "tiny-mixtral", folder / f"exact{ranks}", "--ranks", ranks, "--exchange", "exact")
+        compare("mixtral, exact, in order", one, several, ranks, folder, bound=0)
+        placement = folder / f"map{ranks}.json"
+        run("moec", "place", ROOT / "examples/placement/routing.json", "--ranks", ranks, "--slots", slots, "-o", placement,
+            "--quiet")
+        several = compile_package(MODELS / "tiny-mixtral", folder / f"placed{ranks}", "--plan", placement, "--exchange",
+                                  "exact")
+        compare(f"mixtral, exact, {slots} slots", one, several, ranks, folder)
+        check_counts(one, several, ranks)
+    topology = folder / "topology.json"
+    topology.write_text(json.dumps({"name": "slow links", "gpus_per_node": 1, "memory_gb_per_s": 10, "matmul_gflops": 100,
+                                    "node_gb_per_s": 1, "network_gb_per_s": 0.5, "round_us": 30}))
+    text = run("moec", "compile", MODELS / "tiny-mixtral", "-o", folder / "auto", "--dtype", "f32", "--target", "cpu:host",
+               "--max-tokens", 64, "--json", "--quiet", "--ranks", 4, "--topology", topology)
+    exchange = json.loads(text)["exchange"]
+    if exchange["strategy"] != "auto" or not 1 < exchange["exact_pays_from"] < 23:
+        sys.exit(f"the longest sequence has 23 tokens, so that both ways should be run: {exchange}")
+    compare("mixtral, auto", one, folder / "auto", 4, folder)
 
 
 def check_tensor(folder):
@@ -144,13 +172,38 @@ def check_one_expert(folder):
         layers = [{"layer": layer, "slots": slots} for layer in range(6)]
         placement.write_text(json.dumps({"format": "moe-placement", "version": 1, "experts": 16, "ranks": 4,
                                          "slots": len(slots), "total_layers": 6, "layers": layers}))
-        several = compile_package(model, folder / f"package {name}", "--plan", placement)
+        several = compile_package(model, folder / f"package {name}", "--plan", placement, "--exchange", "gather")
         # In order both experts are on rank 0, which sums as one rank does: the same bits.
         compare(f"one expert, {name}", one, several, 4, folder, bound)
+        several = compile_package(model, folder / f"exact {name}", "--plan", placement, "--exchange", "exact")
+        compare(f"one expert, {name}, exact", one, several, 4, folder, bound)
+
+
+def check_padding(folder):
+    """A rank with 3 tokens beside one with 48 gets 45 more, at positions beyond the model's context of 16; with and without
+    a sliding window."""
+    for window in (None, 5):
+        model = folder / f"model{window}"
+        shutil.copytree(MODELS / "tiny-mixtral", model)
+        config = json.loads((model / "config.json").read_text())
+        config.update(max_position_embeddings=16, sliding_window=window)
+        (model / "config.json").write_text(json.dumps(config))
+        one = compile_package(model, folder / f"one{window}")
+        rng = random.Random(5)
+        ids = [[rng.randrange(3, 2000) for _ in range(n)] for n in (16, 1, 16, 1, 16, 1)]
+        expected = logits(one, ids, folder, "--interleave", 6)
+        for exchange, bound in (("gather", BOUND), ("exact", 0)):
+            several = compile_package(model, folder / f"{exchange}{window}", "--ranks", 2, "--exchange", exchange)
+            actual = logits(several, ids, folder, "--interleave", 6, "--thread-ranks", 2)
+            worst = max(abs(a - b) for a, b in zip(expected, actual, strict=True))
+            if not worst <= bound:
+                sys.exit(f"padding, window {window}, {exchange}: logits differ by {worst}, but at most {bound} is allowed")
+            print(f"padding beyond the context, window {window}, {exchange}: largest difference {worst:.1e}")
 
 
 def main():
-    checks = {"expert": check_expert, "tensor": check_tensor, "fused": check_fused, "one-expert": check_one_expert}
+    checks = {"expert": check_expert, "exact": check_exact, "tensor": check_tensor, "fused": check_fused, "one-expert": check_one_expert,
+              "padding": check_padding}
     for family in sys.argv[1:]:
         with tempfile.TemporaryDirectory() as folder:
             checks[family](pathlib.Path(folder))

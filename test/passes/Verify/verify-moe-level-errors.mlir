@@ -240,3 +240,85 @@ module attributes {moe.ranks = 0 : i64} {
     return %l : tensor<?x8xf32>
   }
 }
+
+// -----
+
+// moe_level_c8: tokens to ranks that have them
+module attributes {moe.ranks = 2 : i64} {
+  moe.weight @w : tensor<8x4xf32>
+  func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x8xf32> {
+    %w = moe.get_weight @w : tensor<8x4xf32>
+    %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<8x4xf32> -> tensor<?x4xf32>
+    %l = moe.linear %h, %w : tensor<?x4xf32>, tensor<8x4xf32> -> tensor<?x8xf32>
+    %ids, %scores = moe.route %l top 2 score softmax renormalize sum : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+    // expected-error @below {{'moe.dispatch' op sends tokens that other ranks lack, which only a module with moe.distributed has}}
+    %r, %s = moe.dispatch %h, %ids placement <ranks = 2, slots = [0, 1, 2, 3, 4, 5, 6, 7]> : tensor<?x4xf32>, tensor<?x2xi32> -> tensor<?x4xf32>
+    return %l : tensor<?x8xf32>
+  }
+}
+
+// -----
+
+// moe_level_c9: a number of tokens
+module {
+  moe.weight @w : tensor<8x4xf32>
+  func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x8xf32> {
+    %w = moe.get_weight @w : tensor<8x4xf32>
+    %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<8x4xf32> -> tensor<?x4xf32>
+    %l = moe.linear %h, %w : tensor<?x4xf32>, tensor<8x4xf32> -> tensor<?x8xf32>
+    return %l : tensor<?x8xf32>
+  }
+  // expected-error @below {{moe.step_from is 1 : i64, but must be a number of tokens from 2 on}}
+  func.func private @large(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x8xf32> attributes {moe.step_from = 1 : i64} {
+    %w = moe.get_weight @w : tensor<8x4xf32>
+    %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<8x4xf32> -> tensor<?x4xf32>
+    %l = moe.linear %h, %w : tensor<?x4xf32>, tensor<8x4xf32> -> tensor<?x8xf32>
+    return %l : tensor<?x8xf32>
+  }
+}
+
+// -----
+
+// moe_level_c9: private
+module {
+  moe.weight @w : tensor<8x4xf32>
+  func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x8xf32> {
+    %w = moe.get_weight @w : tensor<8x4xf32>
+    %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<8x4xf32> -> tensor<?x4xf32>
+    %l = moe.linear %h, %w : tensor<?x4xf32>, tensor<8x4xf32> -> tensor<?x8xf32>
+    return %l : tensor<?x8xf32>
+  }
+  // expected-error @below {{@large has moe.step_from, but is not what it says: a private function with a body and the type of @step}}
+  func.func @large(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x8xf32> attributes {moe.step_from = 9 : i64} {
+    %w = moe.get_weight @w : tensor<8x4xf32>
+    %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<8x4xf32> -> tensor<?x4xf32>
+    %l = moe.linear %h, %w : tensor<?x4xf32>, tensor<8x4xf32> -> tensor<?x8xf32>
+    return %l : tensor<?x8xf32>
+  }
+}
+
+// -----
+
+// moe_level_c9: twice
+module {
+  moe.weight @w : tensor<8x4xf32>
+  func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x8xf32> {
+    %w = moe.get_weight @w : tensor<8x4xf32>
+    %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<8x4xf32> -> tensor<?x4xf32>
+    %l = moe.linear %h, %w : tensor<?x4xf32>, tensor<8x4xf32> -> tensor<?x8xf32>
+    return %l : tensor<?x8xf32>
+  }
+  func.func private @large(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x8xf32> attributes {moe.step_from = 9 : i64} {
+    %w = moe.get_weight @w : tensor<8x4xf32>
+    %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<8x4xf32> -> tensor<?x4xf32>
+    %l = moe.linear %h, %w : tensor<?x4xf32>, tensor<8x4xf32> -> tensor<?x8xf32>
+    return %l : tensor<?x8xf32>
+  }
+  // expected-error @below {{@larger is the second step from T = 9 on}}
+  func.func private @larger(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x8xf32> attributes {moe.step_from = 9 : i64} {
+    %w = moe.get_weight @w : tensor<8x4xf32>
+    %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<8x4xf32> -> tensor<?x4xf32>
+    %l = moe.linear %h, %w : tensor<?x4xf32>, tensor<8x4xf32> -> tensor<?x8xf32>
+    return %l : tensor<?x8xf32>
+  }
+}
