@@ -17,6 +17,8 @@ namespace {
 
 /// A sleep is never longer, so that a wake-up that went to somebody else costs little.
 constexpr int64_t kLongestSleepNs = 20000000;
+/// How long a rank that missed several others waits for word of one that knows which of them it is.
+constexpr int64_t kLingerNs = 1000000000;
 /// How long a rank that failed waits for others to leave its memory alone.
 constexpr int64_t kLeaveNs = 1000000000;
 
@@ -98,7 +100,7 @@ public:
     box.bytes = bytes;
     box.state.store(Shared::Mail::Full);
     shared.ringSleepers();
-    bool taken = waitUntil([&] { return box.state.load() == Shared::Mail::Empty; }, deadlineNs,
+    bool taken = waitUntil([&] { return box.state.load() == Shared::Mail::Empty; }, deadlineNs, [] { return 1; },
                            [&] {
                              return concat("rank ", to, " did not take a message of rank ", rank(), " within ",
                                            secondsText(deadlineNs));
@@ -119,9 +121,9 @@ public:
       uint32_t full = Shared::Mail::Full;
       return box.state.compare_exchange_strong(full, Shared::Mail::Taking);
     };
-    bool came = waitUntil(take, deadlineNs, [&] {
-      return concat("rank ", from, " sent nothing to rank ", rank(), " within ", secondsText(deadlineNs));
-    });
+    bool came = waitUntil(
+        take, deadlineNs, [] { return 1; },
+        [&] { return concat("rank ", from, " sent nothing to rank ", rank(), " within ", secondsText(deadlineNs)); });
     if (!came) {
       return false;
     }
@@ -158,9 +160,10 @@ private:
     return fail(shared.reason);
   }
 
-  /// Waits for `condition`; after the deadline tells all what `sentence` says.
-  template <typename Condition, typename Sentence>
-  bool waitUntil(Condition condition, int64_t deadlineNs, Sentence sentence) {
+  /// Waits for `condition`; after the deadline tells all what `sentence` says. Of several `awaited` ranks some may only
+  /// wait for another themselves, which they then say first.
+  template <typename Condition, typename Awaited, typename Sentence>
+  bool waitUntil(Condition condition, int64_t deadlineNs, Awaited awaited, Sentence sentence) {
     for (int spins = shared.spins; spins > 0; --spins) {
       if (condition()) {
         return true;
@@ -172,7 +175,10 @@ private:
       shared.sleepers.fetch_add(1);
       const uint32_t heard = shared.bell.load();
       const bool isTrue = condition(), isOver = shared.over.load(std::memory_order_acquire);
-      const int64_t left = deadlineNs - (monotonicNs() - begin);
+      int64_t left = deadlineNs - (monotonicNs() - begin);
+      if (left <= 0 && awaited() > 1) {
+        left += kLingerNs;
+      }
       if (!isTrue && !isOver && left > 0) {
         futexWait(shared.bell, heard, std::min(left, kLongestSleepNs));
       }
@@ -226,6 +232,13 @@ private:
     shared.members[size_t(rank())].arrived.store(phase);
     shared.ringSleepers();
     auto isHere = [&](int other) { return shared.members[size_t(other)].arrived.load() >= phase; };
+    auto countMissing = [&] {
+      int count = 0;
+      for (int other = 0; other < ranks(); ++other) {
+        count += isHere(other) ? 0 : 1;
+      }
+      return count;
+    };
     auto allAreHere = [&] {
       for (int other = 0; other < ranks(); ++other) {
         if (!isHere(other)) {
@@ -234,7 +247,7 @@ private:
       }
       return true;
     };
-    return waitUntil(allAreHere, deadlineNs, [&] {
+    return waitUntil(allAreHere, deadlineNs, countMissing, [&] {
       std::string missing;
       int count = 0;
       for (int other = 0; other < ranks(); ++other) {

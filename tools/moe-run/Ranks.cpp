@@ -1,7 +1,9 @@
 //===- Ranks.cpp - Several ranks behind one engine ------------------------===//
 //
 // Orders are a fixed record, then the step's numbers in one message. Every wait
-// has the session's deadline, so that a rank 0 that stops is missed as well.
+// has the session's deadline, so that a rank 0 that stops is missed as well; those
+// for rank 0 a little more, since it may itself be waiting for a rank that stopped,
+// and only it knows for which.
 //
 //===----------------------------------------------------------------------===//
 #include "tools/moe-run/Ranks.h"
@@ -29,6 +31,9 @@ struct Order {
 
 /// How long a rank waits for the first order at least: rank 0 reads its input first.
 constexpr double kFirstOrderSeconds = 120;
+
+/// How much longer a rank waits for rank 0 than rank 0 for it.
+constexpr double kPatienceSeconds = 1;
 
 moert_group *processes = nullptr;
 bool lostThreads = false;
@@ -62,7 +67,7 @@ public:
   Status run() {
     while (true) {
       Order order = {};
-      const double wait = session ? deadline() : std::max(deadline(), kFirstOrderSeconds);
+      const double wait = session ? patience() : std::max(patience(), kFirstOrderSeconds);
       MOERT_TRY(takeStatus(moert_group_receive(group, rank, 0, &order, sizeof(order), wait)));
       if (order.what == OrderQuit) {
         return Status();
@@ -72,7 +77,7 @@ public:
   }
 
 private:
-  double deadline() const { return deadlineOf(options); }
+  double patience() const { return deadlineOf(options) + kPatienceSeconds; }
 
   Status serve(const Order &order) {
     switch (order.what) {
@@ -89,7 +94,7 @@ private:
     }
     case OrderStep: {
       ids.resize(static_cast<size_t>(3 * order.tokens + order.rows));
-      MOERT_TRY(takeStatus(moert_group_receive(group, rank, 0, ids.data(), ids.size() * sizeof(int32_t), deadline())));
+      MOERT_TRY(takeStatus(moert_group_receive(group, rank, 0, ids.data(), ids.size() * sizeof(int32_t), patience())));
       logits.resize(static_cast<size_t>(order.rows * session->vocabulary));
       Status status = session->step(inputOf(ids, order.tokens, order.rows), logits.data());
       // What is wrong with the input rank 0 knows and says; the next order may be right.
@@ -100,7 +105,7 @@ private:
       if (!package.info().isDistributed || order.rows == 0) {
         return Status();
       }
-      return takeStatus(moert_group_send(group, rank, 0, logits.data(), logits.size() * sizeof(float), deadline()));
+      return takeStatus(moert_group_send(group, rank, 0, logits.data(), logits.size() * sizeof(float), patience()));
     }
     case OrderCounts: {
       MOERT_ASSIGN(counts, session->layerCounters(order.text));
@@ -108,11 +113,11 @@ private:
       for (const std::vector<int64_t> &layer : counts) {
         flat.insert(flat.end(), layer.begin(), layer.end());
       }
-      return sendSized(group, rank, flat.data(), flat.size() * sizeof(int64_t), deadline());
+      return sendSized(group, rank, flat.data(), flat.size() * sizeof(int64_t), patience());
     }
     case OrderReport: {
       MOERT_ASSIGN(text, session->report());
-      return sendSized(group, rank, text.data(), text.size(), deadline());
+      return sendSized(group, rank, text.data(), text.size(), patience());
     }
     default:
       return error(Code::Internal, "rank 0 gave order ", order.what, ", which rank ", rank, " does not know");

@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""moe-run under mpirun: results, and what happens when one process is stopped or killed while all decode.
+"""moe-run under mpirun: results, and what happens when one rank is stopped or killed while all decode.
 
-    processes.py --moe-run PATH --toy PATH [--trials N] [--deadline S] [--work FOLDER]
+    processes.py --moe-run PATH (--toy PATH | --package PKG) [--trials N] [--deadline S] [--work FOLDER]
 
 --toy is make-toy-package. First thread ranks and processes must write the same bytes (2 and 4 ranks, ragged, fewer
 sequences than ranks). Then N trials each: one of four ranks is stopped (SIGSTOP); all others must end within the
 deadline and five seconds, each with our error that names the stopped rank, and mpirun must not say that all is well.
 One is killed, with and without mpirun's recovery, which would hide it: the exit status is not 0 and a message names the
-rank. It prints a line per trial and exits 1 if one fails.
+rank. With --package the trials are on that package of a real model for four ranks, and as many are on thread ranks: one
+thread is stopped, as a debugger stops it. It prints a line per trial and exits 1 if one fails.
 """
 
 import argparse
+import ctypes
 import os
 import re
 import signal
@@ -82,17 +84,68 @@ def is_running(pid):
         return False
 
 
+def decoding(args, package):
+    """A command that goes on decoding four sequences; a real model has an end of its text and a longest context."""
+    command = [args.moe_run, "generate", package, "--ids", "1,2", "--ids", "3", "--ids", "4,0", "--ids", "5,6,7"]
+    command += ["--max-new", "1000", "--ignore-eos", "--threads", "1"] if args.package else ["--max-new", "1000000"]
+    return [*command, "--deadline", str(args.deadline), "--quiet"]
+
+
+def await_tokens(args, job):
+    """Until decode has begun."""
+    read = 0
+    while read < (2 if args.package else 200):
+        read += len(os.read(job.stdout.fileno(), 4096))
+
+
+SEIZE, INTERRUPT, WALL = 0x4206, 0x4207, 0x40000000  # of ptrace and waitpid; not in Python's modules
+
+
+def thread_trial(args, package, victim):
+    """One of four thread ranks is stopped; each rank is one thread, in rank order."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    log = args.work / "trial.log"
+    with open(log, "wb") as errors:
+        job = subprocess.Popen(decoding(args, package), stdout=subprocess.PIPE, stderr=errors)
+        await_tokens(args, job)
+        threads = sorted(map(int, os.listdir(f"/proc/{job.pid}/task")))
+        assert len(threads) == 4, f"{len(threads)} threads for 4 ranks"
+        thread = threads[victim]
+        for request in (SEIZE, INTERRUPT):
+            if libc.ptrace(request, thread, None, None) != 0:
+                raise OSError(ctypes.get_errno(), "ptrace")
+        os.waitpid(thread, WALL)  # it stands
+        begin = time.monotonic()
+        while os.read(job.stdout.fileno(), 1 << 20):  # until the process ends, which closes its output
+            if time.monotonic() - begin > args.deadline + 30:
+                job.kill()
+        seconds = time.monotonic() - begin
+        if victim:
+            os.waitpid(thread, WALL)  # the tracer is told of its end first
+        job.wait(timeout=60)
+    text = log.read_text(errors="replace")
+    problems = []
+    if seconds > args.deadline + 5:
+        problems.append(f"the others took {seconds:.1f} s")
+    if not re.search(rf"error: .*rank {victim} did not", text):
+        problems.append("no error of ours names the rank")
+    if job.returncode <= 0:
+        problems.append(f"exit status {job.returncode}")
+    print(f"{'FAILED' if problems else 'ok'} thread of rank {victim} stopped: {seconds:.1f} s, exit {job.returncode} "
+          f"{'; '.join(problems)}", flush=True)
+    if problems:
+        print(text)
+    return len(problems)
+
+
 def trial(args, package, victim, how, options=()):
     """Problems of one trial; prints what happened."""
     log = args.work / "trial.log"
     with open(log, "wb") as errors:
-        command = [args.moe_run, "generate", package, "--ids", "1,2", "--ids", "3", "--ids", "4,0", "--ids", "5,6,7"]
-        command += ["--max-new", "1000000", "--deadline", str(args.deadline), "--quiet"]
-        job = subprocess.Popen([*mpirun(4, *options), *command], stdout=subprocess.PIPE, stderr=errors)
+        job = subprocess.Popen([*mpirun(4, *options), *decoding(args, package)], stdout=subprocess.PIPE, stderr=errors)
         ranks = ranks_of(job, 4)
-        read = 0
-        while read < 200:  # until tokens come: decode has begun
-            read += len(os.read(job.stdout.fileno(), 4096))
+        await_tokens(args, job)
         os.kill(ranks[victim], how)
         begin = time.monotonic()
         others = [pid for rank, pid in ranks.items() if rank != victim]
@@ -133,19 +186,28 @@ def trial(args, package, victim, how, options=()):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--moe-run", required=True)
-    parser.add_argument("--toy", required=True)
+    parser.add_argument("--toy")
+    parser.add_argument("--package")
     parser.add_argument("--trials", type=int, default=2)
     parser.add_argument("--deadline", type=float, default=1)
     parser.add_argument("--work", type=Path)
     args = parser.parse_args()
+    if bool(args.toy) == bool(args.package):
+        parser.error("give --toy or --package")
+    problems = 0
     with tempfile.TemporaryDirectory() as folder:
         args.work = args.work or Path(folder)
-        problems = check_results(args, args.work)
+        if args.package:
+            packages = [args.package]
+        else:
+            problems += check_results(args, args.work)
+            packages = [args.work / kind / "package" for kind in ("distributed4", "replicated4")]
         for number in range(args.trials):
-            kind = ("distributed4", "replicated4")[number % 2]
-            problems += trial(args, args.work / kind / "package", (2, 0, 3, 1)[number % 4], signal.SIGSTOP)
+            victim = (2, 0, 3, 1)[number % 4]
+            problems += trial(args, packages[number % len(packages)], victim, signal.SIGSTOP)
+            problems += thread_trial(args, args.package, victim) if args.package else 0
         for options in ((), ("--enable-recovery",)):
-            problems += trial(args, args.work / "distributed4" / "package", 2, signal.SIGKILL, options)
+            problems += trial(args, packages[0], 2, signal.SIGKILL, options)
     return 1 if problems else 0
 
 
