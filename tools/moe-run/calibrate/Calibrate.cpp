@@ -189,6 +189,11 @@ Status moerun::runCalibrate(const CalibrateCommand &command) {
   }
   MOERT_ASSIGN(package, Package::load(command.package));
   const ProgramInfo &info = package.info();
+  if (info.ranks > 1) {
+    return error(
+        Code::InvalidArgument, command.package, " was compiled for ", info.ranks,
+        " ranks, but a calibration runs the pieces of a model on one: compile it without --ranks and --plan MAP");
+  }
   const int64_t most = command.maxTokens ? command.maxTokens : info.maxTokens;
   const int64_t length = std::min(command.sequenceLength, most);
   MOERT_TRY(checkContext(info, length));
