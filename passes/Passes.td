@@ -141,9 +141,10 @@ def ExpertParallel : Pass<"moe-expert-parallel", "::mlir::ModuleOp"> {
     Around the experts of a layer there is an exchange. `gather`: tokens with their choices and weights are gathered from
     all ranks, each rank computes the choices that fall on its slots and sums them per token, and the sums are added up
     and go back. `exact`: choices are gathered, each token goes to the ranks of its experts only, and a result per
-    choice comes back (`moe.dispatch`, `moe.collect`). `auto` prices both (passes/Analysis/ExchangeCost.h); where exact
-    pays from some T on, the module gets a second step for those, @step.exact with `moe.step_from`. Buffers hold the
-    tokens of all ranks: no routing overflows them. A remark names the choice and both prices.
+    choice comes back (`moe.dispatch`, `moe.collect`). `auto` prices both (passes/Analysis/ExchangeCost.h); where the other
+    one pays from some T on, the module gets a second step for those, @step.exact (or @step.gather) with
+    `moe.step_from`. Buffers hold the tokens of all ranks: no routing overflows them. A remark names the choice and both
+    prices.
 
     Example: test/passes/Transforms/expert-parallel.mlir
   }];
@@ -152,6 +153,7 @@ def ExpertParallel : Pass<"moe-expert-parallel", "::mlir::ModuleOp"> {
     Option<"exchange", "exchange", "std::string", "\"gather\"", "gather, exact, or auto: by price, per range of T">,
     Option<"maxTokens", "max-tokens", "int64_t", "512", "of auto: largest T of a step of a rank">,
     Option<"latency", "latency", "double", "20", "of auto: microseconds of a message round among ranks">,
+    Option<"hostRead", "host-read", "double", "0", "of auto: microseconds until the host has read a count">,
     Option<"link", "link", "double", "4", "of auto: GB/s that a rank receives">,
     Option<"memory", "memory", "double", "8", "of auto: GB/s that a rank copies">];
   let statistics = [Statistic<"numLayers", "num-layers-divided", "layers whose experts are divided among ranks">,

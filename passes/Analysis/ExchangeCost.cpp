@@ -1,13 +1,13 @@
 //===- ExchangeCost.cpp - How tokens should reach their experts -------------===//
 
 #include "passes/Analysis/ExchangeCost.h"
-#include <cmath>
 
 using namespace mlir;
 using namespace mlir::moe;
 
 ExchangeCost &ExchangeCost::operator+=(const ExchangeCost &other) {
   rounds += other.rounds;
+  reads += other.reads;
   bytes += other.bytes;
   rows += other.rows;
   seconds += other.seconds;
@@ -47,7 +47,7 @@ void ExchangeCosts::add(const ExchangeShape &shape, const ExchangeMachine &machi
   const auto x = static_cast<double>(shape.tokenBytes), y = static_cast<double>(shape.resultBytes),
              sum = static_cast<double>(shape.sumBytes);
   auto finish = [&](ExchangeCost &cost, double memory) {
-    cost.seconds = cost.rounds * machine.latency;
+    cost.seconds = cost.rounds * machine.latency + cost.reads * machine.hostRead;
     cost.secondsPerToken = cost.bytes / machine.linkRate + memory / machine.memoryRate;
   };
   ExchangeCost all;
@@ -57,7 +57,8 @@ void ExchangeCosts::add(const ExchangeShape &shape, const ExchangeMachine &machi
   // Gathered rows are written; results are zeroed and read for the sums, which are written and added up.
   finish(all, ranks * (x + 2 * k * y + 2 * sum));
   ExchangeCost few;
-  few.rounds = 5; // ids; counts and rows there; counts and rows back
+  few.rounds = 3; // ids; rows with their counts there, and back
+  few.reads = 2;
   const double remote = expectedRemoteRanks(shape.placement, shape.choices);
   few.bytes = others * ids + remote * x + k * others / ranks * y;
   few.rows = k;
@@ -69,14 +70,19 @@ void ExchangeCosts::add(const ExchangeShape &shape, const ExchangeMachine &machi
   ++layers;
 }
 
-std::optional<int64_t> ExchangeCosts::exactFrom(int64_t maxTokens) const {
-  if (exact.at(1) < gather.at(1)) {
-    return 1;
+ExchangePlan ExchangeCosts::choose(int64_t maxTokens) const {
+  auto isExactFaster = [&](int64_t tokens) { return exact.at(tokens) < gather.at(tokens); };
+  ExchangePlan plan;
+  plan.isExact = isExactFaster(1);
+  if (isExactFaster(maxTokens) == plan.isExact) {
+    return plan;
   }
-  const double gain = gather.secondsPerToken - exact.secondsPerToken;
-  if (!(gain > 0)) {
-    return std::nullopt;
+  // Two straight lines cross once.
+  int64_t same = 1;
+  plan.changesAt = maxTokens;
+  while (plan.changesAt - same > 1) {
+    const int64_t middle = same + (plan.changesAt - same) / 2;
+    (isExactFaster(middle) == plan.isExact ? same : plan.changesAt) = middle;
   }
-  const double tokens = std::floor((exact.seconds - gather.seconds) / gain) + 1;
-  return tokens <= static_cast<double>(maxTokens) ? std::optional<int64_t>(static_cast<int64_t>(tokens)) : std::nullopt;
+  return plan;
 }

@@ -5,12 +5,12 @@
 // `exact` sends a token to the ranks of its experts only and their results back.
 // Per layer and rank the time of either is taken to be
 //
-//   rounds * latency + T * (bytes over links / link rate + bytes in memory / memory rate)
+//   rounds * latency + reads * time of a read + T * (bytes over links / link rate + bytes in memory / memory rate)
 //
-// so that the one with fewer rounds wins for few tokens and the one with fewer
-// bytes for many. Experts' products are left out: both compute the same rows.
-// Experts count as chosen alike, and replicas by their shares; that one rank gets
-// more than another is not modelled.
+// where a read is one of counts by the host, for which a CPU need not wait and a
+// GPU must: so `gather` may win for few tokens, and what moves less for many. Experts' products are left out: both
+// compute the same rows. Experts count as chosen alike, and replicas by their shares; that one rank gets more than
+// another is not modelled.
 //
 //===----------------------------------------------------------------------===//
 
@@ -25,6 +25,7 @@ namespace mlir::moe {
 /// What ranks run on. The defaults are those of ranks that are threads or processes of one machine.
 struct ExchangeMachine {
   double latency = 20e-6; ///< seconds until a rank has a message of nothing from all others
+  double hostRead = 0;    ///< seconds until the host has read a number that the step computed
   double linkRate = 4e9;  ///< bytes per second that a rank receives
   double memoryRate = 8e9;
 };
@@ -39,7 +40,7 @@ struct ExchangeShape {
 
 /// Of one strategy, in one step of T tokens of a rank.
 struct ExchangeCost {
-  double rounds = 0; ///< messages that wait for each other
+  double rounds = 0, reads = 0; ///< messages that wait for each other; reads by the host
   /// Per token of a rank: bytes that the rank receives from others, and rows of results that it fills and adds up.
   double bytes = 0, rows = 0;
   double seconds = 0, secondsPerToken = 0;
@@ -48,14 +49,20 @@ struct ExchangeCost {
   ExchangeCost &operator+=(const ExchangeCost &other);
 };
 
+/// Which exchange is used for steps of which T.
+struct ExchangePlan {
+  bool isExact = false;  ///< in steps of few tokens
+  int64_t changesAt = 0; ///< the T from which on it is the other one; 0: never
+};
+
 /// Both strategies, added up over layers.
 struct ExchangeCosts {
   ExchangeCost gather, exact;
   int64_t layers = 0;
 
   void add(const ExchangeShape &shape, const ExchangeMachine &machine);
-  /// The least T of at most `maxTokens` from which on `exact` is faster; nothing if there is none.
-  std::optional<int64_t> exactFrom(int64_t maxTokens) const;
+  /// The faster one for every T from 1 to `maxTokens`.
+  ExchangePlan choose(int64_t maxTokens) const;
 };
 
 /// The ranks, beside its own, that a token must reach, if all experts are chosen alike.

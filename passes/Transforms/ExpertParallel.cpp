@@ -59,6 +59,8 @@ FailureOr<ExchangeCosts> moe::priceExchanges(func::FuncOp step, int64_t ranks, c
   return costs;
 }
 
+static StringRef nameOf(bool isExact) { return isExact ? "exact" : "gather"; }
+
 namespace {
 
 struct ExpertParallelPass : moe::impl::ExpertParallelBase<ExpertParallelPass> {
@@ -76,17 +78,20 @@ struct ExpertParallelPass : moe::impl::ExpertParallelBase<ExpertParallelPass> {
     if (!step) {
       return failure();
     }
-    if (!llvm::is_contained({"gather", "exact", "auto"}, exchange) || !(latency >= 0 && link > 0 && memory > 0)) {
+    if (!llvm::is_contained({"gather", "exact", "auto"}, exchange) ||
+        !(latency >= 0 && hostRead >= 0 && link > 0 && memory > 0)) {
       return module.emitError("moe-expert-parallel: exchange is '")
-             << exchange << "', latency " << llvm::formatv("{0}", latency.getValue()).str() << ", link "
+             << exchange << "', latency " << llvm::formatv("{0}", latency.getValue()).str() << ", host-read "
+             << llvm::formatv("{0}", hostRead.getValue()).str() << ", link "
              << llvm::formatv("{0}", link.getValue()).str() << ", memory "
              << llvm::formatv("{0}", memory.getValue()).str()
-             << ", but must be gather, exact or auto, and a time and rates that are positive";
+             << ", but must be gather, exact or auto, and times and rates that are positive";
     }
     if (ranks == 1) {
       return success();
     }
-    FailureOr<ExchangeCosts> costs = priceExchanges(step, ranks, {latency * 1e-6, link * 1e9, memory * 1e9});
+    FailureOr<ExchangeCosts> costs =
+        priceExchanges(step, ranks, {latency * 1e-6, hostRead * 1e-6, link * 1e9, memory * 1e9});
     if (failed(costs)) {
       return failure();
     }
@@ -94,26 +99,25 @@ struct ExpertParallelPass : moe::impl::ExpertParallelBase<ExpertParallelPass> {
       return step.emitError("has no moe.experts, so that there is nothing to divide among ")
              << ranks.getValue() << " ranks; moe-tensor-parallel divides dense layers";
     }
-    // The first T of exact; 0: never.
-    const int64_t from = exchange == "exact" ? 1 : exchange == "gather" ? 0 : costs->exactFrom(maxTokens).value_or(0);
+    const ExchangePlan plan = exchange == "auto" ? costs->choose(maxTokens) : ExchangePlan{exchange == "exact"};
     OpBuilder b(step);
-    if (from > 1) {
+    if (plan.changesAt) {
       b.setInsertionPointAfter(step);
       auto large = cast<func::FuncOp>(b.clone(*step.getOperation()));
-      large.setSymName("step.exact");
+      large.setSymName(("step." + nameOf(!plan.isExact)).str());
       large.setPrivate();
-      large->setAttr(kStepFromAttr, b.getI64IntegerAttr(from));
-      if (failed(rewrite(large, true))) {
+      large->setAttr(kStepFromAttr, b.getI64IntegerAttr(plan.changesAt));
+      if (failed(rewrite(large, !plan.isExact))) {
         return failure();
       }
     }
-    if (failed(rewrite(step, from == 1))) {
+    if (failed(rewrite(step, plan.isExact))) {
       return failure();
     }
     numLayers += costs->layers;
     module->setAttr(kRanksAttr, b.getI64IntegerAttr(ranks));
     module->setAttr(kDistributedAttr, b.getUnitAttr());
-    say(step, *costs, from);
+    say(step, *costs, plan);
     return success();
   }
 
@@ -165,10 +169,11 @@ struct ExpertParallelPass : moe::impl::ExpertParallelBase<ExpertParallelPass> {
     return CombineOp::create(b, layer.combine.getLoc(), layer.combine.getType(), own, layer.combine.getWeights());
   }
 
-  void say(func::FuncOp step, const ExchangeCosts &costs, int64_t from) {
-    std::string chosen = from == 0   ? "'gather'"
-                         : from == 1 ? "'exact'"
-                                     : llvm::formatv("'gather', from {0} tokens of a rank on 'exact'", from).str();
+  void say(func::FuncOp step, const ExchangeCosts &costs, ExchangePlan plan) {
+    std::string chosen = llvm::formatv("'{0}'", nameOf(plan.isExact));
+    if (plan.changesAt) {
+      chosen += llvm::formatv(", from {0} tokens of a rank on '{1}'", plan.changesAt, nameOf(!plan.isExact));
+    }
     auto cost = [&](const ExchangeCost &of) {
       return llvm::formatv("{0:f0} bytes and {1:f0} rows of results per token, {2:f1} us + {3:f3} us per token",
                            of.bytes, of.rows, of.seconds * 1e6, of.secondsPerToken * 1e6)

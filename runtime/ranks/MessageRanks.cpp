@@ -336,8 +336,14 @@ private:
       bytes = call.toBytes / uint64_t(ranks());
       break;
     case CollectiveKind::Exchange:
-      break;
+      break; // by the rows for each rank
     }
+    return bytes <= kInlineBytes ? bytes : 0;
+  }
+
+  /// The same of an exchange, for a rank that gets `count` rows.
+  static uint64_t inlineRows(const CollectiveCall &call, int32_t count) {
+    const uint64_t bytes = uint64_t(uint32_t(count)) * call.rowBytes;
     return bytes <= kInlineBytes ? bytes : 0;
   }
 
@@ -350,12 +356,16 @@ private:
 
   /// Tells all others what this rank is about to do, with the data if that is little, and checks that they agree.
   bool greet(const CollectiveCall &call, int64_t deadlineNs) {
-    const uint64_t payload = inlineBytes(call);
+    const bool isExchange = call.kind == CollectiveKind::Exchange;
     const bool isOnePart = call.kind == CollectiveKind::ReduceScatterSum || call.kind == CollectiveKind::AllToAll;
     const auto *from = static_cast<const uint8_t *>(call.from);
+    uint64_t rowsBefore = 0;
     ++sequence;
     flowCount = 0;
     for (int other = 0; other < ranks(); ++other) {
+      const uint64_t payload = isExchange ? inlineRows(call, call.counts[other]) : inlineBytes(call);
+      const uint64_t offset = isExchange ? rowsBefore * call.rowBytes : isOnePart ? uint64_t(other) * payload : 0;
+      rowsBefore += isExchange ? uint64_t(call.counts[other]) : 0;
       if (other == rank()) {
         continue;
       }
@@ -370,7 +380,7 @@ private:
       uint8_t *room = &sendRoom[size_t(other) * kRoom];
       memcpy(room, &header, sizeof(header));
       if (payload) {
-        memcpy(room + sizeof(header), from + (isOnePart ? uint64_t(other) * payload : 0), payload);
+        memcpy(room + sizeof(header), from + offset, payload);
       }
       addReceive(other, kCallTag, &receiveRoom[size_t(other) * kRoom], kRoom, /*endsShort=*/true);
       addSend(other, kCallTag, room, sizeof(header) + payload);
@@ -393,6 +403,7 @@ private:
       its.name = header.isNamed ? "" : nullptr;
       std::string wrong =
           other < rank() ? compareCalls(other, its, rank(), call) : compareCalls(rank(), call, other, its);
+      const uint64_t payload = isExchange ? inlineRows(call, header.count) : inlineBytes(call);
       if (wrong.empty() && (header.sequence != sequence || flows[i].done != sizeof(Header) + payload)) {
         wrong = concat("ranks ", rank(), " and ", other, " are at their calls ", sequence, " and ", header.sequence);
       }
@@ -547,11 +558,19 @@ private:
     for (int other = 0; other < ranks(); ++other) {
       const uint64_t in = uint64_t(call.received[other]) * call.rowBytes;
       const uint64_t out = uint64_t(call.counts[other]) * call.rowBytes;
-      if (other != rank()) {
-        addReceive(other, kDataTag, to, in);
-        addSend(other, kDataTag, from, out);
-      } else if (in) {
-        memcpy(to, from, in);
+      if (other == rank()) {
+        if (in) {
+          memcpy(to, from, in);
+        }
+      } else {
+        if (!inlineRows(call, call.received[other])) {
+          addReceive(other, kDataTag, to, in);
+        } else {
+          memcpy(to, payloadOf(other), in);
+        }
+        if (!inlineRows(call, call.counts[other])) {
+          addSend(other, kDataTag, from, out);
+        }
       }
       to += in;
       from += out;

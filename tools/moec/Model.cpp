@@ -100,6 +100,7 @@ static Expected<mlir::moe::ExchangeMachine> readMachine(const RankOptions &optio
   const double others = std::max<double>(1, static_cast<double>(options.ranks - 1));
   const double far = std::max<double>(0, static_cast<double>(options.ranks - topology->ranksPerNode)) / others;
   machine.latency = topology->roundSeconds;
+  machine.hostRead = topology->readSeconds;
   machine.linkRate = 1 / ((1 - far) / topology->nodeRate + far / topology->networkRate);
   machine.memoryRate = topology->memoryRate;
   return machine;
@@ -108,19 +109,20 @@ static Expected<mlir::moe::ExchangeMachine> readMachine(const RankOptions &optio
 /// Both strategies' costs, and which is used from which T on.
 static llvm::json::Object describeExchange(const mlir::moe::ExchangeCosts &costs, const RankOptions &options) {
   auto describe = [](const mlir::moe::ExchangeCost &cost) {
-    return llvm::json::Object{{"rounds", cost.rounds},
-                              {"bytes_per_token", cost.bytes},
-                              {"result_rows_per_token", cost.rows},
-                              {"seconds", cost.seconds},
-                              {"seconds_per_token", cost.secondsPerToken}};
+    return llvm::json::Object{{"rounds", cost.rounds},         {"host_reads", cost.reads},
+                              {"bytes_per_token", cost.bytes}, {"result_rows_per_token", cost.rows},
+                              {"seconds", cost.seconds},       {"seconds_per_token", cost.secondsPerToken}};
   };
-  std::optional<int64_t> from = costs.exactFrom(options.maxTokens);
-  llvm::json::Object object{{"strategy", options.exchange},
-                            {"layers", costs.layers},
-                            {"gather", describe(costs.gather)},
-                            {"exact", describe(costs.exact)}};
-  object["exact_pays_from"] = from ? llvm::json::Value(*from) : llvm::json::Value(nullptr);
-  return object;
+  const mlir::moe::ExchangePlan plan = options.exchange == "auto"
+                                           ? costs.choose(options.maxTokens)
+                                           : mlir::moe::ExchangePlan{options.exchange == "exact"};
+  return llvm::json::Object{
+      {"strategy", options.exchange},
+      {"layers", costs.layers},
+      {"gather", describe(costs.gather)},
+      {"exact", describe(costs.exact)},
+      {"few_tokens", plan.isExact ? "exact" : "gather"},
+      {"changes_at", plan.changesAt ? llvm::json::Value(plan.changesAt) : llvm::json::Value(nullptr)}};
 }
 
 llvm::Error moec::divideAmongRanks(Model &model, RankOptions &options) {
@@ -178,9 +180,15 @@ llvm::Error moec::divideAmongRanks(Model &model, RankOptions &options) {
       }
       model.exchange = describeExchange(*costs, options);
     }
-    manager.addPass(
-        mlir::moe::createExpertParallel({options.ranks, options.exchange, options.maxTokens, machine->latency * 1e6,
-                                         machine->linkRate * 1e-9, machine->memoryRate * 1e-9}));
+    mlir::moe::ExpertParallelOptions divide;
+    divide.ranks = options.ranks;
+    divide.exchange = options.exchange;
+    divide.maxTokens = options.maxTokens;
+    divide.latency = machine->latency * 1e6;
+    divide.hostRead = machine->hostRead * 1e6;
+    divide.link = machine->linkRate * 1e-9;
+    divide.memory = machine->memoryRate * 1e-9;
+    manager.addPass(mlir::moe::createExpertParallel(divide));
   } else {
     manager.addPass(mlir::moe::createTensorParallel({options.ranks, options.attention}));
   }

@@ -104,10 +104,13 @@ Result<Topology> moe::placement::readTopology(const std::string &path) {
         root.at(rate.first).fail(Code::InvalidArgument, "must be positive");
       }
     }
-    if (root.has("round_us")) {
-      topology.roundSeconds = root.at("round_us").number() * 1e-6;
-      if (!(topology.roundSeconds > 0)) {
-        root.at("round_us").fail(Code::InvalidArgument, "must be positive");
+    for (const auto &time :
+         {std::pair("round_us", &topology.roundSeconds), std::pair("host_read_us", &topology.readSeconds)}) {
+      if (root.has(time.first)) {
+        *time.second = root.at(time.first).number() * 1e-6;
+        if (!(*time.second >= 0)) {
+          root.at(time.first).fail(Code::InvalidArgument, "must not be negative");
+        }
       }
     }
     return topology;

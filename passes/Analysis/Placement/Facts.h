@@ -38,8 +38,8 @@ struct Topology {
   std::string name;
   int ranksPerNode = 1;
   double memoryRate = 0, operationRate = 0, nodeRate = 0, networkRate = 0;
-  /// Seconds of a round of small messages among ranks.
-  double roundSeconds = 20e-6;
+  /// Seconds of a round of small messages among ranks, and until the host has a number that a GPU computed.
+  double roundSeconds = 20e-6, readSeconds = 20e-6;
 };
 
 Result<Topology> readTopology(const std::string &path);

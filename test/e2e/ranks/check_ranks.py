@@ -110,12 +110,15 @@ def check_exact(folder):
         check_counts(one, several, ranks)
     topology = folder / "topology.json"
     topology.write_text(json.dumps({"name": "slow links", "gpus_per_node": 1, "memory_gb_per_s": 10, "matmul_gflops": 100,
-                                    "node_gb_per_s": 1, "network_gb_per_s": 0.5, "round_us": 30}))
+                                    "node_gb_per_s": 1, "network_gb_per_s": 0.5, "round_us": 30, "host_read_us": 30}))
     text = run("moec", "compile", MODELS / "tiny-mixtral", "-o", folder / "auto", "--dtype", "f32", "--target", "cpu:host",
                "--max-tokens", 64, "--json", "--quiet", "--ranks", 4, "--topology", topology)
     exchange = json.loads(text)["exchange"]
-    if exchange["strategy"] != "auto" or not 1 < exchange["exact_pays_from"] < 23:
+    if exchange["strategy"] != "auto" or exchange["few_tokens"] != "gather" or not 1 < exchange["changes_at"] < 23:
         sys.exit(f"the longest sequence has 23 tokens, so that both ways should be run: {exchange}")
+    said = f"{exchange['gather']['seconds'] * 1e6:.1f} us + {exchange['gather']['seconds_per_token'] * 1e6:.3f} us per token"
+    if not any(said in note and f"from {exchange['changes_at']} tokens" in note for note in json.loads(text)["notes"]):
+        sys.exit(f"the note and the numbers differ: {text}")
     compare("mixtral, auto", one, folder / "auto", 4, folder)
 
 

@@ -3,8 +3,9 @@
 // RUN: moe-opt %s --moe-expert-parallel=ranks=4 2> /dev/null | FileCheck %s --check-prefix=LINEAR
 // RUN: moe-opt %s --moe-expert-parallel=ranks=1 -o %t.one && moe-opt %s | diff - %t.one
 // RUN: moe-opt %s --moe-expert-parallel="ranks=2 exchange=exact" --moe-verify-moe-level 2> /dev/null | FileCheck %s --check-prefix=EXACT
-// RUN: moe-opt %s --moe-expert-parallel="ranks=4 exchange=auto latency=1" --moe-verify-moe-level -o %t.auto 2> %t.remarks && FileCheck %s --check-prefix=AUTO < %t.auto && FileCheck %s --check-prefix=FROM < %t.remarks
-// RUN: moe-opt %s --moe-expert-parallel="ranks=4 exchange=auto latency=1000" 2> /dev/null | FileCheck %s --check-prefix=SLOW
+// RUN: moe-opt %s --moe-expert-parallel="ranks=4 exchange=auto latency=1 host-read=1" --moe-verify-moe-level -o %t.auto 2> %t.remarks && FileCheck %s --check-prefix=AUTO < %t.auto && FileCheck %s --check-prefix=FROM < %t.remarks
+// RUN: moe-opt %s --moe-expert-parallel="ranks=4 exchange=auto latency=1 host-read=1000" 2> /dev/null | FileCheck %s --check-prefix=SLOW
+// RUN: moe-opt %s --moe-expert-parallel="ranks=2 exchange=auto latency=0.1 link=1000" -o %t.reversed 2>&1 | FileCheck %s --check-prefix=REVERSED && grep -c 'func private @step.gather(' %t.reversed
 // RUN: not moe-opt %s --moe-expert-parallel="ranks=2 exchange=near" 2>&1 | FileCheck %s --check-prefix=UNKNOWN
 // RUN: not moe-opt %s --moe-expert-parallel=ranks=3 2>&1 | FileCheck %s --check-prefix=DIVIDE
 // RUN: not moe-opt %s --moe-place-experts=ranks=2 --moe-expert-parallel=ranks=4 2>&1 | FileCheck %s --check-prefix=PLACED
@@ -14,7 +15,7 @@
 // RUN: not moe-opt %t --moe-lower-to-linalg 2>&1 | FileCheck %s --check-prefix=LINALG
 
 // SAYS: remark: 1 layers of experts on 2 ranks, exchange 'gather'; gather: 80 bytes and 4 rows of results per token, 80.0 us + 0.076 us per token; exact:
-// UNKNOWN: error: moe-expert-parallel: exchange is 'near', latency 20.00, link 4.00, memory 8.00, but must be gather, exact or auto, and a time and rates that are positive
+// UNKNOWN: error: moe-expert-parallel: exchange is 'near', latency 20.00, host-read 0.00, link 4.00, memory 8.00, but must be gather, exact or auto, and times and rates that are positive
 // DIVIDE: error: 'moe.experts' op has E = 4 experts, which 3 ranks do not divide: give a map with a multiple of 3 slots (moec place --slots, moe-place-experts)
 // PLACED: error: 'moe.experts' op has a placement on 2 ranks, but the module is to be for 4: give the map of 4 ranks
 // AGAIN: error: is divided among 2 ranks already; moe-expert-parallel takes a module of one rank
@@ -42,6 +43,7 @@
 // AUTO: func.func private @step.exact({{.*}} attributes {moe.step_from = 14 : i64}
 // AUTO: moe.collect
 // SLOW-NOT: moe.dispatch
+// REVERSED: exchange 'exact', from 17 tokens of a rank on 'gather';
 
 // CHECK: module attributes {moe.distributed, moe.ranks = 2 : i64}
 // CHECK: func.func @step(%{{[a-z0-9]+}}: tensor<?xi32>, %[[SEQ:[a-z0-9]*]]: tensor<?xi32>,
