@@ -84,6 +84,14 @@ LogicalResult StepLowering::checkRows(Operation *op) {
     }
     rows = rowsOf(value);
   }
+  if (auto collect = dyn_cast<CollectOp>(op)) {
+    auto dispatch = collect.getSlots().getDefiningOp<DispatchOp>();
+    auto experts = collect.getY().getDefiningOp<ExpertsOp>();
+    if (!dispatch || !experts || experts.getExperts() != collect.getSlots()) {
+      return op->emitOpError("must take the slots of a moe.dispatch, which says where rows came from, and what "
+                             "moe.experts made of these slots");
+    }
+  }
   if (isa<AllReduceOp, AllGatherOp, ReduceScatterOp, DispatchOp, CollectOp>(op)) {
     const Rows expected = isa<ReduceScatterOp, CollectOp>(op) ? Rows::AllRanks : Rows::Tokens;
     if (rows != expected) {

@@ -163,14 +163,13 @@ def Moe_DispatchOp : Moe_Op<"dispatch", [Pure, AllTypesMatch<["experts", "slots"
 def Moe_CollectOp : Moe_Op<"collect", [Pure]> {
   let summary = "what experts on other ranks made of this rank's tokens";
   let description = [{
-    The way back from `dispatch`: `y` [R*T, K, H] holds a row per choice of the rows that came, and `result` [T, K, H]
-    one per choice of this rank's own tokens, from the rank that computed it; zeros where a choice is of nobody. Rows of
-    `y` whose slot is -1 are not read.
+    The way back from the `dispatch` that gave `slots`, which says where rows came from: `y` [R*T, K, H] holds a row per
+    choice of the rows that came, and `result` [T, K, H] one per choice of this rank's own tokens, from the rank that
+    computed it; zeros where a choice is of nobody. Rows of `y` whose slot is -1 are not read.
 
     Constraints:
-    * (collect_c1) `slots` is a result of `moe.dispatch`.
-    * (collect_c2) `y` has K and as many rows as `slots`.
-    * (collect_c3) `result` has the element type, K and H of `y`, and as many rows as `x` of the dispatch.
+    * (collect_c1) `y` has K and as many rows as `slots`.
+    * (collect_c2) `result` has the element type, K and H of `y`.
 
     Example:
     ```mlir

@@ -121,16 +121,7 @@ func.func @dispatch_c3(%x: tensor<3x64xf32>, %ids: tensor<3x2xi32>) {
 
 // -----
 
-func.func @collect_c1(%y: tensor<?x2x64xf32>, %ids: tensor<?x2xi32>) {
-  // expected-error @below {{'moe.collect' op slots must be those of a moe.dispatch, which says where rows came from}}
-  moe.collect %y of %ids : tensor<?x2x64xf32>, tensor<?x2xi32> -> tensor<?x2x64xf32>
-  return
-}
-
-// -----
-
-func.func @collect_c2(%x: tensor<?x64xf32>, %ids: tensor<?x2xi32>, %y: tensor<?x3x64xf32>) {
-  %rows, %slots = moe.dispatch %x, %ids placement <ranks = 2, slots = [0, 1]> : tensor<?x64xf32>, tensor<?x2xi32> -> tensor<?x64xf32>
+func.func @collect_c1(%y: tensor<?x3x64xf32>, %slots: tensor<?x2xi32>) {
   // expected-error @below {{'moe.collect' op K of y (3) must equal K of slots (2)}}
   moe.collect %y of %slots : tensor<?x3x64xf32>, tensor<?x2xi32> -> tensor<?x3x64xf32>
   return
@@ -138,10 +129,25 @@ func.func @collect_c2(%x: tensor<?x64xf32>, %ids: tensor<?x2xi32>, %y: tensor<?x
 
 // -----
 
-func.func @collect_c3(%x: tensor<?x64xf32>, %ids: tensor<?x2xi32>, %y: tensor<?x2x64xf32>) {
-  %rows, %slots = moe.dispatch %x, %ids placement <ranks = 2, slots = [0, 1]> : tensor<?x64xf32>, tensor<?x2xi32> -> tensor<?x64xf32>
-  // expected-error @below {{'moe.collect' op result ('tensor<?x2x64xbf16>') must have the element type of y ('tensor<?x2x64xf32>')}}
+func.func @collect_c1_rows(%y: tensor<4x2x64xf32>, %slots: tensor<6x2xi32>) {
+  // expected-error @below {{'moe.collect' op rows of y (4) must equal those of slots (6)}}
+  moe.collect %y of %slots : tensor<4x2x64xf32>, tensor<6x2xi32> -> tensor<3x2x64xf32>
+  return
+}
+
+// -----
+
+func.func @collect_c2(%y: tensor<?x2x64xf32>, %slots: tensor<?x2xi32>) {
+  // expected-error @below {{'moe.collect' op result ('tensor<?x2x64xbf16>') must have the element type, K and H of y ('tensor<?x2x64xf32>')}}
   moe.collect %y of %slots : tensor<?x2x64xf32>, tensor<?x2xi32> -> tensor<?x2x64xbf16>
+  return
+}
+
+// -----
+
+func.func @collect_c2_width(%y: tensor<?x2x64xf32>, %slots: tensor<?x2xi32>) {
+  // expected-error @below {{'moe.collect' op result ('tensor<?x2x32xf32>') must have the element type, K and H of y ('tensor<?x2x64xf32>')}}
+  moe.collect %y of %slots : tensor<?x2x64xf32>, tensor<?x2xi32> -> tensor<?x2x32xf32>
   return
 }
 

@@ -158,3 +158,25 @@ module attributes {moe.distributed, moe.ranks = 2 : i64} {
     return %l : tensor<?x16xf32>
   }
 }
+
+// -----
+
+// Results that go back by slots of which nobody says whose they are.
+module attributes {moe.distributed, moe.ranks = 2 : i64} {
+  moe.weight @w : tensor<16x16xf32>
+  moe.weight @up : tensor<8x16x16xf32>
+  func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x16xf32> {
+    %w = moe.get_weight @w : tensor<16x16xf32>
+    %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<16x16xf32> -> tensor<?x16xf32>
+    %ids, %scores = moe.route %h top 2 score softmax renormalize sum : tensor<?x16xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+    %up = moe.get_weight @up : tensor<8x16x16xf32>
+    %x = moe.all_gather %h ranks 2 : tensor<?x16xf32> -> tensor<?x16xf32>
+    %all = moe.all_gather %ids ranks 2 : tensor<?x2xi32> -> tensor<?x2xi32>
+    %s = moe.localize %all placement <ranks = 2, slots = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]> : tensor<?x2xi32>
+    %y = moe.experts %x, %s up %up down %up activation relu : tensor<?x16xf32>, tensor<?x2xi32>, up tensor<8x16x16xf32>, down tensor<8x16x16xf32> -> tensor<?x2x16xf32>
+    // expected-error @below {{'moe.collect' op must take the slots of a moe.dispatch, which says where rows came from, and what moe.experts made of these slots}}
+    %own = moe.collect %y of %s : tensor<?x2x16xf32>, tensor<?x2xi32> -> tensor<?x2x16xf32>
+    %o = moe.combine %own, %scores : tensor<?x2x16xf32>, tensor<?x2xf32> -> tensor<?x16xf32>
+    return %o : tensor<?x16xf32>
+  }
+}
