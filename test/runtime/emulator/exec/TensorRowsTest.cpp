@@ -255,8 +255,20 @@ TEST(TensorRows, EveryElementGoesWhereItBelongs) {
   for (const Row &row :
        rowsOf({Opcode::CpAsyncBulkTensor, Opcode::CpReduceAsyncBulkTensor, Opcode::CpAsyncBulkPrefetchTensor})) {
     const ptx::Modifiers &mods = row.instruction.mods;
+    if (mods.mode == Mode::Im2col && row.instruction.op == Opcode::CpAsyncBulkPrefetchTensor) {
+      const Box box = boxOf(mods.dims, 0, 2, 0, false, false);
+      const Bytes tensor = randomBytes(tensorBytes, 1);
+      std::string offsets = "{%h1";
+      for (unsigned d = 3; d < mods.dims; ++d) {
+        offsets += ", %h1";
+      }
+      const std::string prefetch = "mov.u16 %h1, 0;\n@%p4 " + row.mnemonic + " [%rd1, " + coordinatesOf(box) + "], " +
+                                   offsets + "}" + policyOf(row);
+      ASSERT_EQ(outcomeOf(prefetch + ";", box, tensor, Bytes(boxRoom), Timing::Late).tensor, tensor);
+      continue;
+    }
     if (mods.mode == Mode::Im2col || mods.mode == Mode::Im2colNoOffs) {
-      continue; // refused (docs/ptx-refused.txt), or without effect
+      continue; // refused: docs/ptx-refused.txt
     }
     ++count;
     const unsigned rank = mods.dims;
