@@ -102,6 +102,10 @@ public:
   virtual void beginRange(const char *, int64_t, int64_t) {}
   virtual void endRange() {}
 
+  /// Whether every value of a step should have memory of its own, of just the step's size, so that an access beyond it
+  /// is found; and makes memory undefined again, which nothing uses now. The emulator asks for it.
+  virtual bool wantsSeparateBuffers() const { return false; }
+  virtual void forget(void *, uint64_t) {}
   /// How many findings the emulator has had in this process; of a real machine nothing.
   virtual std::optional<uint64_t> findings() const { return std::nullopt; }
 

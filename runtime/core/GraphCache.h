@@ -53,6 +53,16 @@ public:
     return backend.runGraph(known.graph);
   }
 
+  /// Forgets all graphs: addresses in them are about to be freed.
+  void clear(Backend &backend) {
+    for (const Known &known : all) {
+      if (known.graph) {
+        backend.dropGraph(known.graph);
+      }
+    }
+    all.clear();
+  }
+
   uint64_t capturedCount() const { return captured; }
   uint64_t runCount() const { return runs; }
 

@@ -45,7 +45,7 @@ Status Session::openEntries() {
     }
     for (const format::StepVariant *step : *view.steps) {
       MOERT_ASSIGN(plan, StepPlan::create({*program, *variant, kernels, buffers, entry.buffers, weights, boundSequences,
-                                           boundContext, place},
+                                           boundContext, place, backend->wantsSeparateBuffers()},
                                           *step));
       entry.plans.push_back(std::move(plan));
     }
@@ -311,6 +311,9 @@ Status Session::runStep(Entry &entry, const moert_step_input &input, const Statu
   StepPlan *plan = entry.plans.data();
   while (!plan->covers(tokens)) {
     ++plan; // the checks have found that the plans cover every T
+  }
+  if (backend->wantsSeparateBuffers()) {
+    MOERT_TRY(separateBuffers(entry, *plan, tokens, input.row_count));
   }
   uint32_t failed = 0;
   bool isNamed = true;

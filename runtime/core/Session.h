@@ -63,10 +63,18 @@ private:
   };
   /// What a step copies to a GPU: bytes at T and M, from pinned memory.
   struct Upload {
-    void *to;
+    uint32_t buffer;
+    void *to; ///< null: the step does not read it
     const void *from;
     int64_t fixed, perToken, perRow;
     uint64_t bytes(int64_t tokens, int64_t rows) const { return uint64_t(fixed + perToken * tokens + perRow * rows); }
+  };
+
+  /// Where the backend wants separate buffers: those of steps of one plan, T and M.
+  struct Separate {
+    const StepPlan *plan;
+    int64_t tokens, rows;
+    std::vector<void *> regions, standIns;
   };
 
   Session() = default;
@@ -84,6 +92,8 @@ private:
   void fillInputs(const moert_step_input &input, int64_t tokens);
   std::string checkTokens(const moert_step_input &input) const;
   Status runStep(Entry &entry, const moert_step_input &input, const Status &checked);
+  Status separateBuffers(Entry &entry, StepPlan &plan, int64_t tokens, int64_t rows);
+  Result<Separate *> separateFor(const Entry &entry, const StepPlan &plan, int64_t tokens, int64_t rows);
   bool issue(const Entry &entry, StepPlan &plan, const moert_step_input &input, uint32_t &failed);
   bool takeResults(const Entry &entry, int64_t tokens, int64_t rows);
   bool runOnGpu(Entry &entry, StepPlan &plan, const moert_step_input &input, uint32_t &failed, bool &isNamed);
@@ -118,6 +128,7 @@ private:
   std::vector<Upload> uploads;
   uint8_t *argumentStaging = nullptr;
   GraphCache graphs;
+  std::vector<Separate> separated;
   uint64_t arenaBytes = 0, stateBytes = 0;
   int32_t *tokensInput = nullptr, *seqInput = nullptr, *posInput = nullptr, *runsInput = nullptr, *rowsInput = nullptr;
   /// The first is "step".

@@ -66,6 +66,14 @@ Status Session::allocateBuffers() {
       buffers[b] = const_cast<uint8_t *>(static_cast<const uint8_t *>(address));
       continue;
     }
+    if (backend->wantsSeparateBuffers() && buffer.kind() != format::BufferKind::State) {
+      // Each step brings its own; see separateBuffers.
+      arenaBytes += buffer.kind() == format::BufferKind::Arena ? bufferBytes[b] : 0;
+      if (buffer.kind() == format::BufferKind::Input && !isCallers(b)) {
+        MOERT_TRY(allocateInput(b, name));
+      }
+      continue;
+    }
     const bool isState = buffer.kind() == format::BufferKind::State;
     MOERT_ASSIGN(memory, backend->allocate(bufferBytes[b], what, isState ? Contents::Zero : Contents::Undefined));
     (isCallers(b) ? standIns : buffers)[b] = static_cast<uint8_t *>(memory);
@@ -87,7 +95,7 @@ Status Session::allocateInput(uint32_t b, const std::string &name) {
     MOERT_ASSIGN(staging, backend->allocateStaging(bufferBytes[b], concat("input '", name, "'")));
     words = static_cast<int32_t *>(staging);
     const int64_t word = sizeof(int32_t);
-    uploads.push_back({buffers[b], words, name == "runs" ? word * (boundSequences + 1) : 0,
+    uploads.push_back({b, buffers[b], words, name == "runs" ? word * (boundSequences + 1) : 0,
                        name == "runs" || name == "rows" ? 0 : word, name == "rows" ? word : 0});
   }
   (name == "tokens" ? tokensInput
@@ -96,6 +104,65 @@ Status Session::allocateInput(uint32_t b, const std::string &name) {
    : name == "runs" ? runsInput
                     : rowsInput) = words;
   return {};
+}
+
+/// Gives every value of a step memory of its own, of just the size that it has at this T and M, and undefined. Kept for
+/// steps of the same plan, T and M, since graphs hold addresses.
+Status Session::separateBuffers(Entry &entry, StepPlan &plan, int64_t tokens, int64_t rows) {
+  MOERT_ASSIGN(separate, separateFor(entry, plan, tokens, rows));
+  for (size_t r = 0; r < separate->regions.size(); ++r) {
+    backend->forget(separate->regions[r], plan.regionBytes(r, tokens, rows));
+  }
+  for (size_t a = 0; a < entry.arguments.size(); ++a) {
+    backend->forget(separate->standIns[a],
+                    uint64_t(entry.arguments[a].per_token * tokens + entry.arguments[a].per_row * rows));
+  }
+  plan.placeRegions(separate->regions);
+  entry.standIns = separate->standIns;
+  for (Upload &upload : uploads) {
+    upload.to = nullptr;
+    for (size_t r = 0; r < separate->regions.size(); ++r) {
+      if (plan.regionBuffer(r) == upload.buffer) {
+        upload.to = separate->regions[r];
+      }
+    }
+  }
+  return {};
+}
+
+/// The memory of `plan` at T and M, known or new.
+Result<Session::Separate *> Session::separateFor(const Entry &entry, const StepPlan &plan, int64_t tokens,
+                                                 int64_t rows) {
+  for (Separate &known : separated) {
+    if (known.plan == &plan && known.tokens == tokens && known.rows == rows) {
+      return &known;
+    }
+  }
+  if (separated.size() == GraphCache::kMaxGraphs) {
+    graphs.clear(*backend);
+    for (const Separate &old : separated) {
+      for (const std::vector<void *> *memory : {&old.regions, &old.standIns}) {
+        for (void *address : *memory) {
+          backend->release(address);
+        }
+      }
+    }
+    separated.clear();
+  }
+  Separate fresh = {&plan, tokens, rows, {}, {}};
+  for (size_t r = 0; r < plan.regionCount(); ++r) {
+    const char *name = program->string(variant->buffers()->Get(plan.regionBuffer(r))->name());
+    MOERT_ASSIGN(memory, backend->allocate(plan.regionBytes(r, tokens, rows), concat("a value in buffer '", name, "'"),
+                                           Contents::Undefined));
+    fresh.regions.push_back(memory);
+  }
+  for (const moert_argument &argument : entry.arguments) {
+    MOERT_ASSIGN(memory, backend->allocate(uint64_t(argument.per_token * tokens + argument.per_row * rows),
+                                           concat("argument '", argument.name, "'"), Contents::Undefined));
+    fresh.standIns.push_back(memory);
+  }
+  separated.push_back(std::move(fresh));
+  return &separated.back();
 }
 
 /// Pinned memory that holds the inputs of any one entry.

@@ -10,7 +10,7 @@ namespace moert {
 bool Session::issue(const Entry &entry, StepPlan &plan, const moert_step_input &input, uint32_t &failed) {
   const int64_t tokens = input.token_count, rows = input.row_count;
   for (const Upload &upload : uploads) {
-    if (!backend->upload(upload.to, upload.from, upload.bytes(tokens, rows))) {
+    if (upload.to && !backend->upload(upload.to, upload.from, upload.bytes(tokens, rows))) {
       return false;
     }
   }

@@ -2,6 +2,7 @@
 #include "runtime/core/StepPlan.h"
 
 #include "runtime/core/Checks.h"
+#include "runtime/core/Regions.h"
 
 #include <algorithm>
 
@@ -35,7 +36,10 @@ Result<uint64_t> StepPlan::resolve(const Context &context, const format::Operand
         return uint64_t(0);
       }
     }
-    return reinterpret_cast<uintptr_t>(context.buffers[operand.index()]) + operand.offset();
+    if (const uint8_t *memory = context.buffers[operand.index()]) {
+      return reinterpret_cast<uintptr_t>(memory) + operand.offset();
+    }
+    return uint64_t(0); // of a region
   case format::OperandKind::WeightSpan:
     return uint64_t(reinterpret_cast<uintptr_t>(context.weights.tensor(operand.index())) + operand.offset() +
                     uint64_t(context.place.rank) * operand.value());
@@ -185,10 +189,62 @@ Result<StepPlan> StepPlan::create(const Context &context, const format::StepVari
   for (uint32_t c = 0; c < step.command_count(); ++c) {
     MOERT_TRY(plan.addCommand(context, step.first_command() + c, firstWords));
   }
+  if (context.separate) {
+    MOERT_TRY(plan.addRegions(context, step));
+  }
   for (size_t i = 0; i < plan.launches.size(); ++i) {
     plan.launches[i].args = plan.words.data() + firstWords[i];
   }
   return plan;
+}
+
+/// Values in arenas, and inputs: each of those is one.
+Status StepPlan::addRegions(const Context &context, const format::StepVariant &step) {
+  const Regions found = findRegions(context.variant, step, {maxTokens, maxTokens, context.sequences, context.context});
+  for (const Regions::Region &region : found.all) {
+    regions.push_back({region.buffer, {}});
+    for (const Regions::Part &part : region.parts) {
+      MOERT_ASSIGN(count, fold(context, part.extent));
+      regions.back().parts.push_back({part.offset, count});
+    }
+  }
+  uint32_t word = 0; // every operand of every command has one, in order
+  for (uint32_t c = 0; c < step.command_count(); ++c) {
+    const format::Command &command = *context.variant.commands()->Get(step.first_command() + c);
+    for (uint32_t o = 0; o < command.operand_count(); ++o, ++word) {
+      const format::Operand &operand = *context.variant.operands()->Get(command.first_operand() + o);
+      if (const uint32_t region = found.ofOperand[c][o]; region != Regions::kNone) {
+        regionPatches.push_back({word, region, operand.offset() - found.all[region].begin});
+        continue;
+      }
+      if (operand.kind() != format::OperandKind::Slice || context.buffers[operand.index()] ||
+          std::count(context.arguments.begin(), context.arguments.end(), operand.index())) {
+        continue;
+      }
+      const auto known = std::find_if(regions.begin(), regions.end(),
+                                      [&](const Region &region) { return region.buffer == operand.index(); });
+      regionPatches.push_back({word, uint32_t(known - regions.begin()), operand.offset()});
+      if (known == regions.end()) {
+        MOERT_ASSIGN(count, fold(context, context.variant.buffers()->Get(operand.index())->size()));
+        regions.push_back({operand.index(), {{0, count}}});
+      }
+    }
+  }
+  return {};
+}
+
+uint64_t StepPlan::regionBytes(size_t region, int64_t tokens, int64_t rows) const {
+  uint64_t bytes = 0;
+  for (const auto &[offset, count] : regions[region].parts) {
+    bytes = std::max(bytes, offset + uint64_t(count.at(tokens, rows)));
+  }
+  return bytes;
+}
+
+void StepPlan::placeRegions(const std::vector<void *> &memory) {
+  for (const RegionPatch &patch : regionPatches) {
+    words[patch.word] = reinterpret_cast<uintptr_t>(memory[patch.region]) + patch.offset;
+  }
 }
 
 void StepPlan::bind(int64_t tokens, int64_t rows, const std::vector<void *> &arguments) {

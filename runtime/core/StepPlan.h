@@ -33,11 +33,19 @@ public:
     Weights &weights;
     int64_t sequences, context;
     RankPlace place;
+    /// Whether arena and inputs are regions, which placeRegions gives memory; `buffers` has none for them then.
+    bool separate = false;
   };
 
   static Result<StepPlan> create(const Context &context, const format::StepVariant &step);
 
   bool covers(int64_t tokens) const { return tokens >= minTokens && tokens <= maxTokens; }
+
+  /// The regions of a plan that was made with `separate`; see Regions.h.
+  size_t regionCount() const { return regions.size(); }
+  uint32_t regionBuffer(size_t region) const { return regions[region].buffer; }
+  uint64_t regionBytes(size_t region, int64_t tokens, int64_t rows) const;
+  void placeRegions(const std::vector<void *> &memory);
 
   /// Sets everything that depends on the step's sizes and arguments (as many as the entry has).
   void bind(int64_t tokens, int64_t rows, const std::vector<void *> &arguments);
@@ -87,6 +95,17 @@ private:
     uint64_t offset;
   };
 
+  struct Region {
+    uint32_t buffer;
+    /// Offsets in the region and sizes of what must fit.
+    std::vector<std::pair<uint64_t, Count>> parts;
+  };
+  struct RegionPatch {
+    uint32_t word, region;
+    uint64_t offset;
+  };
+
+  Status addRegions(const Context &context, const format::StepVariant &step);
   Status addCommand(const Context &context, uint32_t index, std::vector<uint32_t> &firstWords);
   Status addCollective(const Context &context, uint32_t index, uint32_t firstWord);
   Result<Count> fold(const Context &context, const format::Extent &extent) const;
@@ -100,6 +119,8 @@ private:
   std::vector<uint64_t> words;
   std::vector<Patch> patches;
   std::vector<ArgumentPatch> argumentPatches;
+  std::vector<Region> regions;
+  std::vector<RegionPatch> regionPatches;
   std::vector<Launch> launches;
   std::vector<GridRule> grids;
   /// Per launch the index of its command.

@@ -111,6 +111,8 @@ public:
   void dropGraph(void *graph) override;
   void beginRange(const char *what, int64_t tokens, int64_t rows) override { ranges.begin(what, tokens, rows); }
   void endRange() override { ranges.end(); }
+  bool wantsSeparateBuffers() const override { return api.isEmulator(); }
+  void forget(void *memory, uint64_t bytes) override { api.forget(asDevice(memory), bytes); }
   std::optional<uint64_t> findings() const override {
     return api.isEmulator() ? std::optional<uint64_t>(api.findings()) : std::nullopt;
   }

@@ -49,7 +49,8 @@ Status Driver::load(const std::string &path, bool emulator) {
                  "or a package for CPUs");
   }
   findings = reinterpret_cast<decltype(findings)>(dlsym(library, "moeEmulatorFindings"));
-  if (isEmulator() != emulator) {
+  forget = reinterpret_cast<decltype(forget)>(dlsym(library, "moeEmulatorForget"));
+  if (isEmulator() != emulator || (emulator && !forget)) {
     return emulator ? error(Code::Unsupported, path, ": is not the emulator: install the runtime again")
                     : error(Code::Unsupported, "the ", path,
                             " that the system finds is the emulator, not a driver: ask for it by name, with --device "

@@ -34,6 +34,8 @@ public:
 
   /// Of the emulator: how many findings that are no notes it has had.
   uint64_t (*findings)() = nullptr;
+  /// Of the emulator: makes bytes undefined again.
+  void (*forget)(CUdeviceptr memory, uint64_t bytes) = nullptr;
   bool isEmulator() const { return findings != nullptr; }
 
   /// "CUDA_ERROR_ILLEGAL_ADDRESS (an illegal memory access was encountered)". The emulator says more on stderr.

@@ -179,7 +179,7 @@ CU_API cuDeviceTotalMem_v2(size_t *bytes, CUdevice ordinal) {
   if (!device) {
     return CUDA_ERROR_INVALID_DEVICE;
   }
-  *bytes = device->model->memoryBytes;
+  *bytes = device->memoryBytes;
   return CUDA_SUCCESS;
 }
 

@@ -143,10 +143,15 @@ static CUresult readSettings(Settings &settings) {
   MOE_CHECK(count("MOE_EMU_SEED", settings.seed));
   MOE_CHECK(count("MOE_EMU_THREADS", threads));
   MOE_CHECK(count("MOE_EMU_STEP_LIMIT", settings.stepLimit));
+  MOE_CHECK(count("MOE_EMU_MEMORY", settings.memoryMebibytes));
   MOE_CHECK(count("MOE_EMU_FINDING_EXIT", exitStatus));
   if (threads < 1 || threads > 256 || exitStatus > 255) {
     return refuse(CUDA_ERROR_INVALID_VALUE, "MOE_EMU_THREADS (", threads,
                   ") must be in 1 to 256, MOE_EMU_FINDING_EXIT (", exitStatus, ") at most 255");
+  }
+  if (settings.memoryMebibytes > uint64_t(1) << 20) {
+    return refuse(CUDA_ERROR_INVALID_VALUE, "MOE_EMU_MEMORY (", settings.memoryMebibytes,
+                  ") must be at most 1048576 MiB");
   }
   if (threads > 1 && checks) {
     return refuse(CUDA_ERROR_INVALID_VALUE, "MOE_EMU_THREADS=", threads,
@@ -227,12 +232,14 @@ CUresult initializeDriver() {
   MemoryOptions options;
   options.checks = state->settings.checks;
   options.devices = uint32_t(state->settings.devices.size());
-  options.bytesPerDevice = state->settings.devices[0]->memoryBytes;
+  const uint64_t asked = state->settings.memoryMebibytes << 20;
+  options.bytesPerDevice = asked ? asked : state->settings.devices[0]->memoryBytes;
   state->memory = std::make_unique<DeviceMemory>(options);
   for (const DeviceModel *model : state->settings.devices) {
     auto device = std::make_unique<Device>();
     device->ordinal = int(state->devices.size());
     device->model = model;
+    device->memoryBytes = asked ? asked : model->memoryBytes;
     state->devices.push_back(std::move(device));
   }
   state->engine = std::make_unique<Engine>(*state);
@@ -319,6 +326,14 @@ extern "C" __attribute__((visibility("default"))) void moeEmulatorClearFindings(
   if (driver()) {
     driver()->sink.clear();
     driver()->findingsShown = 0;
+  }
+}
+
+/// Makes device memory undefined again, which no work that is queued uses: whoever gives it to something new says so.
+extern "C" __attribute__((visibility("default"))) void moeEmulatorForget(CUdeviceptr address, uint64_t bytes) {
+  std::lock_guard<std::mutex> lock(driverLock());
+  if (driver()) {
+    driver()->memory->setDefined(address, bytes, false);
   }
 }
 

@@ -49,8 +49,9 @@ struct Settings {
   bool delayLanes = false;
   UndefinedCopies undefinedCopies = UndefinedCopies::Note;
   uint64_t stepLimit = 0;
-  int findingExit = 0;   ///< exit status when there were findings; 0: as the program says
-  bool logCalls = false; ///< also calls that succeed
+  uint64_t memoryMebibytes = 0; ///< of each device; 0: as its model
+  int findingExit = 0;          ///< exit status when there were findings; 0: as the program says
+  bool logCalls = false;        ///< also calls that succeed
   bool logErrors = true;
   std::string report; ///< file that findings are appended to
   std::string counts; ///< file that bank conflicts and sectors of each launch are appended to
@@ -77,6 +78,7 @@ struct CUctx_st {
 struct Device {
   int ordinal = 0;
   const moert::emulator::DeviceModel *model = nullptr;
+  uint64_t memoryBytes = 0;
   CUctx_st *primary = nullptr;
   unsigned primaryReferences = 0;
   unsigned primaryFlags = 0;

@@ -31,7 +31,7 @@ static CUresult allocate(const Call &call, CUdeviceptr *address, size_t bytes, A
       kind == AllocationKind::Device ? memory.allocate(device, bytes) : memory.addHost(nullptr, bytes, kind);
   if (!base) {
     return refuse(CUDA_ERROR_OUT_OF_MEMORY, bytes, " bytes on device ", device, ", which has ", memory.used(device),
-                  " of ", call.context->device->model->memoryBytes, " in use");
+                  " of ", call.context->device->memoryBytes, " in use");
   }
   call.context->allocations.insert(base);
   *address = base;
@@ -68,7 +68,7 @@ CU_API cuMemGetInfo_v2(size_t *freeBytes, size_t *total) {
   MOE_OUT(freeBytes);
   MOE_OUT(total);
   const Device &device = *call.context->device;
-  *total = device.model->memoryBytes;
+  *total = device.memoryBytes;
   *freeBytes = *total - driver()->memory->used(uint32_t(device.ordinal));
   return CUDA_SUCCESS;
 }

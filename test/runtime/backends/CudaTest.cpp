@@ -1,4 +1,6 @@
 // What only the CUDA backend has: devices and their errors, weights that are moved, graphs, faults. Over the emulator.
+#include "runtime/backends/cuda/Driver.h"
+#include "runtime/core/Backend.h"
 #include "test/runtime/backends/GpuToy.h"
 
 #include <cstdlib>
@@ -53,6 +55,13 @@ protected:
     toy.variant().steps = {StepVariant(1, kMaxTokens, command, 1)};
   }
   bool reportSays(const std::string &part) { return loaded.report().find(part) != std::string::npos; }
+  /// Of the emulator in this process: tests before this one may have had some.
+  uint64_t findings() {
+    const std::string key = "\"emulator_findings\":", report = loaded.report();
+    const size_t at = report.find(key);
+    EXPECT_NE(at, std::string::npos);
+    return std::stoull(report.substr(at + key.size()));
+  }
   std::string cacheFile() {
     std::string found;
     DIR *folder = opendir(toy.cache().c_str());
@@ -216,7 +225,22 @@ TEST_F(CudaTest, MemoryThatIsNotThere) {
   EXPECT_FALSE(loaded.open(asked));
   expectMessage(MOERT_OUT_OF_MEMORY, "64 sequences of 2147483647 tokens need 549755814788 bytes");
   expectMessage(MOERT_OUT_OF_MEMORY, "(524288 MiB) of buffers and KV cache, the emulator '");
-  expectMessage(MOERT_OUT_OF_MEMORY, ": lower --sequences or --context");
+  expectMessage(MOERT_OUT_OF_MEMORY, "' has 67108864: lower --sequences or --context");
+
+  auto device = cuda::openDevice(/*emulator=*/true, 0);
+  ASSERT_TRUE(device.ok());
+  auto backend = openCudaBackend({}, *device);
+  ASSERT_TRUE(backend.ok());
+  auto half = (*backend)->allocate(40 << 20, "a half", Contents::Undefined);
+  ASSERT_TRUE(half.ok());
+  auto other = (*backend)->allocate(40 << 20, "the other", Contents::Undefined);
+  ASSERT_FALSE(other.ok());
+  EXPECT_EQ(
+      other.status().message(),
+      "the other needs 41943040 bytes (40 MiB) of memory on the emulator 'MOE emulator H100-like (sm_90a)', which "
+      "has 25165824 free of 67108864: lower --sequences or --context, or end what else uses the GPU");
+  (*backend)->release(*half);
+  EXPECT_TRUE((*backend)->allocate(40 << 20, "the other", Contents::Undefined).ok());
 }
 
 /// A computed weight is made on the GPU once, comes from the cache then, and is made again when that is damaged.
@@ -393,6 +417,84 @@ TEST_F(CudaTest, FaultsAreNamedAndEndTheSession) {
   }
 }
 
+/// On the emulator an arena hides nothing: a value has the bytes that it has at the step's T, and what it holds at
+/// first is undefined. A kernel that writes 56 bytes is right from T = 14 on.
+TEST_F(CudaTest, ValuesHaveMemoryOfTheirOwn) {
+  stepOf("keep", 7,
+         {slice(kArena, Access::Write, extent(0, 4)), constant(0), constant(0), constant(0), constant(0), constant(0),
+          constant(0), constant(0)});
+  open();
+  auto feed = [&](size_t tokens) {
+    std::vector<int32_t> positions;
+    for (size_t t = 0; t < tokens; ++t) {
+      positions.push_back(int32_t(t));
+    }
+    return loaded.step(std::vector<int32_t>(tokens, 1), std::vector<int32_t>(tokens, 0), positions, {}, logits);
+  };
+  const uint64_t before = findings();
+  EXPECT_TRUE(feed(14)) << loaded.message;
+  EXPECT_EQ(findings(), before);
+  EXPECT_FALSE(feed(13));
+  expectMessage(MOERT_INTERNAL, "CUDA_ERROR_ILLEGAL_ADDRESS");
+}
+
+/// What an earlier step left in a value is not what a step reads: here it is read first, and written at the end.
+TEST_F(CudaTest, ValuesAreUndefinedAtFirst) {
+  for (int graphs : {-1, 1}) {
+    VariantSpec &v = toy.variant();
+    const auto first = uint32_t(v.commands.size());
+    addCommand(toy.program, v, CommandKind::Launch, "embed", 0,
+               {slice(kArena, Access::ReadWrite, extent(0, 4)), span(kEmbed),
+                slice(kArena, Access::Write, extent(0, 4), 4 * kMaxTokens), size(format::Dim::T)});
+    addCommand(toy.program, v, CommandKind::Fill, "clear", 0, {slice(kArena, Access::Write, extent(0, 4))});
+    v.steps = {StepVariant(1, kMaxTokens, first, 2)};
+    load();
+    moert_session_options asked = options();
+    asked.graphs = graphs;
+    ASSERT_TRUE(loaded.open(asked)) << loaded.message;
+    for (int round = 1; round < 3; ++round) {
+      const uint64_t before = findings();
+      (void)loaded.step({1}, {0}, {0}, {}, logits); // may fault on top, at an address made of it
+      EXPECT_GT(findings(), before) << "round " << round;
+    }
+  }
+}
+
+/// Steps of more sizes than are remembered, twice: each finds its memory again, or new.
+TEST_F(CudaTest, ManySizesOfSteps) {
+  load();
+  moert_session_options asked = options();
+  asked.graphs = 1;
+  ASSERT_TRUE(loaded.open(asked)) << loaded.message;
+  const uint64_t before = findings();
+  for (int round = 0; round < 2; ++round) {
+    for (int32_t tokens = 1; tokens <= kMaxTokens; ++tokens) {
+      for (int32_t rows = 0; rows < 2; ++rows) {
+        std::vector<int32_t> positions;
+        for (int32_t t = 0; t < tokens; ++t) {
+          positions.push_back(t);
+        }
+        ASSERT_TRUE(loaded.step(std::vector<int32_t>(size_t(tokens), 2), std::vector<int32_t>(size_t(tokens), 0),
+                                positions, rows ? std::vector<int32_t>{tokens - 1} : std::vector<int32_t>(), logits))
+            << loaded.message;
+        if (rows) {
+          EXPECT_EQ(logits[3], toy.expected(std::vector<int32_t>(size_t(tokens), 2), 3)) << tokens;
+        }
+      }
+    }
+  }
+  EXPECT_EQ(findings(), before);
+}
+
+TEST_F(CudaTest, KernelsThatTrap) {
+  toy.variant().kernels[kStray] = KernelSpec("halt", 32);
+  stepOf("halts", kStray, {});
+  open();
+  EXPECT_FALSE(loaded.step({1}, {0}, {0}, {0}, logits));
+  expectMessage(MOERT_INTERNAL, "a step of 1 tokens: the emulator '");
+  expectMessage(MOERT_INTERNAL, "CUDA_ERROR_LAUNCH_FAILED (unspecified launch failure)");
+}
+
 /// Steps are ranges for profilers. The library is found by its name, which a test's one may bear.
 TEST_F(CudaTest, StepsAreRanges) {
   void *library = dlopen(TEST_RANGES, RTLD_NOW | RTLD_GLOBAL);
@@ -418,6 +520,7 @@ TEST_F(CudaTest, MissedDeadlines) {
 
 int main(int argc, char **argv) {
   setenv("MOE_EMU_DEVICE", "h100", 1);
+  setenv("MOE_EMU_MEMORY", "64", 1);
   hasDriver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL) != nullptr;
   testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();
