@@ -2,10 +2,11 @@
 //
 // Every opcode of the table belongs to one family, and each family has a test
 // that walks all of its rows: registers (RegisterTest.cpp), memory
-// (MemoryRowsTest.cpp), matrices (MatrixTest.cpp, WgmmaTest.cpp, WmmaTest.cpp),
-// copies (CopyRowsTest.cpp), control (ControlRowsTest.cpp). A row whose opcode has
-// no family, or that its family does not execute, fails: what the table says is
-// supported has been run and compared.
+// (MemoryRowsTest.cpp), matrices (MatrixTest.cpp, WmmaTest.cpp), wgmma
+// (WgmmaTest.cpp), copies (CopyRowsTest.cpp, TensorRowsTest.cpp), barriers
+// (BarrierRowsTest.cpp), warp operations, control and addresses
+// (WarpRowsTest.cpp). A row whose opcode has no family, or that its family does
+// not execute, fails: what the table says is supported has been run and compared.
 //
 //===----------------------------------------------------------------------===//
 #ifndef MOERT_TEST_EMULATOR_EXEC_ROWS_H
