@@ -141,6 +141,12 @@ ExitCode moec::runPlace(const PlaceCommand &command) {
   if (!format.ok()) {
     return ::fail(format.status());
   }
+  // SGLang takes a name that ends otherwise for the map itself, vllm-ascend refuses it.
+  const bool needsName = *format == MapFormat::Sglang || *format == MapFormat::VllmAscend;
+  if (needsName && command.output != "-" && !llvm::StringRef(command.output).ends_with(".json")) {
+    return ::fail(moert::error(Code::InvalidArgument, command.output, ": ", command.format,
+                               " loads a map only from a file whose name ends in .json; choose such a name for -o"));
+  }
   std::optional<Map> previous;
   if (!command.previous.empty()) {
     Result<Map> read = readMap(command.previous, statistics->model, options.cluster.ranks);
