@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """R ranks equal one rank: logits of ragged sequences, fed at once, token by token and in mixed batches.
 
-    check_ranks.py FAMILY...        expert, exact, tensor, fused, one-expert, padding
+    check_ranks.py [--mpirun] FAMILY...        expert, exact, tensor, fused, one-expert, padding
+
+Ranks are threads, or with --mpirun processes of Open MPI.
 
 The bound is 2e-4 in f32: with several ranks the sum over a token's experts (or over a branch's width) has another order, which
 is all that differs; what was measured is printed. The exact exchange keeps the order, so that the bits are those of one rank
@@ -11,6 +13,7 @@ sequences than ranks, some ranks have no token of their own.
 
 import array
 import json
+import os
 import pathlib
 import random
 import shutil
@@ -22,6 +25,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 MODELS = ROOT / "examples/models"
 BOUND = 2e-4
+USES_MPI = False
 
 
 def run(*command):
@@ -46,9 +50,19 @@ def read_npy(path):
     return values
 
 
-def logits(package, ids, folder, *options):
+def moe_run(ranks, command, *arguments):
+    """moe-run on so many ranks; on one, the package decides."""
+    if ranks == 1:
+        return run("moe-run", command, *arguments)
+    if USES_MPI:
+        # More ranks than cores are what a test has.
+        return run("mpirun", "--oversubscribe", "-n", ranks, "moe-run", command, *arguments)
+    return run("moe-run", command, *arguments, "--thread-ranks", ranks)
+
+
+def logits(package, ids, folder, *options, ranks=1):
     (folder / "ids.json").write_text(json.dumps(ids))
-    run("moe-run", "logits", package, "--ids-file", folder / "ids.json", "-o", folder / "out.npy", "--quiet", *options)
+    moe_run(ranks, "logits", package, "--ids-file", folder / "ids.json", "-o", folder / "out.npy", "--quiet", *options)
     return read_npy(folder / "out.npy")
 
 
@@ -64,7 +78,7 @@ def compare(name, one, several, ranks, folder, bound=BOUND):
     worst = 0.0
     for case, ids, options in cases:
         expected = logits(one, ids, folder, *options)
-        actual = logits(several, ids, folder, *options, "--thread-ranks", ranks)
+        actual = logits(several, ids, folder, *options, ranks=ranks)
         if len(expected) != len(actual):
             sys.exit(f"{name}, {case}: {len(actual)} logits instead of {len(expected)}")
         worst = max([worst] + [abs(a - b) for a, b in zip(expected, actual)])
@@ -75,8 +89,8 @@ def compare(name, one, several, ranks, folder, bound=BOUND):
 
 def check_counts(one, several, ranks):
     """The counts of experts are those of one rank, padding and replicas or not."""
-    counts = [json.loads(run("moe-run", "generate", package, "--ids", "5,17,300,42,8", "--max-new", 6, "--json", *options))
-              ["expert_counts"] for package, options in ((one, ()), (several, ("--thread-ranks", ranks)))]
+    counts = [json.loads(moe_run(r, "generate", package, "--ids", "5,17,300,42,8", "--max-new", 6, "--json"))["expert_counts"]
+              for package, r in ((one, 1), (several, ranks))]
     if counts[0] != counts[1]:
         sys.exit(f"{ranks} ranks count {counts[1]}, but one rank {counts[0]}")
 
@@ -197,7 +211,7 @@ def check_padding(folder):
         expected = logits(one, ids, folder, "--interleave", 6)
         for exchange, bound in (("gather", BOUND), ("exact", 0)):
             several = compile_package(model, folder / f"{exchange}{window}", "--ranks", 2, "--exchange", exchange)
-            actual = logits(several, ids, folder, "--interleave", 6, "--thread-ranks", 2)
+            actual = logits(several, ids, folder, "--interleave", 6, ranks=2)
             worst = max(abs(a - b) for a, b in zip(expected, actual, strict=True))
             if not worst <= bound:
                 sys.exit(f"padding, window {window}, {exchange}: logits differ by {worst}, but at most {bound} is allowed")
@@ -207,7 +221,13 @@ def check_padding(folder):
 def main():
     checks = {"expert": check_expert, "exact": check_exact, "tensor": check_tensor, "fused": check_fused, "one-expert": check_one_expert,
               "padding": check_padding}
-    for family in sys.argv[1:]:
+    families = sys.argv[1:]
+    if families and families[0] == "--mpirun":
+        global USES_MPI
+        USES_MPI = bool(families.pop(0))
+        # As root mpirun wants to be asked twice.
+        os.environ["OMPI_ALLOW_RUN_AS_ROOT"] = os.environ["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] = "1"
+    for family in families:
         with tempfile.TemporaryDirectory() as folder:
             checks[family](pathlib.Path(folder))
 
