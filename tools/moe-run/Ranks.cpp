@@ -3,15 +3,21 @@
 // Orders are a fixed record, then the step's numbers in one message. Every wait
 // has the session's deadline, so that a rank 0 that stops is missed as well; those
 // for rank 0 a little more, since it may itself be waiting for a rank that stopped,
-// and only it knows for which.
+// and only it knows for which. Of threads, rank 0 says what failed; if it stands
+// still itself, another one says it and ends the process.
 //
 //===----------------------------------------------------------------------===//
 #include "tools/moe-run/Ranks.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 using namespace moert;
 using namespace moerun;
@@ -37,6 +43,14 @@ constexpr double kPatienceSeconds = 1;
 
 moert_group *processes = nullptr;
 bool lostThreads = false;
+
+/// Whether a thread of this process was stopped from outside, as a debugger does it.
+bool isStopped(pid_t thread) {
+  std::ifstream file("/proc/self/task/" + std::to_string(thread) + "/stat");
+  const std::string text(std::istreambuf_iterator<char>(file), {});
+  const size_t name = text.rfind(") "); // the state is behind it; a name may hold anything
+  return name != std::string::npos && text.find_first_of("tT", name) == name + 2;
+}
 
 /// A number that Open MPI's mpirun tells every process.
 int jobNumber(const char *name, int otherwise) {
@@ -137,6 +151,23 @@ private:
 
 int moerun::processRanks() { return jobNumber("OMPI_COMM_WORLD_SIZE", 1); }
 int moerun::processRank() { return jobNumber("OMPI_COMM_WORLD_RANK", 0); }
+/// What the thread ranks know of rank 0, which speaks for all of them as long as it can.
+struct RankedSession::Speaker {
+  pid_t thread = 0;
+  std::atomic<bool> isInStep{false}, hasSpoken{false};
+
+  /// After `status` has reached all ranks: ends the process if rank 0 does not take notice of it.
+  void standIn(const Status &status) {
+    std::this_thread::sleep_for(std::chrono::duration<double>(kPatienceSeconds));
+    if ((isInStep || isStopped(thread)) && !hasSpoken.exchange(true)) {
+      // Rank 0 may stand still with the lock of a stream.
+      const std::string text = concat("moe-run: error: ", status.message(), "\n");
+      [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, text.data(), text.size());
+      std::_Exit(2); // as moe-run does after a deadline
+    }
+  }
+};
+
 bool moerun::hasLostThreads() { return lostThreads; }
 
 Result<moert_group *> moerun::joinProcesses() {
@@ -182,10 +213,14 @@ Result<std::unique_ptr<RankedSession>> RankedSession::create(const Package &pack
   if (group == nullptr) {
     MOERT_TRY(takeStatus(moert_group_create_threads(s.ranks, &s.group)));
     s.threadGroup.reset(s.group, moert_group_free);
+    s.speaker = std::make_shared<Speaker>();
+    s.speaker->thread = static_cast<pid_t>(syscall(SYS_gettid));
     for (int rank = 1; rank < s.ranks; ++rank) {
       // All by value: after a failure a thread that hangs outlives the session.
-      s.threads.emplace_back([package, own, shared = s.threadGroup, rank] {
-        (void)serveRank(package, own, shared.get(), rank).ok(); // rank 0 is told and says so
+      s.threads.emplace_back([package, own, shared = s.threadGroup, speaker = s.speaker, rank] {
+        if (Status status = serveRank(package, own, shared.get(), rank); !status.ok()) {
+          speaker->standIn(status); // rank 0 is told and says so
+        }
       });
     }
   }
@@ -273,6 +308,16 @@ void RankedSession::share(const moert_step_input &input) {
 }
 
 Status RankedSession::step(const moert_step_input &input, float *logits) {
+  if (!speaker) {
+    return stepRanks(input, logits);
+  }
+  speaker->isInStep = true;
+  Status status = stepRanks(input, logits);
+  speaker->isInStep = false;
+  return status;
+}
+
+Status RankedSession::stepRanks(const moert_step_input &input, float *logits) {
   share(input);
   for (int rank = 1; rank < ranks; ++rank) {
     MOERT_TRY(orderStep(rank, shares[isDistributed ? static_cast<size_t>(rank) : 0]));

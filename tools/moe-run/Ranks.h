@@ -56,7 +56,10 @@ private:
     std::vector<float> logits;
   };
 
+  struct Speaker;
+
   RankedSession() = default;
+  moert::Status stepRanks(const moert_step_input &input, float *logits);
   moert::Status order(int rank, int32_t what, const std::string &text = "");
   moert::Status orderStep(int rank, const Share &share);
   void share(const moert_step_input &input);
@@ -64,6 +67,7 @@ private:
 
   moert_group *group = nullptr;
   std::shared_ptr<moert_group> threadGroup; ///< Of thread ranks.
+  std::shared_ptr<Speaker> speaker;         ///< Likewise.
   std::vector<std::thread> threads;
   int ranks = 1;
   bool isDistributed = false, isServed = false;

@@ -15,6 +15,7 @@ import argparse
 import ctypes
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -117,7 +118,8 @@ def thread_trial(args, package, victim):
                 raise OSError(ctypes.get_errno(), "ptrace")
         os.waitpid(thread, WALL)  # it stands
         begin = time.monotonic()
-        while os.read(job.stdout.fileno(), 1 << 20):  # until the process ends, which closes its output
+        # Until the process ends, which closes its output.
+        while not select.select([job.stdout], [], [], 1)[0] or os.read(job.stdout.fileno(), 1 << 20):
             if time.monotonic() - begin > args.deadline + 30:
                 job.kill()
         seconds = time.monotonic() - begin
@@ -128,7 +130,7 @@ def thread_trial(args, package, victim):
     problems = []
     if seconds > args.deadline + 5:
         problems.append(f"the others took {seconds:.1f} s")
-    if not re.search(rf"error: .*rank {victim} did not", text):
+    if not re.search(rf"error: .*rank {victim} (?:did not|sent nothing)", text):
         problems.append("no error of ours names the rank")
     if job.returncode <= 0:
         problems.append(f"exit status {job.returncode}")
