@@ -72,7 +72,7 @@ const char *Session::report() {
       .member("rank", place.rank)
       .member("ranks", place.ranks)
       .member("deadline_seconds", deadlineSeconds);
-  json.member("weights", weights.folder()).member("weight_bytes", weights.usedBytes());
+  json.member("weights", weights.checkpoint()).member("weight_bytes", weights.usedBytes());
   json.member("copied_weight_bytes", weights.copiedBytes());
   json.member("arena_bytes", arenaBytes).member("state_bytes", stateBytes).member("create_ns", createNs);
 

@@ -244,6 +244,7 @@ Status Weights::open(const Program &program, size_t variant, RankPlace place, co
   backend = &given;
   const bool isHint = folder.empty();
   directory = isHint && root->checkpoint_hint() ? root->checkpoint_hint()->str() : folder;
+  checkpointPath = directory;
   addresses.assign(root->tensors() ? root->tensors()->size() : 0, nullptr);
   hostAddresses = addresses;
   tables.resize(root->tables() ? root->tables()->size() : 0);
@@ -270,6 +271,9 @@ Status Weights::open(const Program &program, size_t variant, RankPlace place, co
     }
     MOERT_TRY(checkIdentity(*file, expected, notes));
     MOERT_ASSIGN(pages, file->map());
+    if (!expected.in_package() && pages.size() >= 4 && std::memcmp(pages.data(), "GGUF", 4) == 0) {
+      checkpointPath = joinPath(directory, expected.name()->str());
+    }
     files.push_back(std::move(*file));
     mapped.push_back(std::move(pages));
     progress("map weights", f + 1, count);

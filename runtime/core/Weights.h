@@ -43,7 +43,8 @@ public:
   /// Forgets the arrays of tables: their tensors come or go.
   void forgetTables();
 
-  const std::string &folder() const { return directory; }
+  /// What a reader opens to read the checkpoint: its folder or, if the weights are one GGUF file, that.
+  const std::string &checkpoint() const { return checkpointPath; }
   /// Bytes of the tensors that the rank reads (of spans per rank only its own), and how many of them had to be copied.
   uint64_t usedBytes() const { return used; }
   uint64_t copiedBytes() const { return copied; }
@@ -59,7 +60,7 @@ private:
                       const Progress &progress, std::vector<std::string> &notes);
   std::string nameOf(uint32_t tensor) const;
 
-  std::string directory;
+  std::string directory, checkpointPath;
   Backend *backend = nullptr;
   std::vector<File> files;
   std::vector<Pages> mapped;
