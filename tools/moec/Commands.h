@@ -109,7 +109,8 @@ struct FuseCommand : CommonOptions {
   /// "R", "D", "P", or empty: any that the engine loads. And windows as the user wants them: "a-b,c-d".
   std::string form, groups;
   std::string target = "cpu", dtype;
-  double maxKl = 0.02, minGain = 0.02;
+  /// The gate: most KL, the part of tokens that must keep their likeliest successor, the part of time to be gained.
+  double maxKl = 0.02, minTop1 = 0.95, minGain = 0.02;
   int64_t ranks = 1;
   bool fuseLast = false, planOnly = false;
   /// What a sub-layer less, and an attention less, saves: any unit, for choosing only.

@@ -70,9 +70,20 @@ static llvm::json::Object describeExport(const ExportCommand &command, const Exp
                             {"notes", llvm::json::Array(facts.notes)}};
 }
 
+Error moec::checkExportSource(llvm::StringRef path) {
+  if (!llvm::sys::fs::is_regular_file(path)) {
+    return Error::success();
+  }
+  return makeError(path + ": is a file, but an export takes config.json and the tokenizer from the directory of its "
+                          "model; give that, or compile a package");
+}
+
 ExitCode moec::runExport(const ExportCommand &command) {
   mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);
   DiagnosticPrinter diagnostics(context);
+  if (Error error = checkExportSource(command.directory)) {
+    return fail(std::move(error));
+  }
   Progress progress(command, 3);
   progress.begin("read the model");
   Expected<Model> model = loadModel(context, command);

@@ -65,6 +65,9 @@ struct RankOptions {
 /// Makes the model one for several ranks; `options` then says what was chosen. What was done is appended to `notes`.
 llvm::Error divideAmongRanks(Model &model, RankOptions &options);
 
+/// An error if `path`, a model, is one file: an export is made from the model's directory.
+llvm::Error checkExportSource(llvm::StringRef path);
+
 /// The module as text.
 std::string printModule(mlir::ModuleOp module, bool locations);
 

@@ -183,6 +183,9 @@ static void addFuse(CLI::App &app, FuseCommand &command) {
   sub->add_option("--max-kl", command.maxKl, "nats per token that the fused model may differ, as an upper bound")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
+  sub->add_option("--min-top-1", command.minTop1, "part of tokens whose likeliest successor must stay the same")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
   sub->add_option("--min-gain", command.minGain, "part by which decoding must be faster; 0: speed is not asked for")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 100.0));
@@ -192,7 +195,11 @@ static void addFuse(CLI::App &app, FuseCommand &command) {
       ->capture_default_str()
       ->check(CLI::Range(1, 1 << 16));
   sub->add_option("--target", command.target, "as of moec compile")->capture_default_str();
-  addDtype(sub, command.dtype);
+  sub->add_option(
+         "--dtype", command.dtype,
+         "element type of activations (default: bf16 if the weights are, else f32); f32: exports store weights "
+         "of 16 bits as f32 too")
+      ->check(CLI::IsMember({"f32", "bf16"}));
   sub->add_flag("--plan-only", command.planOnly, "write the plan (and its maps), measure and export nothing");
   sub->add_option("--sub-layer-gain", command.subLayerGain, "what one sub-layer less saves, for choosing; any unit")
       ->capture_default_str()

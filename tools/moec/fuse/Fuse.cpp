@@ -71,7 +71,8 @@ Error FuseRun::readModel() {
     return makeError(command.calibration + ": cannot be read: " + file.getError().message());
   }
   StringRef bytes = (*file)->getBuffer();
-  commands.reuseResults(*fingerprint + ' ' + moert::format::toHex(moert::format::sha256(bytes.data(), bytes.size())));
+  commands.reuseResults(*fingerprint + ' ' + moert::format::toHex(moert::format::sha256(bytes.data(), bytes.size())) +
+                        ' ' + model->dtype + ' ' + command.target);
   return Error::success();
 }
 
@@ -151,7 +152,12 @@ Expected<FuseResult *> FuseRun::run() {
 ExitCode moec::runFuse(const FuseCommand &command) {
   mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);
   DiagnosticPrinter diagnostics(context);
-  // A name that is taken is known at once, not after the search.
+  // What cannot be exported, and a name that is taken, are known at once, not after the search.
+  if (!command.planOnly && command.engine != "package") {
+    if (Error error = checkExportSource(command.directory)) {
+      return fail(std::move(error));
+    }
+  }
   if (!command.planOnly && command.engine == "package") {
     if (Expected<PackageWriter> package = PackageWriter::create(command.output); !package) {
       return fail(package.takeError());

@@ -16,8 +16,7 @@
 
 namespace moec {
 
-/// The gate, beside --max-kl and --min-gain: top-1 agreement, and how much text a judgement should rest on.
-constexpr double kMinSameWinner = 0.95;
+/// How much text a judgement should rest on.
 constexpr int64_t kEnoughTokens = 8192, kEnoughDomains = 3;
 /// On less than this no judgement is given at all.
 constexpr int64_t kMinTokens = 64, kMinSequences = 2;
@@ -61,7 +60,7 @@ struct Trial {
   std::optional<Difference> difference;
   Speed speed;
   /// Of decode against the base measured just before or after, the median of rounds: 0.03 is 3 % faster. And its lower
-  /// bound at 95 %; none of fewer than three rounds.
+  /// 95 % bound; none of fewer than five rounds.
   std::optional<double> gain, gainBound;
   /// Whether it is a plan of the search, and not there to be compared with.
   bool isOurs = false;
@@ -126,8 +125,8 @@ std::string describeForms(llvm::ArrayRef<mlir::moe::WindowChoice> windows);
 /// "4-5 D, 9-11 P".
 std::string describeWindows(llvm::ArrayRef<mlir::moe::WindowChoice> windows);
 double medianOf(std::vector<double> values);
-/// The lower 95 % bound of the mean of `values` (one-sided, Student's t); nothing for fewer than three.
-std::optional<double> lowerBoundOf(llvm::ArrayRef<double> values);
+/// The lower 95 % bound of the median that `values` are drawn around (one-sided); nothing for fewer than five.
+std::optional<double> lowerBoundOf(std::vector<double> values);
 
 /// The report for programs (docs/ffn-fusion.md) and for people. `plan` is the chosen plan file's content, or null.
 llvm::json::Object describeResult(const FuseResult &result, llvm::json::Value plan);

@@ -19,9 +19,10 @@ bool FuseRun::judgeQuality(Trial &trial) const {
   if (difference.klBound > command.maxKl) {
     trial.reason = llvm::formatv("KL {0:F4} nats per token, at most {1:F4}, is above --max-kl {2}", difference.kl,
                                  difference.klBound, spellBudget(command.maxKl));
-  } else if (difference.sameWinner < kMinSameWinner) {
-    trial.reason = llvm::formatv("the likeliest token stays the same for {0:F2} % of tokens, {1:F0} % are needed",
-                                 difference.sameWinner * 100, kMinSameWinner * 100);
+  } else if (difference.sameWinner < command.minTop1) {
+    trial.reason =
+        llvm::formatv("the likeliest token stays the same for {0:F2} % of tokens, {1} % are needed (--min-top-1)",
+                      difference.sameWinner * 100, spellBudget(command.minTop1 * 100));
   } else if (difference.collapsed) {
     trial.reason = "its greedy text repeats itself where the model's does not";
   } else {

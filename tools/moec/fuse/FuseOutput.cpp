@@ -99,10 +99,13 @@ Error FuseRun::exportChosen() {
   }
   const Trial &chosen = result.trials[*result.chosen];
   if (result.format->format != ExportFormat::Package) {
-    return commands
-        .run("moec", {"export", command.directory, "--plan", chosen.planFile, "--for", command.engine, "-o",
-                      command.output, "--quiet"})
-        .takeError();
+    std::vector<std::string> arguments{"export", command.directory, "--plan", chosen.planFile, "--for", command.engine,
+                                       "-o",     command.output,    "--quiet"};
+    // Engines compute in the type that weights are stored in: so that it is the one the plan was measured in.
+    if (command.dtype == "f32") {
+      arguments.insert(arguments.end(), {"--dtype", "f32"});
+    }
+    return commands.run("moec", std::move(arguments)).takeError();
   }
   std::vector<std::string> arguments{"compile",      command.directory, "--plan",    chosen.planFile,
                                      "-o",           command.output,    "--quiet",   "--target",

@@ -9,6 +9,7 @@
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 #include "llvm/TargetParser/Host.h"
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -118,13 +119,24 @@ Expected<std::string> CommandRunner::run(StringRef tool, std::vector<std::string
   llvm::SmallString<256> program(llvm::sys::path::parent_path(fs::getMainExecutable("moec", &anchor)));
   llvm::sys::path::append(program, tool);
   const std::string text = spellCommand(tool, arguments);
-  std::string known;
+  auto digest = [](StringRef of) {
+    return moert::format::toHex(moert::format::sha256(of.data(), of.size())).substr(0, 32);
+  };
+  std::string known, key;
   if (!identity.empty()) {
-    const std::string key = identity + text;
-    known = folder.file(moert::format::toHex(moert::format::sha256(key.data(), key.size())).substr(0, 32) + ".done");
+    key = digest(identity + text);
+    // What a command printed is kept under the name of what it wrote: when another one writes that anew, this is not
+    // known any more.
+    auto output = std::find(arguments.begin(), arguments.end(), "-o");
+    known = folder.file((output == arguments.end() ? key : digest(*std::next(output))) + ".done");
     if (fs::exists(known)) {
-      printNote(options, text + " (done before)");
-      return readAll(known);
+      const std::string kept = readAll(known);
+      StringRef printed = kept;
+      if (printed.consume_front(key + "\n")) {
+        printNote(options, text + " (done before)");
+        return printed.str();
+      }
+      fs::remove(known);
     }
   }
   printNote(options, text);
@@ -133,7 +145,7 @@ Expected<std::string> CommandRunner::run(StringRef tool, std::vector<std::string
   if (code == 0) {
     std::string printed = readAll(out);
     if (!known.empty()) {
-      if (llvm::Error error = writeOutput(known, printed)) {
+      if (llvm::Error error = writeOutput(known, key + "\n" + printed)) {
         return std::move(error);
       }
     }

@@ -119,6 +119,7 @@ json::Object moec::describeResult(const FuseResult &result, json::Value plan) {
                       {"windows", std::move(windows)},
                       {"engine", std::move(engine)},
                       {"budget", json::Object{{"max_kl", command.maxKl},
+                                              {"min_top_1", command.minTop1},
                                               {"min_gain", command.minGain},
                                               {"ranks", command.ranks},
                                               {"target", command.target},

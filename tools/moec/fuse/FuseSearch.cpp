@@ -194,7 +194,7 @@ Error FuseRun::search() {
     const Trial &trial = result.trials.back();
     // How much more, or less, may be spent. Disagreement grows as the root of KL.
     const Difference &difference = *trial.difference;
-    const double disagreement = (1 - kMinSameWinner) / std::max(1 - difference.sameWinner, 1e-6);
+    const double disagreement = (1 - command.minTop1) / std::max(1 - difference.sameWinner, 1e-6);
     double scale =
         std::min(command.maxKl / std::max(difference.klBound, command.maxKl / 100), disagreement * disagreement);
     if (trial.fits) {

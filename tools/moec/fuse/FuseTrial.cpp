@@ -244,24 +244,17 @@ Error TrialRunner::measureOnce(StringRef package, Speed &speed) {
   return Error::success();
 }
 
-std::optional<double> moec::lowerBoundOf(llvm::ArrayRef<double> values) {
-  // Quantiles of Student's t at 95 % for 2, 3, ... degrees of freedom; beyond the table the last is on the safe side.
-  static constexpr double kQuantiles[] = {2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812,
-                                          1.796, 1.782, 1.771, 1.761, 1.753, 1.746, 1.740, 1.734, 1.729};
-  const size_t count = values.size();
-  if (count < 3) {
-    return std::nullopt;
+std::optional<double> moec::lowerBoundOf(std::vector<double> values) {
+  // The median is below values[k] only if at most k of them fell below it, each at even odds. Nothing is assumed about
+  // how a busy machine scatters them: its outliers make the bound of a mean useless.
+  llvm::sort(values);
+  double odds = std::pow(0.5, static_cast<double>(values.size())), below = 0;
+  std::optional<double> bound;
+  for (size_t k = 0; k < values.size() && (below += odds) <= 0.05; ++k) {
+    bound = values[k];
+    odds *= static_cast<double>(values.size() - k) / static_cast<double>(k + 1);
   }
-  double sum = 0, squares = 0;
-  for (double value : values) {
-    sum += value;
-  }
-  const double mean = sum / static_cast<double>(count);
-  for (double value : values) {
-    squares += (value - mean) * (value - mean);
-  }
-  const double error = std::sqrt(squares / static_cast<double>(count - 1) / static_cast<double>(count));
-  return mean - kQuantiles[std::min(count - 3, std::size(kQuantiles) - 1)] * error;
+  return bound;
 }
 
 Error TrialRunner::measureSpeed(llvm::MutableArrayRef<Trial *> trials) {

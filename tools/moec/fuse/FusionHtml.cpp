@@ -190,7 +190,8 @@ std::string Page::tiles() const {
     list.push_back({"same first choice", percent(numberOf(chosen, "same_winner")),
                     "loss " + shown(chosen, "loss") + ", " + shown(base, "loss") + " before"});
   }
-  list.push_back({"asked for", "KL up to " + shown(budget, "max_kl"),
+  list.push_back({"asked for",
+                  "KL up to " + shown(budget, "max_kl") + ", first choice " + percent(numberOf(budget, "min_top_1")),
                   "gain from " + percent(numberOf(budget, "min_gain")) + " on, " + shown(budget, "ranks") +
                       " rank(s), " + textOf(budget, "target")});
   return html::tiles(list);

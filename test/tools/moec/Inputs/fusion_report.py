@@ -40,7 +40,7 @@ report = {
         for form in "RDP" for n in (2, 3, 4) for first in range(LAYERS - n + 1)
     ],
     "engine": {"for": "vllm", "product": "vLLM", "forms": "D, P", "format": "nemotron-nas", "minimum_version": "0.32", "how": "natively"},
-    "budget": {"max_kl": 0.02, "min_gain": 0.02, "ranks": 2, "target": "cpu", "threads": 4},
+    "budget": {"max_kl": 0.02, "min_top_1": 0.95, "min_gain": 0.02, "ranks": 2, "target": "cpu", "threads": 4},
     "candidates": [
         candidate("paper", "R", [(12, 2)], repaired=False, reason="KL at most 0.31 is above 0.02"),
         candidate("four pairs", "P", [(5, 2), (8, 2), (10, 2), (12, 2)]),
