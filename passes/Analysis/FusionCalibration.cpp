@@ -5,6 +5,8 @@
 #include "runtime/readers/File.h"
 #include "runtime/readers/Safetensors.h"
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/Sequence.h"
+#include "llvm/Support/FormatVariadic.h"
 #include <cmath>
 #include <set>
 
@@ -142,13 +144,25 @@ static void readHeldOut(TensorReader &reader, FusionCalibration &result) {
   if (!reader.fault.empty()) {
     return;
   }
+  std::vector<int32_t> ids = reader.read<int32_t>("text.ids", ElementType::I32, {-1});
   std::set<int32_t> seen;
-  for (auto [length, domain, held] : llvm::zip(lengths, domains, heldOut)) {
+  int64_t total = 0;
+  for (auto [sequence, length, domain, held] : llvm::zip(llvm::seq(count), lengths, domains, heldOut)) {
+    if (length < 1 || domain < 0 || domain >= static_cast<int64_t>(result.domains.size())) {
+      reader.fail("sequence " + Twine(sequence) + " has " + Twine(length) + " tokens and is of domain " +
+                  Twine(domain) + ", but sequences have one or more and there are " + Twine(result.domains.size()) +
+                  " domains");
+      return;
+    }
+    total += length;
     if (held) {
       ++result.heldOutSequences;
       result.heldOutTokens += length;
       seen.insert(domain);
     }
+  }
+  if (reader.fault.empty() && total != static_cast<int64_t>(ids.size())) {
+    reader.fail("has sequences of " + Twine(total) + " tokens, but " + Twine(ids.size()) + " ids");
   }
   result.heldOutDomains = static_cast<int64_t>(seen.size());
 }
@@ -168,7 +182,8 @@ static void readWindows(TensorReader &reader, FusionCalibration &result) {
                       kl = figures("window_kl"), klRepaired = figures("window_kl_repaired"),
                       bound = reader.read<double>("window_kl_bound", ElementType::F64, {count}, /*mayLack=*/true),
                       winner = figures("window_same_winner");
-  std::vector<double> perDomain = reader.read<double>("window_kl_domains", ElementType::F64, {count, domains});
+  std::vector<double> perDomain =
+      reader.read<double>("window_kl_domains", ElementType::F64, {count, domains}, /*mayLack=*/true);
   if (!reader.fault.empty()) {
     return;
   }
@@ -181,6 +196,12 @@ static void readWindows(TensorReader &reader, FusionCalibration &result) {
       reader.fail("window " + Twine(w) + " is layer " + Twine(window.first) + ", length " + Twine(window.length) +
                   ", form " + Twine(form) + ", but the model has " + Twine(result.layers) +
                   " layers and forms are 0 to 2");
+      return;
+    }
+    // Rounding makes a KL of 0 negative by less than this.
+    if (kl[w] < -1e-6 || klRepaired[w] < -1e-6) {
+      reader.fail("window " + Twine(w) + " has a KL of " + llvm::formatv("{0:e3}", std::min(kl[w], klRepaired[w])) +
+                  ", but a KL is not below 0");
       return;
     }
     window.form = static_cast<FusionForm>(form);

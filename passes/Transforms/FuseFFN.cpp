@@ -115,6 +115,9 @@ struct FuseFFNPass : moe::impl::FuseFFNBase<FuseFFNPass> {
       return emitError(UnknownLoc::get(&getContext()))
              << plan << ": was made for a model of " << read->layers << " layers, but this one has " << found;
     }
+    if (failed(checkMapNames(*read))) {
+      return failure();
+    }
     for (int64_t layer : read->removeAttention) {
       numSubLayers += removeAttentionOf(step, layer) == Removal::Done;
     }
@@ -125,6 +128,27 @@ struct FuseFFNPass : moe::impl::FuseFFNBase<FuseFFNPass> {
     }
     if (usesMaps && !read->mapsFile.empty()) {
       addWeightFile(read->mapsFile);
+    }
+    return success();
+  }
+
+  /// A map may have no name of the model's own weights. (Those of a plan that was carried out before are of its file.)
+  LogicalResult checkMapNames(const FusionPlan &read) {
+    auto files = getOperation()->getAttrOfType<ArrayAttr>(kWeightFilesAttr);
+    if (read.mapsFile.empty() || (files && llvm::is_contained(files, StringAttr::get(&getContext(), read.mapsFile)))) {
+      return success();
+    }
+    for (auto [w, window] : llvm::enumerate(read.windows)) {
+      SmallVector<StringRef> names{window.maps.output};
+      names.append(window.maps.attention.begin(), window.maps.attention.end());
+      names.append(window.maps.ffn.begin(), window.maps.ffn.end());
+      for (StringRef name : names) {
+        if (!name.empty() && getOperation().lookupSymbol(name)) {
+          return emitError(UnknownLoc::get(&getContext()))
+                 << plan << ": 'windows[" << w << "].maps' names '" << name
+                 << "', which the model has as a weight of its own: give the map another name";
+        }
+      }
     }
     return success();
   }

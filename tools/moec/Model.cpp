@@ -6,6 +6,7 @@
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Pass/PassManager.h"
 #include "passes/Analysis/ExchangeCost.h"
+#include "passes/Analysis/FusionMaps.h"
 #include "passes/Analysis/Placement/Facts.h"
 #include "passes/Analysis/PlacementFile.h"
 #include "passes/Passes.h"
@@ -64,7 +65,21 @@ static void countParameters(Model &model) {
   }
 }
 
+/// The maps of a plan, before anything is made of them.
+static llvm::Error checkMaps(const Model &model, StringRef file) {
+  Expected<mlir::moe::FusionPlan> plan = mlir::moe::readFusionPlan(file);
+  if (!plan) {
+    return plan.takeError();
+  }
+  int64_t hidden = 0;
+  model.module.get()->walk([&](mlir::moe::EmbeddingOp op) { hidden = op.getType().getDimSize(1); });
+  return mlir::moe::checkFusionMaps(*plan, file, hidden);
+}
+
 llvm::Error moec::applyPlan(Model &model, StringRef plan) {
+  if (llvm::Error error = checkMaps(model, plan)) {
+    return error;
+  }
   mlir::MLIRContext *context = model.module->getContext();
   // Remarks of the pass are what the user wants to know.
   mlir::ScopedDiagnosticHandler remarks(context, [&](mlir::Diagnostic &diagnostic) {

@@ -155,8 +155,8 @@ Expected<std::string> CommandRunner::run(StringRef tool, std::vector<std::string
   if (code == 127 && said.empty()) {
     said = (program + " cannot be run; install moec and moe-run side by side").str();
   }
-  return makeError("'" + text + "' failed" + (code < 0 ? Twine(" (it was ended by a signal)") : Twine("")) + ":\n" +
-                   said);
+  return makeError("'" + text + "' failed" + (code < 0 ? " (it was ended by a signal)" : "") +
+                   (folder.stays() ? "" : " (what it read is gone; --work FOLDER keeps it)") + ":\n" + said);
 }
 
 Expected<llvm::json::Object> CommandRunner::runJson(StringRef tool, std::vector<std::string> arguments) {

@@ -89,7 +89,9 @@ Error TrialRunner::writePlan(Trial &trial) {
   if (Error error = writeOutput(trial.planFile, text)) {
     return error;
   }
-  if (!trial.repair || llvm::all_of(trial.windows, [](const WindowChoice &window) { return window.length == 1; })) {
+  // A window of one layer is what it was, but in form R, where maps make up for its attention.
+  auto hasMaps = [](const WindowChoice &window) { return window.length > 1 || window.form == FusionForm::Removed; };
+  if (!trial.repair || llvm::none_of(trial.windows, hasMaps)) {
     return Error::success();
   }
   if (!hasInstrumented) {

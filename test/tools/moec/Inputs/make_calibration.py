@@ -1,9 +1,9 @@
 """Gives a calibration measured windows of its own choice, so that what is planned from it is known.
 
-    make_calibration.py CALIBRATION OUT FIRST:LENGTH:FORM:KL:REPAIRED...
+    make_calibration.py CALIBRATION OUT FIRST:LENGTH:FORM:KL:REPAIRED[:DOMAINS]...
 
 Any other figure of a window follows from these: errors are the roots of KL, the bound is 1.1 times the repaired KL, every
-domain has that KL. Without windows the file is one of version 1.
+domain has that KL, or DOMAINS. Without windows the file is one of version 1.
 """
 
 import json
@@ -36,7 +36,7 @@ if specs:
     figures("window_kl", plain)
     figures("window_kl_repaired", repaired)
     figures("window_kl_bound", [1.1 * kl for kl in repaired])
-    figures("window_kl_domains", [kl for kl in repaired for _ in range(domains)], [count, domains])
+    figures("window_kl_domains", [float(w[-1]) for w in windows for _ in range(domains)], [count, domains])
     figures("window_same_winner", [0.99] * count)
     places = [n for w in windows for n in (int(w[0]), int(w[1]), "RDP".index(w[2]))]
     tensors["windows"] = ("I32", [count, 3], struct.pack(f"<{3 * count}i", *places))
