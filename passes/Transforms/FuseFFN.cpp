@@ -73,7 +73,7 @@ struct FuseFFNPass : moe::impl::FuseFFNBase<FuseFFNPass> {
       return signalPassFailure();
     }
     if (padWidthTo < 1) {
-      module.emitError() << "pad-width-to of moe-fuse-ffn is " << padWidthTo << ", but must be at least 1";
+      module.emitError() << "pad-width-to of moe-fuse-ffn is " << padWidthTo.getValue() << ", but must be at least 1";
       return signalPassFailure();
     }
     UnusedSymbols symbols(module);

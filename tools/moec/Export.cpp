@@ -29,6 +29,9 @@ static Error writeExport(const ExportCommand &command, Progress &progress, Model
     if (llvm::sys::fs::is_directory(output)) {
       return makeError(output + ": is a directory, but a GGUF model is one file; name a file");
     }
+    if (Error error = checkReplaced(output, "GGUF")) {
+      return error;
+    }
     removeLeftovers(output);
   } else {
     Expected<PackageWriter> created =

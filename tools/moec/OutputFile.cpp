@@ -39,6 +39,18 @@ static Error systemError(StringRef path, StringRef action) {
   return makeError(path + ": cannot be " + action + ": " + std::strerror(code) + hint);
 }
 
+Error moec::checkReplaced(StringRef path, StringRef start) {
+  fs::file_status status;
+  if (fs::status(path, status) || status.type() != fs::file_type::regular_file || status.getSize() == 0) {
+    return Error::success();
+  }
+  auto file = llvm::MemoryBuffer::getFileSlice(path, std::min<uint64_t>(start.size(), status.getSize()), 0);
+  if (file && (*file)->getBuffer() == start) {
+    return Error::success();
+  }
+  return makeError(path + ": exists and is something else than what is written here; remove it, or choose another name");
+}
+
 /// Opens `path` with `flags` and writes all of `contents`; `durable`: and waits until they are on the disk.
 static Error writeContents(StringRef path, int flags, bool durable, StringRef contents) {
   int descriptor = ::open(path.str().c_str(), flags | O_CLOEXEC, 0644);

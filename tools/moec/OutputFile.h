@@ -16,6 +16,10 @@ namespace moec {
 /// Writes `contents` to `path` ("-": stdout), whole or not at all.
 llvm::Error writeOutput(llvm::StringRef path, llvm::StringRef contents);
 
+/// An error if there is a file at `path` that does not begin with `start`: it is something else than what is going to
+/// be written there, and must not be lost.
+llvm::Error checkReplaced(llvm::StringRef path, llvm::StringRef start);
+
 /// Removes the temporary files and directories of `path` that processes left which were killed while writing it.
 void removeLeftovers(llvm::StringRef path);
 

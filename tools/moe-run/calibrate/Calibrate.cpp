@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <map>
 #include <tuple>
@@ -103,6 +104,11 @@ Result<double> checkPieces(Sublayers &model, const std::vector<int32_t> &ids) {
   MOERT_TRY(model.head(x, pieces));
   double largest = 0, most = 0;
   for (size_t i = 0; i < whole.size(); ++i) {
+    if (!std::isfinite(whole[i]) || !std::isfinite(pieces[i])) {
+      return error(Code::InvalidArgument, "a logit of token ", i * ids.size() / whole.size(),
+                   " of the first sequence is not a number: nothing can be measured on this model; are its weights "
+                   "damaged?");
+    }
     largest = std::max(largest, double(std::abs(whole[i] - pieces[i])));
     most = std::max(most, double(std::abs(whole[i])));
   }
@@ -186,6 +192,13 @@ Status measureWindows(const CalibrateCommand &command, const std::vector<Form> &
 Status moerun::runCalibrate(const CalibrateCommand &command) {
   if (command.texts.empty() && command.idsFiles.empty()) {
     return error(Code::InvalidArgument, "nothing to calibrate on: give --text FILE or --ids-file FILE");
+  }
+  if (readers::exists(command.output)) {
+    Json facts;
+    if (!readCalibrationText(command.output, facts).ok()) {
+      return error(Code::InvalidArgument, command.output,
+                   ": exists and is not a calibration, so it is not overwritten; choose another name");
+    }
   }
   MOERT_ASSIGN(package, Package::load(command.package));
   const ProgramInfo &info = package.info();

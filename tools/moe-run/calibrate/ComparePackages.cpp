@@ -68,6 +68,13 @@ Status compareSequence(Session &base, Session &other, const std::vector<int32_t>
     std::vector<float> first(count), second(count);
     MOERT_TRY(base.step(batch.input(), first.data()));
     MOERT_TRY(other.step(batch.input(), second.data()));
+    for (const auto &[package, logits] : {std::pair("first", &first), std::pair("second", &second)}) {
+      auto bad = std::find_if(logits->begin(), logits->end(), [](float logit) { return !std::isfinite(logit); });
+      if (bad != logits->end()) {
+        return error(Code::InvalidArgument, "a logit of token ", begin + (bad - logits->begin()) / base.vocabulary,
+                     " is not a number in the ", package, " package: they cannot be compared");
+      }
+    }
     const std::vector<int32_t> rows(ids.begin() + begin, ids.begin() + std::min(length, end + 1));
     const Prediction prediction(std::move(first), rows, base.vocabulary, threads);
     const Prediction::Effect effect = prediction.compare(second);

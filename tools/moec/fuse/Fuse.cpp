@@ -149,19 +149,27 @@ Expected<FuseResult *> FuseRun::run() {
   return &result;
 }
 
+static Error checkOutput(const FuseCommand &command) {
+  if (command.planOnly) {
+    return checkReplaced(command.output, "{");
+  }
+  if (command.engine == "package") {
+    return PackageWriter::create(command.output).takeError();
+  }
+  if (Error error = checkExportSource(command.directory)) {
+    return error;
+  }
+  return llvm::sys::fs::is_directory(command.output)
+             ? PackageWriter::create(command.output, "checkpoint that moec exported", kExportMarker).takeError()
+             : checkReplaced(command.output, "GGUF");
+}
+
 ExitCode moec::runFuse(const FuseCommand &command) {
   mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);
   DiagnosticPrinter diagnostics(context);
   // What cannot be exported, and a name that is taken, are known at once, not after the search.
-  if (!command.planOnly && command.engine != "package") {
-    if (Error error = checkExportSource(command.directory)) {
-      return fail(std::move(error));
-    }
-  }
-  if (!command.planOnly && command.engine == "package") {
-    if (Expected<PackageWriter> package = PackageWriter::create(command.output); !package) {
-      return fail(package.takeError());
-    }
+  if (Error error = checkOutput(command)) {
+    return fail(std::move(error));
   }
   Expected<WorkFolder> folder = WorkFolder::create(command.output, command.work);
   if (!folder) {

@@ -13,6 +13,7 @@
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/Support/FormatVariadic.h"
 #include <cmath>
+#include <limits>
 
 using namespace moec;
 using namespace mlir::moe;
@@ -148,7 +149,10 @@ Error TrialRunner::measureShape(Trial &trial) {
   return Error::success();
 }
 
-static double number(const json::Object &object, StringRef key) { return object.getNumber(key).value_or(0); }
+/// A number that a command printed; not one if it printed none, so that no rule of the gate holds for it.
+static double number(const json::Object &object, StringRef key) {
+  return object.getNumber(key).value_or(std::numeric_limits<double>::quiet_NaN());
+}
 
 Error TrialRunner::compare(Trial &trial) {
   if (Error error = measureShape(trial)) {
@@ -181,6 +185,11 @@ Error TrialRunner::compare(Trial &trial) {
     if (const json::Object *domain = value.getAsObject()) {
       difference.domains.push_back({domain->getString("name").value_or("").str(), number(*domain, "kl"),
                                     number(*domain, "kl_bound"), number(*domain, "same_winner")});
+    }
+  }
+  for (double value : {difference.kl, difference.klBound, difference.sameWinner, difference.lossBase, difference.loss}) {
+    if (!std::isfinite(value)) {
+      return makeError("moe-run compare of " + trial.package + " printed a figure that is no number");
     }
   }
   if (difference.tokens < kMinTokens || difference.sequences < kMinSequences) {
@@ -238,7 +247,7 @@ Error TrialRunner::measureOnce(StringRef package, Speed &speed) {
   }
   const json::Object *decode = found->getObject("decode_tokens_per_second");
   const json::Object *prefill = found->getObject("prefill_tokens_per_second");
-  if (!decode || !prefill || number(*decode, "median") <= 0) {
+  if (!decode || !prefill || !(number(*decode, "median") > 0)) {
     return makeError("moe-run bench of " + package + " printed no speed of decoding");
   }
   speed.decodeMs.push_back(1000 / number(*decode, "median"));
