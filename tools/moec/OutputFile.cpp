@@ -48,7 +48,8 @@ Error moec::checkReplaced(StringRef path, StringRef start) {
   if (file && (*file)->getBuffer() == start) {
     return Error::success();
   }
-  return makeError(path + ": exists and is something else than what is written here; remove it, or choose another name");
+  return makeError(path +
+                   ": exists and is something else than what is written here; remove it, or choose another name");
 }
 
 /// Opens `path` with `flags` and writes all of `contents`; `durable`: and waits until they are on the disk.

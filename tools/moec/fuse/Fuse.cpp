@@ -9,10 +9,12 @@
 //===----------------------------------------------------------------------===//
 
 #include "lowering/HFToMoe/JsonFile.h"
+#include "lowering/MoeToHF/ExportModel.h"
 #include "runtime/format/Checksum.h"
 #include "runtime/readers/Fingerprint.h"
 #include "tools/moec/OutputFile.h"
 #include "tools/moec/fuse/FuseRun.h"
+#include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/raw_ostream.h"
 

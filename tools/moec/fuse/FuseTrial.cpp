@@ -187,7 +187,8 @@ Error TrialRunner::compare(Trial &trial) {
                                     number(*domain, "kl_bound"), number(*domain, "same_winner")});
     }
   }
-  for (double value : {difference.kl, difference.klBound, difference.sameWinner, difference.lossBase, difference.loss}) {
+  for (double value :
+       {difference.kl, difference.klBound, difference.sameWinner, difference.lossBase, difference.loss}) {
     if (!std::isfinite(value)) {
       return makeError("moe-run compare of " + trial.package + " printed a figure that is no number");
     }
