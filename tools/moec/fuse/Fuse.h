@@ -1,6 +1,6 @@
 //===- Fuse.h - The parts of moec fuse ---------------------------------------===//
 //
-// Fuse.cpp decides: which plans to try, and whether one passes the gate. Here is
+// Fuse.cpp decides which plans to try, Gate.h whether one is good enough. Here is
 // what is known of a plan that is tried (FuseTrial.cpp measures it), and the
 // report (FuseReport.cpp), whose keys others read.
 //
@@ -13,31 +13,14 @@
 #include "tools/moec/Model.h"
 #include "tools/moec/fuse/FuseModel.h"
 #include "tools/moec/fuse/FuseProcess.h"
+#include "tools/moec/fuse/Gate.h"
 
 namespace moec {
-
-/// How much text a judgement should rest on.
-constexpr int64_t kEnoughTokens = 8192, kEnoughDomains = 3;
-/// On less than this no judgement is given at all.
-constexpr int64_t kMinTokens = 64, kMinSequences = 2;
 
 /// A measured window, and why no plan may have it; empty: it may.
 struct FuseWindow {
   mlir::moe::MeasuredWindow measured;
   std::string reason;
-};
-
-/// How a plan changes what the model says: `moe-run compare`.
-struct Difference {
-  int64_t tokens = 0, sequences = 0;
-  double kl = 0, klBound = 0, sameWinner = 0, lossBase = 0, loss = 0;
-  struct Domain {
-    std::string name;
-    double kl = 0, klBound = 0, sameWinner = 0;
-  };
-  std::vector<Domain> domains;
-  std::string worstDomain;
-  bool collapsed = false;
 };
 
 /// Decode and prefill, round by round: `moe-run bench`.
@@ -59,9 +42,8 @@ struct Trial {
   ModelShape shape;
   std::optional<Difference> difference;
   Speed speed;
-  /// Of decode against the base measured just before or after, the median of rounds: 0.03 is 3 % faster. And its lower
-  /// 95 % bound; none of fewer than five rounds.
-  std::optional<double> gain, gainBound;
+  /// Of decode against the base measured just before or after.
+  std::optional<Gain> gain;
   /// Whether it is a plan of the search, and not there to be compared with.
   bool isOurs = false;
   /// Whether the quality gate is passed, and why not.
@@ -124,9 +106,6 @@ private:
 std::string describeForms(llvm::ArrayRef<mlir::moe::WindowChoice> windows);
 /// "4-5 D, 9-11 P".
 std::string describeWindows(llvm::ArrayRef<mlir::moe::WindowChoice> windows);
-double medianOf(std::vector<double> values);
-/// The lower 95 % bound of the median that `values` are drawn around (one-sided); nothing for fewer than five.
-std::optional<double> lowerBoundOf(std::vector<double> values);
 
 /// The report for programs (docs/ffn-fusion.md) and for people. `plan` is the chosen plan file's content, or null.
 llvm::json::Object describeResult(const FuseResult &result, llvm::json::Value plan);

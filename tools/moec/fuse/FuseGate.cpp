@@ -1,34 +1,20 @@
-//===- FuseGate.cpp - Whether a plan is good enough, and pays ----------------===//
+//===- FuseGate.cpp - The plan that passes the gate, and what to say of it ---===//
 
 #include "tools/moec/fuse/FuseRun.h"
-#include "llvm/Support/Format.h"
 #include "llvm/Support/FormatVariadic.h"
 
 using namespace moec;
 using llvm::StringRef;
 using llvm::Twine;
 
-std::string moec::spellBudget(double value) {
-  std::string text;
-  llvm::raw_string_ostream(text) << llvm::format("%g", value);
-  return text;
+GateRules FuseRun::rules() const {
+  return {command.maxKl, command.minTop1, command.minGain, command.ranks, command.rounds};
 }
 
 bool FuseRun::judgeQuality(Trial &trial) const {
-  const Difference &difference = *trial.difference;
-  if (difference.klBound > command.maxKl) {
-    trial.reason = llvm::formatv("KL {0:F4} nats per token, at most {1:F4}, is above --max-kl {2}", difference.kl,
-                                 difference.klBound, spellBudget(command.maxKl));
-  } else if (difference.sameWinner < command.minTop1) {
-    trial.reason =
-        llvm::formatv("the likeliest token stays the same for {0:F2} % of tokens, {1} % are needed (--min-top-1)",
-                      difference.sameWinner * 100, spellBudget(command.minTop1 * 100));
-  } else if (difference.collapsed) {
-    trial.reason = "its greedy text repeats itself where the model's does not";
-  } else {
-    trial.fits = true;
-    trial.reason = "quality fits";
-  }
+  Verdict verdict = moec::judgeQuality(*trial.difference, rules());
+  trial.fits = verdict.passes;
+  trial.reason = std::move(verdict.reason);
   return trial.fits;
 }
 
@@ -37,7 +23,7 @@ void FuseRun::decide() {
   std::optional<size_t> best;
   const Trial *closest = nullptr;
   for (auto [index, trial] : llvm::enumerate(result.trials)) {
-    if (trial.isOurs && trial.fits && (!best || *trial.gain > *result.trials[*best].gain)) {
+    if (trial.isOurs && trial.fits && (!best || trial.gain->median > result.trials[*best].gain->median)) {
       best = index;
     }
     if (trial.isOurs && (!closest || trial.difference->klBound < closest->difference->klBound)) {
@@ -52,25 +38,9 @@ void FuseRun::decide() {
     return;
   }
   Trial &chosen = result.trials[*best];
-  const std::string quality =
-      llvm::formatv("KL {0:F4}, at most {1:F4}", chosen.difference->kl, chosen.difference->klBound);
-  const std::string measured =
-      llvm::formatv("decoding is {0:F1} % faster on {1} {2}{3}", *chosen.gain * 100, command.ranks,
-                    command.ranks == 1 ? "rank" : "ranks",
-                    chosen.gainBound ? llvm::formatv(", at least {0:F1} %", *chosen.gainBound * 100).str() : "");
-  if (command.minGain == 0) {
-    result.reason = quality + "; a gain is not asked for: " + measured;
-    result.chosen = best;
-    chosen.kept = true;
-  } else if (*chosen.gain < command.minGain) {
-    result.reason = llvm::formatv("quality fits ({0}), no gain: {1}, {2:F1} % are asked for (--min-gain)", quality,
-                                  measured, command.minGain * 100);
-  } else if (!chosen.gainBound || *chosen.gainBound <= 0) {
-    result.reason = llvm::formatv("quality fits ({0}), but {1} rounds do not prove a gain: {2}; more --rounds or a "
-                                  "quieter machine may",
-                                  quality, command.rounds, measured);
-  } else {
-    result.reason = quality + "; " + measured;
+  Verdict verdict = judgeGain(*chosen.difference, *chosen.gain, rules());
+  result.reason = std::move(verdict.reason);
+  if (verdict.passes) {
     result.chosen = best;
     chosen.kept = true;
   }
@@ -117,7 +87,7 @@ void FuseRun::noteFronts() {
     }
     const Trial *best = nullptr;
     for (const Trial &trial : result.trials) {
-      const bool isAsFast = trial.repair && trial.gain && *trial.gain >= *recipe.gain - 0.01;
+      const bool isAsFast = trial.repair && trial.gain && trial.gain->median >= recipe.gain->median - 0.01;
       if (isAsFast && (!best || trial.difference->kl < best->difference->kl)) {
         best = &trial;
       }

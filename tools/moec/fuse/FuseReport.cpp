@@ -27,21 +27,22 @@ static json::Array describeWindowList(llvm::ArrayRef<WindowChoice> windows) {
 }
 
 static json::Object describeTrial(const Trial &trial) {
-  json::Object object{{"name", trial.name},
-                      {"form", describeForms(trial.windows)},
-                      {"windows", describeWindowList(trial.windows)},
-                      {"repaired", trial.repair},
-                      {"sub_layers", trial.shape.subLayers},
-                      {"weight_bytes", trial.shape.weightBytes},
-                      {"kv_bytes_per_token", trial.shape.kvBytesPerToken},
-                      {"kl_predicted", trial.klPredicted},
-                      {"kl_plain", trial.klPlain},
-                      {"decode_ms", orNull(trial.speed.decodeMs)},
-                      {"prefill_tokens_per_s", orNull(trial.speed.prefillTokensPerSecond)},
-                      {"gain", trial.gain ? json::Value(*trial.gain) : json::Value(nullptr)},
-                      {"gain_bound", trial.gainBound ? json::Value(*trial.gainBound) : json::Value(nullptr)},
-                      {"kept", trial.kept},
-                      {"reason", trial.reason}};
+  json::Object object{
+      {"name", trial.name},
+      {"form", describeForms(trial.windows)},
+      {"windows", describeWindowList(trial.windows)},
+      {"repaired", trial.repair},
+      {"sub_layers", trial.shape.subLayers},
+      {"weight_bytes", trial.shape.weightBytes},
+      {"kv_bytes_per_token", trial.shape.kvBytesPerToken},
+      {"kl_predicted", trial.klPredicted},
+      {"kl_plain", trial.klPlain},
+      {"decode_ms", orNull(trial.speed.decodeMs)},
+      {"prefill_tokens_per_s", orNull(trial.speed.prefillTokensPerSecond)},
+      {"gain", trial.gain ? json::Value(trial.gain->median) : json::Value(nullptr)},
+      {"gain_bound", trial.gain && trial.gain->bound ? json::Value(*trial.gain->bound) : json::Value(nullptr)},
+      {"kept", trial.kept},
+      {"reason", trial.reason}};
   for (auto [key, member] : {std::pair("kl", &Difference::kl), std::pair("kl_bound", &Difference::klBound),
                              std::pair("same_winner", &Difference::sameWinner), std::pair("loss", &Difference::loss)}) {
     object[key] = trial.difference ? json::Value(*trial.difference.*member) : json::Value(nullptr);
@@ -147,7 +148,7 @@ std::string moec::spellResult(const FuseResult &result) {
                          : llvm::formatv("{0:F2}", *value).str();
   };
   auto row = [&](llvm::StringRef name, const ModelShape &shape, const std::optional<Difference> &difference,
-                 std::optional<double> loss, const Speed &speed, std::optional<double> gain, llvm::StringRef windows) {
+                 std::optional<double> loss, const Speed &speed, std::optional<Gain> gain, llvm::StringRef windows) {
     auto of = [&](double Difference::*member) {
       return difference ? std::optional<double>(*difference.*member) : std::nullopt;
     };
@@ -159,7 +160,7 @@ std::string moec::spellResult(const FuseResult &result) {
                             shape.subLayers, number(static_cast<double>(shape.weightBytes) / 1e6, 2),
                             shape.kvBytesPerToken, number(of(&Difference::kl), 4), number(of(&Difference::klBound), 4),
                             number(of(&Difference::sameWinner), 4), number(loss, 4), number(ms, 4),
-                            gain ? llvm::formatv("{0:F1} %", *gain * 100).str() : std::string("-"), windows);
+                            gain ? llvm::formatv("{0:F1} %", gain->median * 100).str() : std::string("-"), windows);
   };
   stream << llvm::formatv("{0,-24} {1,10} {2,9} {3,8} {4,8} {5,8} {6,7} {7,8} {8,10} {9,8}  {10}\n", "plan",
                           "sub-layers", "weight MB", "KV/token", "KL", "at most", "top-1", "loss", "decode ms", "gain",

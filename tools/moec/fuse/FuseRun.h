@@ -1,7 +1,7 @@
 //===- FuseRun.h - One run of moec fuse --------------------------------------===//
 //
 // Its steps, by file: Fuse.cpp reads the model and goes through them, FuseSearch.cpp chooses the plans that are tried,
-// FuseGate.cpp judges them, FuseOutput.cpp writes what was chosen.
+// FuseGate.cpp judges them by the rules of Gate.h, FuseOutput.cpp writes what was chosen.
 //
 //===----------------------------------------------------------------------===//
 
@@ -36,6 +36,7 @@ private:
   std::string findObstacle(const mlir::moe::FusionPlan &plan) const;
   llvm::Error addComparisons();
   llvm::Error tryPlan(Trial trial);
+  GateRules rules() const;
   bool judgeQuality(Trial &trial) const;
   llvm::Error measureSpeed();
   void decide();
@@ -55,9 +56,6 @@ private:
   std::vector<mlir::moe::WindowChoice> choices;
   std::vector<mlir::moe::PlanPoint> front;
 };
-
-/// A budget as it was typed.
-std::string spellBudget(double value);
 
 } // namespace moec
 

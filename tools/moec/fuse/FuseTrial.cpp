@@ -54,12 +54,6 @@ std::string moec::describeWindows(llvm::ArrayRef<WindowChoice> windows) {
   return text.empty() ? "none" : text;
 }
 
-double moec::medianOf(std::vector<double> values) {
-  llvm::sort(values);
-  const size_t middle = values.size() / 2;
-  return values.empty() ? 0 : values.size() % 2 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-}
-
 std::vector<std::string> TrialRunner::compileArguments(StringRef package, int64_t ranks) const {
   const FuseCommand &command = *result.command;
   std::vector<std::string> arguments{"compile", command.directory, "-o", package.str(), "--quiet", "--target",
@@ -193,10 +187,8 @@ Error TrialRunner::compare(Trial &trial) {
       return makeError("moe-run compare of " + trial.package + " printed a figure that is no number");
     }
   }
-  if (difference.tokens < kMinTokens || difference.sequences < kMinSequences) {
-    return makeError(command.calibration + ": holds " + Twine(difference.tokens) + " held-out tokens in " +
-                     Twine(difference.sequences) + " sequences, but no judgement is given on fewer than " +
-                     Twine(kMinTokens) + " in " + Twine(kMinSequences) + "; calibrate on more text");
+  if (std::string problem = findTooLittleText(difference); !problem.empty()) {
+    return makeError(command.calibration + ": " + problem);
   }
   trial.difference = std::move(difference);
   return Error::success();
@@ -256,19 +248,6 @@ Error TrialRunner::measureOnce(StringRef package, Speed &speed) {
   return Error::success();
 }
 
-std::optional<double> moec::lowerBoundOf(std::vector<double> values) {
-  // The median is below values[k] only if at most k of them fell below it, each at even odds. Nothing is assumed about
-  // how a busy machine scatters them: its outliers make the bound of a mean useless.
-  llvm::sort(values);
-  double odds = std::pow(0.5, static_cast<double>(values.size())), below = 0;
-  std::optional<double> bound;
-  for (size_t k = 0; k < values.size() && (below += odds) <= 0.05; ++k) {
-    bound = values[k];
-    odds *= static_cast<double>(values.size() - k) / static_cast<double>(k + 1);
-  }
-  return bound;
-}
-
 Error TrialRunner::measureSpeed(llvm::MutableArrayRef<Trial *> trials) {
   Expected<std::string> base = packageForSpeed(folder.file("base"), "");
   if (!base) {
@@ -283,7 +262,7 @@ Error TrialRunner::measureSpeed(llvm::MutableArrayRef<Trial *> trials) {
     packages.push_back(std::move(*package));
   }
   commands.stopReuse();
-  std::vector<std::vector<double>> ratios(trials.size());
+  std::vector<std::vector<double>> bases(trials.size());
   for (int64_t round = 0; round < result.command->rounds; ++round) {
     for (auto [index, trial] : llvm::enumerate(trials)) {
       // The base comes first in one round and last in the next, so that a machine that slows down favours neither.
@@ -292,14 +271,11 @@ Error TrialRunner::measureSpeed(llvm::MutableArrayRef<Trial *> trials) {
           return error;
         }
       }
-      ratios[index].push_back(result.baseSpeed.decodeMs.back() / trial->speed.decodeMs.back());
+      bases[index].push_back(result.baseSpeed.decodeMs.back());
     }
   }
   for (auto [index, trial] : llvm::enumerate(trials)) {
-    trial->gain = medianOf(ratios[index]) - 1;
-    if (std::optional<double> bound = lowerBoundOf(ratios[index])) {
-      trial->gainBound = *bound - 1;
-    }
+    trial->gain = gainOf(bases[index], trial->speed.decodeMs);
   }
   return Error::success();
 }
