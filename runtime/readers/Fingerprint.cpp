@@ -10,9 +10,10 @@
 namespace moert::readers {
 
 Result<std::string> fingerprint(const std::string &path) {
-  constexpr uint64_t kSample = 64 << 10;
+  constexpr uint64_t kSample = 64 << 10, kTensorSample = 4 << 10;
   MOERT_ASSIGN(checkpoint, Checkpoint::open(path));
   format::Sha256 hash;
+  std::vector<InputFile> files;
   std::vector<uint8_t> sample;
   for (const CheckpointFile &facts : checkpoint.files()) {
     hash.update(facts.name.data(), facts.name.size() + 1);
@@ -24,6 +25,13 @@ Result<std::string> fingerprint(const std::string &path) {
       MOERT_TRY(file.read(offset, sample.data(), sample.size()));
       hash.update(sample.data(), sample.size());
     }
+    files.push_back(std::move(file));
+  }
+  for (const TensorInfo &tensor : checkpoint.tensors()) {
+    sample.resize(size_t(std::min(kTensorSample, tensor.bytes)));
+    MOERT_TRY(
+        files[tensor.file].read(tensor.offset + (tensor.bytes - sample.size()) / 2, sample.data(), sample.size()));
+    hash.update(sample.data(), sample.size());
   }
   return format::toHex(hash.finish());
 }

@@ -14,7 +14,9 @@
 
 namespace moert::readers {
 
-/// Hex SHA-256 of the names, sizes and headers of a checkpoint's files, and of the first and last 64 KiB of each.
+/// Hex SHA-256 of the names, sizes and headers of a checkpoint's files, the first and last 64 KiB of each, and 4 KiB
+/// from the middle of every tensor (a smaller one as a whole): a fine-tune differs in these. A checkpoint of which only
+/// other bytes were changed has the same fingerprint.
 Result<std::string> fingerprint(const std::string &checkpoint);
 
 } // namespace moert::readers
