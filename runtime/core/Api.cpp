@@ -224,7 +224,7 @@ moert_status *moert_session_create(moert_program *program, const moert_session_o
 
 void moert_session_free(moert_session *session) {
   if (session && !session->session->canBeFreed()) {
-    (void)session->session.release(); // a worker is still inside a kernel: it keeps what it uses
+    moert::Session::abandon(std::move(session->session));
   }
   delete session;
 }

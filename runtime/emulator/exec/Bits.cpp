@@ -176,7 +176,8 @@ static Step findNth(Warp &w, const Op &op, uint32_t m) {
     if (offset == 0) {
       return mask >> base & 1 ? base : ~0U;
     }
-    int step = offset > 0 ? 1 : -1, left = offset > 0 ? offset : -offset;
+    const int step = offset > 0 ? 1 : -1;
+    int64_t left = offset > 0 ? offset : -int64_t(offset);
     for (int i = int(base); i >= 0 && i < 32; i += step) {
       if ((mask >> i & 1) && --left == 0) {
         return uint32_t(i);
