@@ -1,5 +1,6 @@
 // The C ABI (runtime/include/moert/moert.h) over Program, Group, Session and WeightReader: null checks, ownership,
 // statuses. No logic.
+#include "runtime/core/Abandon.h"
 #include "runtime/core/Session.h"
 #include "runtime/core/WeightReader.h"
 
@@ -224,7 +225,7 @@ moert_status *moert_session_create(moert_program *program, const moert_session_o
 
 void moert_session_free(moert_session *session) {
   if (session && !session->session->canBeFreed()) {
-    moert::Session::abandon(std::move(session->session));
+    moert::abandon(std::move(session->session));
   }
   delete session;
 }
@@ -327,7 +328,7 @@ moert_status *moert_weights_read(moert_weights *weights, const char *name, const
 
 void moert_weights_free(moert_weights *weights) {
   if (weights && !weights->reader->canBeFreed()) {
-    (void)weights->reader.release(); // a worker is still inside a kernel: it keeps what it uses
+    moert::abandon(std::move(weights->reader));
   }
   delete weights;
 }

@@ -3,13 +3,12 @@
 #include "runtime/core/Session.h"
 
 #include "runtime/backends/cuda/Driver.h"
+#include "runtime/core/Abandon.h"
 #include "runtime/core/Checks.h"
 #include "runtime/core/DeviceChoice.h"
 
 #include <algorithm>
 #include <cstring>
-#include <mutex>
-#include <vector>
 
 namespace moert {
 namespace {
@@ -99,15 +98,6 @@ Status Session::joinGroup(std::shared_ptr<Group> given, const moert_session_opti
   group = std::move(given);
   communicator = ranks > 1 ? member : nullptr;
   return {};
-}
-
-void Session::abandon(std::unique_ptr<Session> session) {
-  // Still reachable, so that a leak checker takes it for what it is; never destroyed, at the end of the process
-  // neither.
-  static std::mutex mutex;
-  static auto &kept = *new std::vector<std::unique_ptr<Session>>;
-  std::lock_guard lock(mutex);
-  kept.push_back(std::move(session));
 }
 
 Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<Program> program, std::shared_ptr<Group> group,

@@ -38,8 +38,6 @@ public:
   /// JSON, valid until the next call.
   const char *report();
 
-  /// Keeps for good what a worker or a device may still be using.
-  static void abandon(std::unique_ptr<Session> session);
   /// Whether everything that kernels use may be freed; waits for stragglers up to the deadline. After a failure between
   /// processes a message may still be on its way out of a buffer.
   bool canBeFreed() {
