@@ -51,25 +51,29 @@ int64_t gridOf(const format::Grid &grid, int64_t units) {
 
 } // namespace
 
-std::vector<Initializers::Place> Initializers::sourcesOf(const format::Initializer &initializer) const {
-  const uint64_t bytes = program.root().tensors()->Get(initializer.result())->bytes();
-  std::vector<Place> sources;
+template <typename Visit> void Initializers::forEachOperand(const format::Initializer &initializer, Visit visit) const {
   for (uint32_t c = 0; c < initializer.command_count(); ++c) {
     const format::Command &command = *variant.commands()->Get(initializer.first_command() + c);
     for (uint32_t o = 0; o < command.operand_count(); ++o) {
-      const format::Operand &operand = *variant.operands()->Get(command.first_operand() + o);
-      if (operand.kind() != format::OperandKind::WeightSpan || operand.index() == initializer.result() ||
-          operand.value() != 0) {
-        continue;
-      }
-      const uint64_t all = program.root().tensors()->Get(operand.index())->bytes(), offset = operand.offset();
-      const Place source{operand.index(), offset};
-      if (offset <= all && all - offset >= bytes &&
-          std::find(sources.begin(), sources.end(), source) == sources.end()) {
-        sources.push_back(source);
-      }
+      visit(*variant.operands()->Get(command.first_operand() + o));
     }
   }
+}
+
+std::vector<Initializers::Place> Initializers::sourcesOf(const format::Initializer &initializer) const {
+  const uint64_t bytes = program.root().tensors()->Get(initializer.result())->bytes();
+  std::vector<Place> sources;
+  forEachOperand(initializer, [&](const format::Operand &operand) {
+    if (operand.kind() != format::OperandKind::WeightSpan || operand.index() == initializer.result() ||
+        operand.value() != 0) {
+      return;
+    }
+    const uint64_t all = program.root().tensors()->Get(operand.index())->bytes(), offset = operand.offset();
+    const Place source{operand.index(), offset};
+    if (offset <= all && all - offset >= bytes && std::find(sources.begin(), sources.end(), source) == sources.end()) {
+      sources.push_back(source);
+    }
+  });
   return sources;
 }
 
@@ -148,24 +152,20 @@ std::string Initializers::cacheKey(const format::Initializer &initializer) const
     }
   };
   bool isPerRank = false;
-  for (uint32_t c = 0; c < initializer.command_count(); ++c) {
-    const format::Command &command = *variant.commands()->Get(initializer.first_command() + c);
-    for (uint32_t o = 0; o < command.operand_count(); ++o) {
-      const format::Operand &operand = *variant.operands()->Get(command.first_operand() + o);
-      if (operand.kind() == format::OperandKind::WeightSpan && operand.index() != initializer.result()) {
-        addTensor(operand.index());
-        isPerRank |= operand.value() != 0;
-      } else if (operand.kind() == format::OperandKind::WeightTable) {
-        const format::WeightTable &table = *program.root().tables()->Get(operand.index());
-        const uint32_t first = table.first() + uint32_t(place.rank) * uint32_t(operand.value());
-        for (uint32_t i = 0; i < (operand.value() ? uint32_t(operand.value()) : table.count()); ++i) {
-          addTensor(program.root().table_entries()->Get(first + i)->tensor());
-        }
-        isPerRank |= operand.value() != 0;
+  forEachOperand(initializer, [&](const format::Operand &operand) {
+    if (operand.kind() == format::OperandKind::WeightSpan && operand.index() != initializer.result()) {
+      addTensor(operand.index());
+      isPerRank |= operand.value() != 0;
+    } else if (operand.kind() == format::OperandKind::WeightTable) {
+      const format::WeightTable &table = *program.root().tables()->Get(operand.index());
+      const uint32_t first = table.first() + uint32_t(place.rank) * uint32_t(operand.value());
+      for (uint32_t i = 0; i < (operand.value() ? uint32_t(operand.value()) : table.count()); ++i) {
+        addTensor(program.root().table_entries()->Get(first + i)->tensor());
       }
-      isPerRank |= operand.kind() == format::OperandKind::Size;
+      isPerRank |= operand.value() != 0;
     }
-  }
+    isPerRank |= operand.kind() == format::OperandKind::Size;
+  });
   if (isPerRank) {
     addToKey(hash, uint64_t(place.rank));
     addToKey(hash, uint64_t(place.ranks));
@@ -296,20 +296,16 @@ Status Initializers::compute(const format::Initializer &initializer, uint8_t *re
 
 std::vector<uint32_t> Initializers::tensorsReadBy(const format::Initializer &initializer) const {
   std::vector<uint32_t> sources;
-  for (uint32_t c = 0; c < initializer.command_count(); ++c) {
-    const format::Command &command = *variant.commands()->Get(initializer.first_command() + c);
-    for (uint32_t o = 0; o < command.operand_count(); ++o) {
-      const format::Operand &operand = *variant.operands()->Get(command.first_operand() + o);
-      if (operand.kind() == format::OperandKind::WeightSpan && operand.index() != initializer.result()) {
-        sources.push_back(operand.index());
-      } else if (operand.kind() == format::OperandKind::WeightTable) {
-        const format::WeightTable &table = *program.root().tables()->Get(operand.index());
-        for (uint32_t i = 0; i < table.count(); ++i) {
-          sources.push_back(program.root().table_entries()->Get(table.first() + i)->tensor());
-        }
+  forEachOperand(initializer, [&](const format::Operand &operand) {
+    if (operand.kind() == format::OperandKind::WeightSpan && operand.index() != initializer.result()) {
+      sources.push_back(operand.index());
+    } else if (operand.kind() == format::OperandKind::WeightTable) {
+      const format::WeightTable &table = *program.root().tables()->Get(operand.index());
+      for (uint32_t i = 0; i < table.count(); ++i) {
+        sources.push_back(program.root().table_entries()->Get(table.first() + i)->tensor());
       }
     }
-  }
+  });
   return sources;
 }
 

@@ -51,6 +51,8 @@ private:
     uint64_t tensor, offset;
     bool operator==(const Place &other) const { return tensor == other.tensor && offset == other.offset; }
   };
+  /// Calls `visit` with every operand of its commands.
+  template <typename Visit> void forEachOperand(const format::Initializer &initializer, Visit visit) const;
   /// What an initializer reads that is as long as its result, and the same on all ranks.
   std::vector<Place> sourcesOf(const format::Initializer &initializer) const;
   Result<bool> isSame(const Place &source, const void *result, uint64_t bytes);
