@@ -43,6 +43,10 @@ std::string describeCall(const CollectiveCall &call);
 /// What calls of two ranks that should be the same differ in; empty if in nothing.
 std::string compareCalls(int rank, const CollectiveCall &mine, int other, const CollectiveCall &its);
 
+/// How long a rank that missed several others waits for word of one that knows which of them it is. It may wait a
+/// second longer itself, for orders (tools/moe-run/Ranks.cpp).
+constexpr int64_t kLingerNs = 2000000000;
+
 /// "30 s", "0.5 s".
 std::string secondsText(int64_t nanoseconds);
 

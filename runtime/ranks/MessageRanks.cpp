@@ -22,9 +22,6 @@ enum Tag : int { kCallTag = 1, kDataTag, kMessageTag, kNoticeTag };
 constexpr uint64_t kInlineBytes = 16384;
 /// Of a large sum, what one rank sums at a time.
 constexpr uint64_t kPartBytes = 256 << 10;
-/// How long a rank that missed several others looks for word of one that knows which of them it is. It may wait a
-/// second longer itself, for orders (tools/moe-run/Ranks.cpp).
-constexpr int64_t kLingerNs = 2000000000;
 /// How long notices are given to leave.
 constexpr int64_t kFarewellNs = 300000000;
 

@@ -17,9 +17,6 @@ namespace {
 
 /// A sleep is never longer, so that a wake-up that went to somebody else costs little.
 constexpr int64_t kLongestSleepNs = 20000000;
-/// How long a rank that missed several others waits for word of one that knows which of them it is. It may wait a
-/// second longer itself, for orders (tools/moe-run/Ranks.cpp).
-constexpr int64_t kLingerNs = 2000000000;
 /// How long a rank that failed waits for others to leave its memory alone.
 constexpr int64_t kLeaveNs = 1000000000;
 
