@@ -72,6 +72,8 @@ struct FuseResult {
   std::vector<std::string> notes;
 };
 
+/// What divides a package among the ranks whose speed is measured.
+void addRanks(std::vector<std::string> &arguments, int64_t ranks);
 /// The plan file of `windows`.
 llvm::json::Object describePlan(int64_t layers, llvm::ArrayRef<mlir::moe::WindowChoice> windows, int64_t padWidthTo);
 

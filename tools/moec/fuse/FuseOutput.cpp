@@ -110,10 +110,7 @@ Error FuseRun::exportChosen() {
   std::vector<std::string> arguments{"compile",      command.directory, "--plan",    chosen.planFile,
                                      "-o",           command.output,    "--quiet",   "--target",
                                      command.target, "--dtype",         model->dtype};
-  if (command.ranks > 1) {
-    arguments.insert(arguments.end(),
-                     {"--ranks", std::to_string(command.ranks), "--parallel", "tensor", "--attention", "auto"});
-  }
+  addRanks(arguments, command.ranks);
   return commands.run("moec", std::move(arguments)).takeError();
 }
 

@@ -54,16 +54,20 @@ std::string moec::describeWindows(llvm::ArrayRef<WindowChoice> windows) {
   return text.empty() ? "none" : text;
 }
 
+void moec::addRanks(std::vector<std::string> &arguments, int64_t ranks) {
+  if (ranks > 1) {
+    arguments.insert(arguments.end(),
+                     {"--ranks", std::to_string(ranks), "--parallel", "tensor", "--attention", "auto"});
+  }
+}
+
 std::vector<std::string> TrialRunner::compileArguments(StringRef package, int64_t ranks) const {
   const FuseCommand &command = *result.command;
   std::vector<std::string> arguments{"compile", command.directory, "-o", package.str(), "--quiet", "--target",
                                      // The variant that this machine would choose, and no other.
                                      command.target == "cpu" ? "cpu:host" : command.target, "--dtype",
                                      result.model->dtype};
-  if (ranks > 1) {
-    arguments.insert(arguments.end(),
-                     {"--ranks", std::to_string(ranks), "--parallel", "tensor", "--attention", "auto"});
-  }
+  addRanks(arguments, ranks);
   return arguments;
 }
 
