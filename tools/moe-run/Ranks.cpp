@@ -149,8 +149,6 @@ private:
 
 } // namespace
 
-int moerun::processRanks() { return jobNumber("OMPI_COMM_WORLD_SIZE", 1); }
-int moerun::processRank() { return jobNumber("OMPI_COMM_WORLD_RANK", 0); }
 /// What the thread ranks know of rank 0, which speaks for all of them as long as it can.
 struct RankedSession::Speaker {
   pid_t thread = 0;
@@ -168,6 +166,8 @@ struct RankedSession::Speaker {
   }
 };
 
+int moerun::processRanks() { return jobNumber("OMPI_COMM_WORLD_SIZE", 1); }
+int moerun::processRank() { return jobNumber("OMPI_COMM_WORLD_RANK", 0); }
 bool moerun::hasLostThreads() { return lostThreads; }
 
 Result<moert_group *> moerun::joinProcesses() {

@@ -95,15 +95,18 @@ def check_counts(one, several, ranks):
         sys.exit(f"{ranks} ranks count {counts[1]}, but one rank {counts[0]}")
 
 
+def compile_placed(folder, ranks, slots, exchange):
+    """The bundled Mixtral with its experts placed by what was recorded, with replicas in the further slots."""
+    placement = folder / f"map{ranks}.json"
+    run("moec", "place", ROOT / "examples/placement/routing.json", "--ranks", ranks, "--slots", slots, "-o", placement, "--quiet")
+    return compile_package(MODELS / "tiny-mixtral", folder / f"placed{ranks}", "--plan", placement, "--exchange", exchange)
+
+
 def check_expert(folder):
     """Experts placed by what was recorded, with redundant replicas, and in order."""
     one = compile_package(MODELS / "tiny-mixtral", folder / "one")
     for ranks, slots in ((2, 20), (4, 24), (8, 16)):
-        placement = folder / f"map{ranks}.json"
-        run("moec", "place", ROOT / "examples/placement/routing.json", "--ranks", ranks, "--slots", slots, "-o", placement,
-            "--quiet")
-        several = compile_package(MODELS / "tiny-mixtral", folder / f"placed{ranks}", "--plan", placement, "--exchange",
-                                  "gather")
+        several = compile_placed(folder, ranks, slots, "gather")
         compare(f"mixtral, {slots} slots", one, several, ranks, folder)
         check_counts(one, several, ranks)
 
@@ -115,11 +118,7 @@ def check_exact(folder):
     for ranks, slots in ((2, 20), (4, 24), (8, 24)):
         several = compile_package(MODELS / "tiny-mixtral", folder / f"exact{ranks}", "--ranks", ranks, "--exchange", "exact")
         compare("mixtral, exact, in order", one, several, ranks, folder, bound=0)
-        placement = folder / f"map{ranks}.json"
-        run("moec", "place", ROOT / "examples/placement/routing.json", "--ranks", ranks, "--slots", slots, "-o", placement,
-            "--quiet")
-        several = compile_package(MODELS / "tiny-mixtral", folder / f"placed{ranks}", "--plan", placement, "--exchange",
-                                  "exact")
+        several = compile_placed(folder, ranks, slots, "exact")
         compare(f"mixtral, exact, {slots} slots", one, several, ranks, folder)
         check_counts(one, several, ranks)
     topology = folder / "topology.json"
