@@ -117,7 +117,7 @@ struct FuseCommand : CommonOptions {
   double subLayerGain = 1, attentionGain = 0;
   /// Plans to be measured beside, and how many points of the fronts.
   std::vector<std::string> also;
-  int64_t fronts = 3;
+  int64_t fronts = 3, perForm = 0;
   /// Plans that the search may try.
   int64_t tries = 6;
   /// Of the measurement of speed; 0 threads: one per core.

@@ -211,6 +211,10 @@ static void addFuse(CLI::App &app, FuseCommand &command) {
   sub->add_option("--fronts", command.fronts, "points of the fronts (ours, the published recipe's) to measure beside")
       ->capture_default_str()
       ->check(CLI::Range(0, 1000));
+  sub->add_option("--per-form", command.perForm,
+                  "points of the front of each form alone to measure beside, with maps and without")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1000));
   sub->add_option("--tries", command.tries, "plans that the search may measure")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));

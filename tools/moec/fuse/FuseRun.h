@@ -29,11 +29,15 @@ private:
   llvm::Error chooseGroups();
   void judgeWindows(const mlir::moe::FusionLimits &limits);
   llvm::Expected<mlir::moe::FusionLimits> limitsOf(const mlir::moe::EngineFormat &format);
+  std::vector<mlir::moe::WindowChoice>
+  measuredWindows(const mlir::moe::FusionLimits &limits,
+                  llvm::function_ref<double(const mlir::moe::MeasuredWindow &)> klOf) const;
   Trial makeTrial(const llvm::Twine &name, const mlir::moe::PlanPoint &point,
                   llvm::ArrayRef<mlir::moe::WindowChoice> from) const;
   llvm::Error search();
   llvm::Error writePlanOnly();
   std::string findObstacle(const mlir::moe::FusionPlan &plan) const;
+  std::vector<Trial> formsAlone() const;
   llvm::Error addComparisons();
   llvm::Error tryPlan(Trial trial);
   GateRules rules() const;

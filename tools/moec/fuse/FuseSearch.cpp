@@ -142,6 +142,21 @@ Error FuseRun::chooseGroups() {
   return Error::success();
 }
 
+/// The measured windows within `limits` that this model can be given, each at the price `klOf`.
+std::vector<WindowChoice> FuseRun::measuredWindows(const FusionLimits &limits,
+                                                   llvm::function_ref<double(const MeasuredWindow &)> klOf) const {
+  const FusionGains gains{command.subLayerGain, command.attentionGain};
+  std::vector<WindowChoice> allowed;
+  for (const MeasuredWindow &measured : result.calibration.windows) {
+    if (findLimit(limits, measured.first, measured.length, measured.form, result.layers.widths).empty() &&
+        findObstacleOf(*model->module, measured.first, measured.length, measured.form).empty()) {
+      allowed.push_back({measured.first, measured.length, measured.form, klOf(measured),
+                         gains.of(measured.form, measured.length)});
+    }
+  }
+  return allowed;
+}
+
 Trial FuseRun::makeTrial(const Twine &name, const PlanPoint &point, llvm::ArrayRef<WindowChoice> from) const {
   Trial trial;
   trial.name = name.str();
@@ -218,6 +233,35 @@ static std::vector<const PlanPoint *> spread(llvm::ArrayRef<PlanPoint> front, in
   return points;
 }
 
+/// Each form alone, from one window to as many as fit, with maps and without. A form that the engine does not load is
+/// among them: they say what the forms are worth, not what can be had.
+std::vector<Trial> FuseRun::formsAlone() const {
+  std::vector<Trial> trials;
+  for (FusionForm form : {FusionForm::Removed, FusionForm::Deferred, FusionForm::Pair}) {
+    FusionLimits limits;
+    limits.forms = {form};
+    limits.fuseLast = command.fuseLast;
+    limits.hidden = result.layers.hidden;
+    limits.ranks = command.ranks;
+    std::vector<WindowChoice> allowed =
+        measuredWindows(limits, [](const MeasuredWindow &measured) { return measured.klRepaired; });
+    std::vector<PlanPoint> points = findFusionFront(result.layers.layers, allowed);
+    // The first point is the model as it is.
+    const auto last = static_cast<int64_t>(points.size()) - 1;
+    const int64_t count = std::min(command.perForm, last);
+    for (int64_t i = 0; i < count; ++i) {
+      const PlanPoint &point = points[static_cast<size_t>(count == 1 ? last : 1 + i * (last - 1) / (count - 1))];
+      for (bool repair : {true, false}) {
+        trials.push_back(makeTrial(spell(form) + Twine(" alone, ") + Twine(point.windows.size()) + " windows" +
+                                       (repair ? "" : ", no maps"),
+                                   point, allowed));
+        trials.back().repair = repair;
+      }
+    }
+  }
+  return trials;
+}
+
 /// Why a plan of the user's cannot be carried out; empty if it can.
 std::string FuseRun::findObstacle(const FusionPlan &plan) const {
   if (plan.layers != result.layers.layers) {
@@ -245,20 +289,13 @@ Error FuseRun::addComparisons() {
     llvm::erase_if(points, [](const PlanPoint &point) { return point.kl > kMaxKl; });
     return points;
   };
-  const FusionGains gains{command.subLayerGain, command.attentionGain};
   FusionLimits recipe;
   recipe.forms = {FusionForm::Removed};
   recipe.fuseLast = command.fuseLast;
   recipe.hidden = result.layers.hidden;
   recipe.ranks = command.ranks;
-  std::vector<WindowChoice> removed;
-  for (const MeasuredWindow &measured : result.calibration.windows) {
-    if (findLimit(recipe, measured.first, measured.length, measured.form, result.layers.widths).empty() &&
-        findObstacleOf(*model->module, measured.first, measured.length, measured.form).empty()) {
-      removed.push_back(
-          {measured.first, measured.length, measured.form, measured.kl, gains.of(measured.form, measured.length)});
-    }
-  }
+  const std::vector<WindowChoice> removed =
+      measuredWindows(recipe, [](const MeasuredWindow &measured) { return measured.kl; });
   std::vector<Trial> trials;
   if (command.fronts > 0 && command.groups.empty()) {
     std::vector<PlanPoint> ours = within(front);
@@ -288,6 +325,7 @@ Error FuseRun::addComparisons() {
       trials.back().repair = false;
     }
   }
+  llvm::move(formsAlone(), std::back_inserter(trials));
   for (const std::string &path : command.also) {
     Expected<FusionPlan> plan = readFusionPlan(path);
     if (!plan) {
