@@ -150,8 +150,8 @@ std::vector<WindowChoice> FuseRun::measuredWindows(const FusionLimits &limits,
   for (const MeasuredWindow &measured : result.calibration.windows) {
     if (findLimit(limits, measured.first, measured.length, measured.form, result.layers.widths).empty() &&
         findObstacleOf(*model->module, measured.first, measured.length, measured.form).empty()) {
-      allowed.push_back({measured.first, measured.length, measured.form, klOf(measured),
-                         gains.of(measured.form, measured.length)});
+      allowed.push_back(
+          {measured.first, measured.length, measured.form, klOf(measured), gains.of(measured.form, measured.length)});
     }
   }
   return allowed;
