@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs one model in one engine: drive.py ENGINE MODEL REQUEST.json ANSWER.json
 
-ENGINE: llama.cpp, transformers, vllm (its own class of the model), vllm-transformers (its Transformers backend).
+ENGINE: llama.cpp, llama.cpp-q8_0 (quantised by its own quantiser before), transformers, vllm (its own class of the model), vllm-transformers (its Transformers backend).
 REQUEST: {"sequences": [[ids]...], "prompt": ids, "new": count}. ANSWER: {"version", "greedy": ids} and, of every
 position of every sequence, "logits", or "logprobs" of the id that comes next (vllm gives no logits). Everything in f32.
 Executed by the Python of the engine's own environment; imports nothing of this repository. The engine is as it came from
@@ -30,6 +30,17 @@ def llama_cpp(path, request):
         greedy.append(int(model.scores[model.n_tokens - 1].argmax()))
         model.eval(greedy[-1:])
     return {"version": llama_cpp.__version__, "logits": logits, "greedy": greedy}
+
+
+def quantised(path):
+    import ctypes
+    import llama_cpp
+    settings = llama_cpp.llama_model_quantize_default_params()
+    settings.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0
+    out = path.removesuffix(".gguf") + ".q8_0.gguf"
+    if llama_cpp.llama_model_quantize(path.encode(), out.encode(), ctypes.byref(settings)):
+        sys.exit(f"llama.cpp cannot quantise {path}")
+    return out
 
 
 def transformers(path, request):
@@ -69,7 +80,7 @@ def main():
     engine, path, request, answer = sys.argv[1:]
     request = json.load(open(request))
     run = {
-        "llama.cpp": llama_cpp, "transformers": transformers, "vllm": lambda p, r: vllm(p, r, "vllm"),
+        "llama.cpp": llama_cpp, "llama.cpp-q8_0": lambda p, r: llama_cpp(quantised(p), r), "transformers": transformers, "vllm": lambda p, r: vllm(p, r, "vllm"),
         "vllm-transformers": lambda p, r: vllm(p, r, "transformers"),
     }[engine]
     result = run(path, request)
