@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Prunes the FFNs of a Llama per layer: prune.py MODEL OUT
 
-By magnitude, without training: the half of the layers whose channels matter least keeps half of them. OUT is a
-nemotron-nas directory, the format in which layers have widths of their own; it says widths in multiples of 256, so the
-others are padded with zeros where need be. Executed by the Python of an engine's environment; imports nothing of this
+By magnitude, without training: the half of the layers whose channels matter least loses as few as OUT can say (more,
+and a model that nobody trains afterwards is of no use). OUT is a nemotron-nas directory, the
+format in which layers have widths of their own; it says widths in multiples of 256, so the other layers are padded with
+zeros where need be. Executed by the Python of an engine's environment; imports nothing of this
 repository.
 """
 
@@ -50,7 +51,7 @@ def main():
 
     ffns = [{p: tensors[name_of(layer, p)] for p in ("gate_proj", "up_proj", "down_proj")} for layer in range(layers)]
     intermediate = config["intermediate_size"]
-    full, narrow = -(-intermediate // UNIT) * UNIT, -(-intermediate // 2 // UNIT) * UNIT
+    full, narrow = -(-intermediate // UNIT) * UNIT, (intermediate - 1) // UNIT * UNIT
     weakest = set(sorted(range(layers), key=lambda layer: float(channel_norms(ffns[layer]).sum()))[:layers // 2])
     widths = [narrow if layer in weakest else full for layer in range(layers)]
     for layer, width in enumerate(widths):
