@@ -9,6 +9,7 @@
 #include "runtime/readers/File.h"
 #include "runtime/readers/GenerationConfig.h"
 #include "tools/moe-run/Commands.h"
+#include "tools/moe-run/calibrate/RunKey.h"
 #include "tools/moe-run/calibrate/WindowBench.h"
 
 #include <algorithm>
@@ -220,9 +221,7 @@ Status moerun::runCalibrate(const CalibrateCommand &command) {
 
   Calibration calibration(model.layers(), int64_t(text.domains.size()));
   const std::string unfinished = command.output + ".unfinished";
-  const std::string key = concat(print, " ", text.digest(), " ", length, " ", report["variant"].get<std::string>(), " ",
-                                 command.measureTokens, " ", command.windows, " ", command.forms, " ", command.ridge,
-                                 " ", command.judgeTokens);
+  const std::string key = runKey(command, {print, text.digest(), report["variant"].get<std::string>(), length});
   MOERT_TRY(calibration.resume(unfinished, key));
   if (calibration.sequences() && !command.quiet) {
     printNote(concat("going on after ", calibration.sequences(), " sequences of an earlier run"));

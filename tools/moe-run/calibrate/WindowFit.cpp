@@ -2,7 +2,6 @@
 #include "tools/moe-run/calibrate/WindowFit.h"
 
 #include <algorithm>
-#include <numeric>
 
 using namespace moert;
 using namespace moerun;
@@ -29,8 +28,6 @@ double squares(const Stream &x, const Stream &y) {
 }
 
 } // namespace
-
-double WindowScore::klSum() const { return std::accumulate(kl.begin(), kl.end(), 0.0); }
 
 int64_t WindowFit::longest(std::optional<Form> form) const {
   int64_t length = 0;
@@ -289,26 +286,14 @@ Status WindowFit::judge(std::vector<Trial> &trials, size_t every, double share) 
   return {};
 }
 
-double WindowFit::stageKl(const WindowScore &score) const {
-  double kl = 0, tokens = 0;
-  for (size_t s = 0; s < heldOut.count(); s += stageEvery()) {
-    kl += score.kl[s];
-    tokens += double(heldOut.ids(s).size());
-  }
-  return kl / tokens;
-}
-
-void WindowFit::keepBest(const std::vector<Trial> &trials) {
+Status WindowFit::tryStage(std::vector<Trial> &trials) {
+  MOERT_TRY(judge(trials, stageEvery(heldOut.count()), kStageShare));
   for (const Trial &trial : trials) {
-    WindowResult &result = *trial.job->result;
-    const int32_t stages =
-        (trial.attention ? kAttentionMaps : 0) | (trial.ffn ? kFFNMaps : 0) | (trial.output ? kOutputMap : 0);
-    result.tried.emplace_back(stages, stageKl(trial.score));
-    if (result.tried.back().second < stageKl(trial.job->best)) {
-      trial.job->best = trial.score;
-      result.stages = stages;
-    }
+    trial.job->result->offer((trial.attention ? kAttentionMaps : 0) | (trial.ffn ? kFFNMaps : 0) |
+                                 (trial.output ? kOutputMap : 0),
+                             trial.score);
   }
+  return {};
 }
 
 Status WindowFit::fit(std::vector<WindowResult> &windows, const Step &onStep) {
@@ -332,8 +317,12 @@ Status WindowFit::fit(std::vector<WindowResult> &windows, const Step &onStep) {
     trials.push_back({&job, false, false, false, {}});
   }
   MOERT_TRY(judge(trials, 1, kWholeShare));
-  for (const Trial &trial : trials) {
-    trial.job->result->plain = trial.job->result->repaired = trial.job->best = trial.score;
+  std::vector<int64_t> lengths;
+  for (size_t s = 0; s < heldOut.count(); ++s) {
+    lengths.push_back(int64_t(heldOut.ids(s).size()));
+  }
+  for (Trial &trial : trials) {
+    trial.job->result->begin(std::move(trial.score), lengths);
   }
   trials.clear();
   for (Job &job : jobs) {
@@ -341,8 +330,7 @@ Status WindowFit::fit(std::vector<WindowResult> &windows, const Step &onStep) {
       trials.push_back({&job, true, false, false, {}});
     }
   }
-  MOERT_TRY(judge(trials, stageEvery(), kStageShare));
-  keepBest(trials);
+  MOERT_TRY(tryStage(trials));
   for (Job &job : jobs) {
     job.attention = job.result->stages & kAttentionMaps;
   }
@@ -355,8 +343,7 @@ Status WindowFit::fit(std::vector<WindowResult> &windows, const Step &onStep) {
       trials.push_back({&job, job.attention, true, false, {}});
     }
   }
-  MOERT_TRY(judge(trials, stageEvery(), kStageShare));
-  keepBest(trials);
+  MOERT_TRY(tryStage(trials));
   for (Job &job : jobs) {
     job.ffn = job.result->stages & kFFNMaps;
   }
@@ -371,8 +358,7 @@ Status WindowFit::fit(std::vector<WindowResult> &windows, const Step &onStep) {
       }
     }
   }
-  MOERT_TRY(judge(trials, stageEvery(), kStageShare));
-  keepBest(trials);
+  MOERT_TRY(tryStage(trials));
 
   // What is left is judged on all held-out text, and has to help there too.
   trials.clear();
@@ -384,13 +370,8 @@ Status WindowFit::fit(std::vector<WindowResult> &windows, const Step &onStep) {
     }
   }
   MOERT_TRY(judge(trials, 1, kWholeShare));
-  for (const Trial &trial : trials) {
-    WindowResult &result = *trial.job->result;
-    if (trial.score.klSum() < result.plain.klSum()) {
-      result.repaired = trial.score;
-    } else {
-      result.stages = 0;
-    }
+  for (Trial &trial : trials) {
+    trial.job->result->settle(std::move(trial.score));
   }
   for (Job &job : jobs) {
     WindowResult &result = *job.result;

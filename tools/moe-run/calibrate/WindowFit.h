@@ -15,34 +15,17 @@
 #define MOE_TOOLS_MOERUN_CALIBRATE_WINDOWFIT_H
 
 #include "tools/moe-run/calibrate/Compare.h"
+#include "tools/moe-run/calibrate/StageChoice.h"
 #include "tools/moe-run/calibrate/Windows.h"
 
 #include <optional>
 
 namespace moerun {
 
-/// What fusing a window does to held-out text.
-struct WindowScore {
-  /// Sums over the tokens of each held-out sequence.
-  std::vector<double> kl;
-  double loss = 0, sameWinner = 0;
-  /// Squared norms of what is wrong behind the window, and of what the window adds to the stream.
-  double wrong = 0, added = 0;
-
-  double klSum() const;
-};
-
-/// Bits of WindowResult::stages.
-constexpr int32_t kAttentionMaps = 1, kFFNMaps = 2, kOutputMap = 4;
-
-struct WindowResult {
+struct WindowResult : StageChoice {
   Window window;
-  /// What helps, and only that.
+  /// Of the stages that are kept.
   WindowMaps maps;
-  int32_t stages = 0;
-  WindowScore plain, repaired;
-  /// Everything that was tried, in order: stages, and the mean KL on the sequences that stages are judged on.
-  std::vector<std::pair<int32_t, double>> tried;
 };
 
 class WindowFit {
@@ -72,8 +55,6 @@ private:
     /// Without and with FFN maps.
     Map outputs[2];
     bool takesOutput = false;
-    /// Of the stages that are kept so far, on the sequences that stages are judged on.
-    WindowScore best;
   };
   /// A way to repair a window, judged.
   struct Trial {
@@ -95,12 +76,8 @@ private:
   moert::Status visitAll(size_t sequence, const std::function<moert::Status(Job &job, const Stream &z)> &at);
   /// Runs every trial on every `every`-th held-out sequence.
   moert::Status judge(std::vector<Trial> &trials, size_t every, double share);
-  /// Stages are judged on a quarter of the held-out sequences, if there are many: what they change is large.
-  size_t stageEvery() const { return heldOut.count() >= 8 ? 4 : 1; }
-  /// Trials that lower the KL of their window on those become what it is.
-  void keepBest(const std::vector<Trial> &trials);
-  /// The mean KL of `score` on those.
-  double stageKl(const WindowScore &score) const;
+  /// Judges one more stage of every trial's window, which is kept if it helps.
+  moert::Status tryStage(std::vector<Trial> &trials);
   moert::Status judgeOne(Trial &trial, size_t sequence, const Prediction &full, const Stream &z);
   /// The length of the longest window, of a form or of all.
   int64_t longest(std::optional<Form> form = {}) const;
