@@ -17,7 +17,6 @@ namespace json = llvm::json;
 /// What `format` says, and the only version that there is.
 static constexpr llvm::StringLiteral kFormat = "moe-fusion-plan";
 static constexpr int64_t kVersion = 1;
-static constexpr int64_t kMaxLayers = 65536, kMaxPad = 1 << 20;
 
 StringRef moe::spell(FusionForm form) {
   switch (form) {
@@ -90,8 +89,8 @@ static FusionWindow readWindow(JsonReader &reader, const json::Value &value, con
   }
   const std::string where = place + ".";
   reader.checkKeys(*object, where, {"first", "length", "form", "maps"});
-  window.first = reader.integer(*object, where, "first", 0, kMaxLayers);
-  window.length = reader.integer(*object, where, "length", 1, kMaxLayers);
+  window.first = reader.integer(*object, where, "first", 0, kMaxFusionLayers);
+  window.length = reader.integer(*object, where, "length", 1, kMaxFusionLayers);
   if (window.first + window.length > layers) {
     reader.fail("'" + place + "' ends at layer " + Twine(window.last()) + ", but 'layers' says that the model has " +
                 Twine(layers));
@@ -114,12 +113,16 @@ static FusionWindow readWindow(JsonReader &reader, const json::Value &value, con
   return window;
 }
 
-/// Where the maps of the plan `file` are.
+/// Where the maps of the plan `file` are: in its folder or below, so that a plan of somebody else's makes nobody read
+/// (and copy into a package) what lies elsewhere.
 static std::string readMapsFile(JsonReader &reader, const json::Value &value, StringRef file) {
   std::optional<StringRef> name = value.getAsString();
-  if (!name || name->empty() || llvm::sys::path::is_absolute(*name)) {
-    reader.fail("'maps_file' must be the path of a safetensors file, seen from the plan's folder, but is " +
-                describe(value));
+  if (!name || name->empty() || llvm::sys::path::is_absolute(*name) ||
+      llvm::is_contained(llvm::make_range(llvm::sys::path::begin(*name), llvm::sys::path::end(*name)), "..")) {
+    reader.fail(
+        "'maps_file' must be the path of a safetensors file in the plan's folder or below, seen from there, but "
+        "is " +
+        describe(value));
     return "";
   }
   llvm::SmallString<256> path(llvm::sys::path::parent_path(file));
@@ -140,8 +143,8 @@ Expected<FusionPlan> moe::readFusionPlan(StringRef file) {
   FusionPlan plan;
   reader.checkKeys(*root, "",
                    {"format", "version", "layers", "remove_attention", "windows", "pad_width_to", "maps_file"});
-  plan.layers = reader.integer(*root, "", "layers", 1, kMaxLayers);
-  plan.padWidthTo = reader.integer(*root, "", "pad_width_to", 1, kMaxPad, 1);
+  plan.layers = reader.integer(*root, "", "layers", 1, kMaxFusionLayers);
+  plan.padWidthTo = reader.integer(*root, "", "pad_width_to", 1, kMaxWidthPad, 1);
   if (const json::Array *removed = reader.array(*root, "", "remove_attention", JsonReader::Optional)) {
     for (auto [i, entry] : llvm::enumerate(*removed)) {
       std::optional<int64_t> layer = entry.getAsInteger();

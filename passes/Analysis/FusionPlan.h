@@ -18,6 +18,10 @@
 
 namespace mlir::moe {
 
+/// The most layers that a model may have, and the most that widths may be padded to a multiple of. No result of adding
+/// or rounding up such numbers overflows.
+constexpr int64_t kMaxFusionLayers = 65536, kMaxWidthPad = 1 << 20;
+
 /// How a window of n layers becomes fewer sub-layers.
 enum class FusionForm {
   Removed,  ///< R: without attentions, the n FFNs read one input

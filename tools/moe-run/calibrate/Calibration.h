@@ -78,6 +78,7 @@ public:
   moert::Status resume(const std::string &path, const std::string &key);
 
 private:
+  moert::Status readUnfinished(const std::string &path, const std::string &key);
   /// A figure per layer (or per pair of layers).
   struct Figure {
     const char *name;

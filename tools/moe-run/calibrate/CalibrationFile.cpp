@@ -10,7 +10,7 @@
 #include "runtime/readers/File.h"
 #include "tools/moe-run/calibrate/TensorFile.h"
 
-#include <cstring>
+#include <algorithm>
 
 using namespace moert;
 using namespace moert::readers;
@@ -107,6 +107,14 @@ Status Calibration::resume(const std::string &path, const std::string &key) {
   if (!exists(path)) {
     return {};
   }
+  const Status status = readUnfinished(path, key);
+  // The reasons of a reader of checkpoints would send people to fetch the file again.
+  return status.ok() || status.code() == Code::IO
+             ? status
+             : error(status.code(), path, ": what an earlier run left is damaged; remove the file to start anew");
+}
+
+Status Calibration::readUnfinished(const std::string &path, const std::string &key) {
   MOERT_ASSIGN(file, TensorFile::open(path));
   const std::string *found = file.text(kUnfinished);
   if (!found || *found != key) {
@@ -118,9 +126,11 @@ Status Calibration::resume(const std::string &path, const std::string &key) {
   for (const Figure &figure : figures()) {
     count += figure.sums->size();
   }
-  if (sums.size() != count) {
-    return error(Code::InvalidArgument, path, ": holds ", sums.size(), " sums, expected ", count, "; remove the file");
+  auto isCount = [](double value) { return value >= 0 && value < 0x1p53; };
+  if (sums.size() != count || !std::all_of(sums.begin(), sums.begin() + 4, isCount) || sums[3] > double(layers)) {
+    return error(Code::Corrupt, path);
   }
+  MOERT_ASSIGN(unpacked, unpackRows(rows, domainCount));
   sequenceCount = int64_t(sums[0]);
   tokenCount = int64_t(sums[1]);
   lossTokens = int64_t(sums[2]);
@@ -130,7 +140,7 @@ Status Calibration::resume(const std::string &path, const std::string &key) {
     std::copy(next, next + figure.sums->size(), figure.sums->begin());
     next += figure.sums->size();
   }
-  windows = unpackRows(rows.data(), rows.size(), domainCount);
+  windows = std::move(unpacked);
   return {};
 }
 

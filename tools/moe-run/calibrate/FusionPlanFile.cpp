@@ -1,8 +1,11 @@
 //===- FusionPlanFile.cpp - The windows of a fusion plan ------------------===//
 #include "tools/moe-run/calibrate/FusionPlanFile.h"
 
+#include "runtime/core/OutputPath.h"
 #include "runtime/readers/File.h"
+#include "tools/moe-run/calibrate/TensorFile.h"
 
+#include <algorithm>
 #include <filesystem>
 
 using namespace moert;
@@ -12,6 +15,12 @@ using namespace moerun;
 namespace {
 
 constexpr uint64_t kMaxPlanBytes = 64 << 20;
+/// What the names of all maps begin with.
+constexpr const char *kMapPrefix = "repair.";
+
+bool isPlan(const Json &tree) {
+  return tree.is_object() && tree.value("format", Json()) == "moe-fusion-plan" && tree.value("version", Json()) == 1;
+}
 
 /// The integer under `key`, or an error that names its place.
 Result<int64_t> integer(const std::string &path, const std::string &place, const Json &object, const char *key) {
@@ -29,8 +38,7 @@ Result<FusionPlanFile> FusionPlanFile::read(const std::string &path, int64_t lay
   MOERT_ASSIGN(text, readWholeFile(path, kMaxPlanBytes));
   FusionPlanFile plan;
   plan.tree = Json::parse(text, nullptr, false);
-  if (!plan.tree.is_object() || plan.tree.value("format", Json()) != "moe-fusion-plan" ||
-      plan.tree.value("version", Json()) != 1) {
+  if (!isPlan(plan.tree)) {
     return error(Code::InvalidArgument, path,
                  ": is no fusion plan of version 1: 'format' must be \"moe-fusion-plan\" and 'version' 1");
   }
@@ -76,16 +84,45 @@ Result<FusionPlanFile> FusionPlanFile::read(const std::string &path, int64_t lay
 }
 
 std::string moerun::mapName(const Window &window, const std::string &what) {
-  return concat("repair.", window.first, "-", window.first + window.length - 1, ".", what);
+  return concat(kMapPrefix, window.first, "-", window.first + window.length - 1, ".", what);
 }
 
-Result<std::string> moerun::relativePath(const std::string &file, const std::string &other) {
+Result<std::string> moerun::mapsFileOf(const std::string &file, const std::string &plan) {
   std::error_code failure;
   const std::filesystem::path to = std::filesystem::absolute(file, failure).lexically_normal();
   const std::filesystem::path from =
-      failure ? to : std::filesystem::absolute(other, failure).lexically_normal().parent_path();
+      failure ? to : std::filesystem::absolute(plan, failure).lexically_normal().parent_path();
   if (failure) {
     return error(Code::IO, "the folder of ", file, " cannot be found: ", failure.message());
   }
-  return to.lexically_relative(from).string();
+  const std::filesystem::path relative = to.lexically_relative(from);
+  if (*relative.begin() == "..") {
+    return error(Code::InvalidArgument, plan, ": would name the maps as ", relative.string(),
+                 ", but a plan's maps are in its folder or below; write ", file, " there");
+  }
+  return relative.string();
+}
+
+Status moerun::checkMapsReplaced(const std::string &path) {
+  if (!exists(path) || isDevice(path)) {
+    return {};
+  }
+  Result<TensorFile> file = TensorFile::open(path);
+  const bool isMaps =
+      file.ok() && std::all_of(file->tensors().begin(), file->tensors().end(),
+                               [](const TensorInfo &map) { return map.name.rfind(kMapPrefix, 0) == 0; });
+  return isMaps ? Status()
+                : error(Code::InvalidArgument, path,
+                        ": exists and is no maps of a plan, so it is not overwritten; choose another name");
+}
+
+Status moerun::checkPlanReplaced(const std::string &path) {
+  if (!exists(path) || isDevice(path)) {
+    return {};
+  }
+  Result<std::string> text = readWholeFile(path, kMaxPlanBytes);
+  return text.ok() && isPlan(Json::parse(*text, nullptr, false))
+             ? Status()
+             : error(Code::InvalidArgument, path,
+                     ": exists and is no fusion plan, so it is not overwritten; choose another name");
 }

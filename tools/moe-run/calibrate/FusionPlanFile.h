@@ -27,8 +27,12 @@ struct FusionPlanFile {
 /// Tensors of a window's maps by name, as a plan's "maps" and its file have them.
 std::string mapName(const Window &window, const std::string &what);
 
-/// `file` as seen from the folder of `other`.
-moert::Result<std::string> relativePath(const std::string &file, const std::string &other);
+/// The maps `file` as the plan `plan` names them: seen from its folder, where they must be, or below.
+moert::Result<std::string> mapsFileOf(const std::string &file, const std::string &plan);
+
+/// An error if there is a file at `path` that is no maps (no plan): it must not be lost.
+moert::Status checkMapsReplaced(const std::string &path);
+moert::Status checkPlanReplaced(const std::string &path);
 
 } // namespace moerun
 

@@ -97,6 +97,13 @@ std::string stageText(int32_t stages) {
 } // namespace
 
 Status moerun::runRepair(const RepairCommand &command) {
+  MOERT_TRY(checkMapsReplaced(command.output));
+  std::string mapsFile;
+  if (!command.planOutput.empty()) {
+    MOERT_TRY(checkPlanReplaced(command.planOutput));
+    MOERT_ASSIGN(name, mapsFileOf(command.output, command.planOutput));
+    mapsFile = name;
+  }
   MOERT_ASSIGN(package, Package::load(command.package));
   const ProgramInfo &info = package.info();
   Json facts;
@@ -191,8 +198,7 @@ Status moerun::runRepair(const RepairCommand &command) {
   if (!command.planOutput.empty()) {
     plan.tree.erase("maps_file");
     if (!tensors.empty()) {
-      MOERT_ASSIGN(path, relativePath(command.output, command.planOutput));
-      plan.tree["maps_file"] = path;
+      plan.tree["maps_file"] = mapsFile;
     }
     MOERT_TRY(writeWholeFile(command.planOutput, plan.tree.dump(1) + "\n"));
   }

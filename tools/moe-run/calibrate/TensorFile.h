@@ -39,6 +39,7 @@ public:
   static moert::Result<TensorFile> open(const std::string &path);
   /// The text under `key`, or null.
   const std::string *text(const std::string &key) const;
+  const std::vector<moert::readers::TensorInfo> &tensors() const { return header.tensors; }
   bool has(const std::string &name) const { return find(name) != nullptr; }
   /// Shape of a tensor that is there.
   const std::vector<int64_t> &shape(const std::string &name) const { return find(name)->shape; }

@@ -7,6 +7,7 @@
 #include <limits>
 #include <numeric>
 
+using namespace moert;
 using namespace moerun;
 
 namespace {
@@ -68,9 +69,13 @@ std::vector<double> moerun::pack(const std::vector<WindowRow> &rows) {
   return numbers;
 }
 
-std::vector<WindowRow> moerun::unpackRows(const double *numbers, size_t count, int64_t domains) {
+Result<std::vector<WindowRow>> moerun::unpackRows(const std::vector<double> &values, int64_t domains) {
+  const size_t width = kNumbers + size_t(domains);
+  if (values.size() % width != 0) {
+    return error(Code::Corrupt, values.size(), " numbers are no rows of ", width);
+  }
   std::vector<WindowRow> rows;
-  for (const double *end = numbers + count; numbers != end; numbers += kNumbers + size_t(domains)) {
+  for (const double *numbers = values.data(); numbers != values.data() + values.size(); numbers += width) {
     WindowRow row;
     row.window = {int64_t(numbers[0]), int64_t(numbers[1]), Form(int32_t(numbers[2]))};
     row.error = numbers[3];

@@ -38,7 +38,7 @@ Json describe(const WindowRow &row);
 
 /// Rows as numbers, for a file.
 std::vector<double> pack(const std::vector<WindowRow> &rows);
-std::vector<WindowRow> unpackRows(const double *numbers, size_t count, int64_t domains);
+moert::Result<std::vector<WindowRow>> unpackRows(const std::vector<double> &numbers, int64_t domains);
 
 } // namespace moerun
 
