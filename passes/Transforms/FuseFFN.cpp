@@ -72,8 +72,9 @@ struct FuseFFNPass : moe::impl::FuseFFNBase<FuseFFNPass> {
       module.emitError("has no function @step, whose FFNs could be fused");
       return signalPassFailure();
     }
-    if (padWidthTo < 1) {
-      module.emitError() << "pad-width-to of moe-fuse-ffn is " << padWidthTo.getValue() << ", but must be at least 1";
+    if (padWidthTo < 1 || padWidthTo > kMaxWidthPad) {
+      module.emitError() << "pad-width-to of moe-fuse-ffn is " << padWidthTo.getValue() << ", but must be from 1 to "
+                         << kMaxWidthPad;
       return signalPassFailure();
     }
     UnusedSymbols symbols(module);

@@ -32,10 +32,12 @@ struct ParallelizeBlocksPass : moe::impl::ParallelizeBlocksBase<ParallelizeBlock
     for (const std::string &text : windows) {
       auto [firstText, lengthText] = StringRef(text).split(':');
       int64_t first = 0, length = 0;
-      if (firstText.getAsInteger(10, first) || lengthText.getAsInteger(10, length) || first < 0 || length < 1) {
+      if (firstText.getAsInteger(10, first) || lengthText.getAsInteger(10, length) || first < 0 || length < 1 ||
+          first > kMaxFusionLayers || length > kMaxFusionLayers) {
         getOperation().emitError() << "window '" << text
                                    << "' of moe-parallelize-blocks must be the first layer and the number of layers, "
-                                      "such as 38:4";
+                                      "such as 38:4, both at most "
+                                   << kMaxFusionLayers;
         return signalPassFailure();
       }
       parallelize(step, first, first + length - 1);

@@ -34,6 +34,56 @@ TEST(EngineFacts, MixedForms) {
   EXPECT_EQ(formatOf("sglang", {}), ExportFormat::NemotronNas);
 }
 
+/// What every reader of a format was seen to do, in its source or when it was run. A change here is a change of a fact:
+/// say where it was seen.
+TEST(EngineFacts, Facts) {
+  struct Row {
+    ExportFormat format;
+    int64_t widthMultiple;
+    bool allowsBiases, allowsExperts, needsFirstAttention, allowsNoAttention, allowsNoFFN;
+    llvm::StringRef forms;
+  };
+  const Row rows[] = {{ExportFormat::NemotronNas, 256, false, false, true, true, true, "RD"},
+                      {ExportFormat::WideLlama, 1, true, false, true, false, false, "P"},
+                      {ExportFormat::Gguf, 1, false, false, true, true, false, "RP"},
+                      {ExportFormat::Package, 1, true, true, false, true, true, "RDP"}};
+  for (const Row &row : rows) {
+    SCOPED_TRACE(spell(row.format).str());
+    const FormatFacts &facts = getFormatFacts(row.format);
+    EXPECT_EQ(facts.widthMultiple, row.widthMultiple);
+    EXPECT_EQ(facts.allowsBiases, row.allowsBiases);
+    EXPECT_EQ(facts.allowsExperts, row.allowsExperts);
+    EXPECT_EQ(facts.needsFirstAttention, row.needsFirstAttention);
+    EXPECT_EQ(facts.allowsNoAttention, row.allowsNoAttention);
+    EXPECT_EQ(facts.allowsNoFFN, row.allowsNoFFN);
+    std::string forms;
+    for (FusionForm form : facts.forms) {
+      forms += spell(form);
+    }
+    EXPECT_EQ(forms, row.forms);
+  }
+}
+
+/// How each engine loads what is written for it, and from which release on; "" was not tried here.
+TEST(EngineFacts, Engines) {
+  std::string table;
+  for (const EngineFacts &engine : allEngines()) {
+    for (const EngineFormat &format : engine.formats) {
+      table += (llvm::Twine(engine.name) + ": " + spell(format.format) + ", " + format.minimumVersion + ", " +
+                format.triedVersion + ", " + format.how + "\n")
+                   .str();
+    }
+  }
+  EXPECT_EQ(table,
+            "vllm: nemotron-nas directory, 0.8.3, 0.32, --trust-remote-code\n"
+            "vllm: directory with modeling_wide_llama.py, 0.32, 0.32, --trust-remote-code --model-impl transformers\n"
+            "sglang: nemotron-nas directory, 0.5.1, , --trust-remote-code\n"
+            "trtllm: nemotron-nas directory, 1.0, , --trust_remote_code\n"
+            "llama.cpp: GGUF file (deci), as in llama-cpp-python 0.3.9, llama-cpp-python 0.3.36, \n"
+            "transformers: directory with modeling_wide_llama.py, 5.0, 5.24, trust_remote_code=True\n"
+            "package: package, 0.1, 0.1, \n");
+}
+
 /// Every format has one row of facts, every engine a format, and no name occurs twice.
 TEST(EngineFacts, TableIsWhole) {
   for (ExportFormat format :

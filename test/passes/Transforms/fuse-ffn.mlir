@@ -1,6 +1,10 @@
 // FFNs on one input become one: exactly, so without a plan and without a remark. Widths and norm scales may differ.
 // RUN: moe-opt %s --moe-fuse-ffn --verify-diagnostics | FileCheck %s
 // RUN: moe-opt %s --pass-pipeline='builtin.module(moe-fuse-ffn{pad-width-to=32})' | FileCheck %s --check-prefix=PAD
+// RUN: not moe-opt %s --pass-pipeline='builtin.module(moe-fuse-ffn{pad-width-to=0})' 2>&1 | FileCheck %s --check-prefix=LOW
+// RUN: not moe-opt %s --pass-pipeline='builtin.module(moe-fuse-ffn{pad-width-to=9223372036854775807})' 2>&1 | FileCheck %s --check-prefix=HIGH
+// LOW: error: pad-width-to of moe-fuse-ffn is 0, but must be from 1 to 1048576
+// HIGH: error: pad-width-to of moe-fuse-ffn is 9223372036854775807, but must be from 1 to 1048576
 // RUN: moe-opt %s --moe-fuse-ffn -o %t.once && moe-opt %t.once --moe-fuse-ffn | diff %t.once -
 
 // CHECK-LABEL: func.func @step

@@ -4,10 +4,12 @@
 // RUN: moe-opt %s --verify-diagnostics --moe-parallelize-blocks=windows=1:1 -o %t.one && moe-opt %s | diff - %t.one
 // RUN: moe-opt %s --moe-parallelize-blocks=windows=1:4 -o %t.more 2> %t.remarks && moe-opt %s | diff - %t.more && FileCheck %s --check-prefix=MORE < %t.remarks
 // RUN: not moe-opt %s --moe-parallelize-blocks=windows=all 2>&1 | FileCheck %s --check-prefix=BAD
+// RUN: not moe-opt %s --moe-parallelize-blocks=windows=9223372036854775807:2 2>&1 | FileCheck %s --check-prefix=LARGE
 
 // SAYS: remark: layers 0 to 1 read one input: the result approximates the model
 // MORE: remark: layers 1 to 4 not parallelized: the model has only layers 0 to 1
-// BAD: error: window 'all' of moe-parallelize-blocks must be the first layer and the number of layers, such as 38:4
+// BAD: error: window 'all' of moe-parallelize-blocks must be the first layer and the number of layers, such as 38:4, both at most 65536
+// LARGE: error: window '9223372036854775807:2' of moe-parallelize-blocks must be the first layer and the number of layers, such as 38:4, both at most 65536
 
 // CHECK:     %[[H:.*]] = moe.embedding
 // CHECK:     moe.rms_norm %[[H]]
