@@ -12,7 +12,16 @@ using llvm::Expected;
 using llvm::StringRef;
 using moert::readers::Checkpoint;
 
-Expected<Checkpoint> moe::openWeights(StringRef path) {
+Expected<Checkpoint> moe::openWeights(StringRef path, std::optional<GgufTokenizer> *tokenizer) {
+  if (tokenizer && moert::readers::isGguf(path.str())) {
+    moert::readers::CheckpointFile facts;
+    moert::Result<moert::readers::GgufHeader> header = moert::readers::readGgufHeader(path.str(), facts);
+    if (!header.ok()) {
+      return makeError(header.status().message());
+    }
+    *tokenizer = convertGgufTokenizer(*header);
+    return Checkpoint::of(std::move(facts), std::move(header->tensors));
+  }
   moert::Result<Checkpoint> checkpoint = Checkpoint::open(path.str());
   if (!checkpoint.ok()) {
     return makeError(checkpoint.status().message());
@@ -65,16 +74,13 @@ static Expected<CheckpointDirectory> openGguf(StringRef path) {
   if (!config) {
     return config.takeError();
   }
-  Expected<Checkpoint> checkpoint = openWeights(path);
-  if (!checkpoint) {
-    return checkpoint.takeError();
-  }
   GgufTokenizer tokenizer = convertGgufTokenizer(*header);
   if (!tokenizer.problem.empty()) {
     config->notes.push_back("there will be no tokenizer.json: " + tokenizer.problem +
                             "; for text, compile with --tokenizer and the model's original directory");
   }
-  return CheckpointDirectory{path.str(), std::move(*config), std::move(*checkpoint), std::move(tokenizer)};
+  Checkpoint checkpoint = Checkpoint::of(std::move(facts), std::move(header->tensors));
+  return CheckpointDirectory{path.str(), std::move(*config), std::move(checkpoint), std::move(tokenizer)};
 }
 
 Expected<CheckpointDirectory> moe::openCheckpointDirectory(StringRef path) {

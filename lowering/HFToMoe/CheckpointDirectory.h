@@ -27,8 +27,10 @@ struct CheckpointDirectory {
 /// Opens `path`, a directory with config.json and safetensors files, or a GGUF file.
 llvm::Expected<CheckpointDirectory> openCheckpointDirectory(llvm::StringRef path);
 
-/// Opens only the weights of `path` (a directory, or one file: .safetensors or .gguf).
-llvm::Expected<moert::readers::Checkpoint> openWeights(llvm::StringRef path);
+/// Opens only the weights of `path` (a directory, or one file: .safetensors or .gguf). `tokenizer` receives that of a
+/// GGUF file.
+llvm::Expected<moert::readers::Checkpoint> openWeights(llvm::StringRef path,
+                                                       std::optional<GgufTokenizer> *tokenizer = nullptr);
 
 /// The tensors of a checkpoint by name.
 TensorHeaders getTensorHeaders(const moert::readers::Checkpoint &checkpoint);

@@ -473,17 +473,21 @@ Result<WeightMap> moert::readers::parseSafetensorsIndex(const std::string &path,
   return map;
 }
 
-Result<Checkpoint> Checkpoint::openFile(const std::string &path) {
+Checkpoint Checkpoint::of(CheckpointFile file, std::vector<TensorInfo> tensors) {
   Checkpoint checkpoint;
-  CheckpointFile &facts = checkpoint.allFiles.emplace_back();
+  checkpoint.allFiles.push_back(std::move(file));
+  checkpoint.allTensors = std::move(tensors);
+  return checkpoint;
+}
+
+Result<Checkpoint> Checkpoint::openFile(const std::string &path) {
+  CheckpointFile facts;
   if (isGguf(path)) {
     MOERT_ASSIGN(header, readGgufHeader(path, facts));
-    checkpoint.allTensors = std::move(header.tensors);
-    return checkpoint;
+    return of(std::move(facts), std::move(header.tensors));
   }
   MOERT_ASSIGN(header, readSafetensorsHeader(path, facts));
-  checkpoint.allTensors = std::move(header.tensors);
-  return checkpoint;
+  return of(std::move(facts), std::move(header.tensors));
 }
 
 Result<Checkpoint> Checkpoint::openIndex(const std::string &directory, const std::string &index) {

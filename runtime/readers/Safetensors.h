@@ -91,6 +91,8 @@ public:
   /// `path`: a directory (looks for model.safetensors.index.json, model.safetensors, then Mistral's
   /// consolidated.safetensors.index.json and consolidated.safetensors), or one file, safetensors or GGUF.
   static Result<Checkpoint> open(const std::string &path);
+  /// One file whose header was parsed already.
+  static Checkpoint of(CheckpointFile file, std::vector<TensorInfo> tensors);
 
   /// In order of name.
   const std::vector<CheckpointFile> &files() const { return allFiles; }

@@ -103,18 +103,12 @@ static Expected<std::string> openModelWeights(const CompileCommand &command, Mod
       llvm::StringRef folder = llvm::sys::path::parent_path(command.input);
       path = folder.empty() ? "." : folder;
     }
-    Expected<moert::readers::Checkpoint> checkpoint = mlir::moe::openWeights(path);
+    Expected<moert::readers::Checkpoint> checkpoint = mlir::moe::openWeights(path, &model.tokenizer);
     if (!checkpoint) {
       return makeError(llvm::toString(checkpoint.takeError()) + " (the weights of " + command.input +
                        "; --weights DIR names another place)");
     }
     model.checkpoint = std::move(*checkpoint);
-    if (moert::readers::isGguf(path.str().str())) {
-      moert::readers::CheckpointFile facts;
-      if (auto header = moert::readers::readGgufHeader(path.str().str(), facts); header.ok()) {
-        model.tokenizer = mlir::moe::convertGgufTokenizer(*header);
-      }
-    }
   }
   if (std::error_code error = llvm::sys::fs::make_absolute(path)) {
     return makeError(path + ": " + error.message());
