@@ -21,6 +21,10 @@ static Expected<Model> loadModel(mlir::MLIRContext &context, const ExportCommand
   return importDirectory(context, std::move(*directory), {"f32", command.allowUnusedTensors});
 }
 
+static Expected<PackageWriter> createDirectory(llvm::StringRef output) {
+  return PackageWriter::create(output, "checkpoint that moec exported", mlir::moe::kExportMarker);
+}
+
 /// Writes `model` at the output, whole or not at all.
 static Error writeExport(const ExportCommand &command, Progress &progress, Model &model, ModelExport &planned) {
   const std::string output = llvm::StringRef(command.output).rtrim('/').str();
@@ -29,13 +33,9 @@ static Error writeExport(const ExportCommand &command, Progress &progress, Model
     if (llvm::sys::fs::is_directory(output)) {
       return makeError(output + ": is a directory, but a GGUF model is one file; name a file");
     }
-    if (Error error = checkReplaced(output, "GGUF")) {
-      return error;
-    }
     removeLeftovers(output);
   } else {
-    Expected<PackageWriter> created =
-        PackageWriter::create(output, "checkpoint that moec exported", mlir::moe::kExportMarker);
+    Expected<PackageWriter> created = createDirectory(output);
     if (!created) {
       return created.takeError();
     }
@@ -73,18 +73,18 @@ static llvm::json::Object describeExport(const ExportCommand &command, const Exp
                             {"notes", llvm::json::Array(facts.notes)}};
 }
 
-Error moec::checkExportSource(llvm::StringRef path) {
-  if (!llvm::sys::fs::is_regular_file(path)) {
-    return Error::success();
+Error moec::checkExportNames(llvm::StringRef model, llvm::StringRef output) {
+  if (llvm::sys::fs::is_regular_file(model)) {
+    return makeError(model + ": is a file, but an export takes config.json and the tokenizer from the directory of its "
+                             "model; give that, or compile a package");
   }
-  return makeError(path + ": is a file, but an export takes config.json and the tokenizer from the directory of its "
-                          "model; give that, or compile a package");
+  return llvm::sys::fs::is_directory(output) ? createDirectory(output).takeError() : checkReplaced(output, "GGUF");
 }
 
 ExitCode moec::runExport(const ExportCommand &command) {
   mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);
   DiagnosticPrinter diagnostics(context);
-  if (Error error = checkExportSource(command.directory)) {
+  if (Error error = checkExportNames(command.directory, command.output)) {
     return fail(std::move(error));
   }
   Progress progress(command, 3);

@@ -65,8 +65,9 @@ struct RankOptions {
 /// Makes the model one for several ranks; `options` then says what was chosen. What was done is appended to `notes`.
 llvm::Error divideAmongRanks(Model &model, RankOptions &options);
 
-/// An error if `path`, a model, is one file: an export is made from the model's directory.
-llvm::Error checkExportSource(llvm::StringRef path);
+/// An error if `model` is one file, as an export is made from a model's directory, or if something is at `output` that
+/// no export wrote.
+llvm::Error checkExportNames(llvm::StringRef model, llvm::StringRef output);
 
 /// The module as text.
 std::string printModule(mlir::ModuleOp module, bool locations);

@@ -9,12 +9,10 @@
 //===----------------------------------------------------------------------===//
 
 #include "lowering/HFToMoe/JsonFile.h"
-#include "lowering/MoeToHF/ExportModel.h"
 #include "runtime/format/Checksum.h"
 #include "runtime/readers/Fingerprint.h"
 #include "tools/moec/OutputFile.h"
 #include "tools/moec/fuse/FuseRun.h"
-#include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/raw_ostream.h"
 
@@ -158,12 +156,7 @@ static Error checkOutput(const FuseCommand &command) {
   if (command.engine == "package") {
     return PackageWriter::create(command.output).takeError();
   }
-  if (Error error = checkExportSource(command.directory)) {
-    return error;
-  }
-  return llvm::sys::fs::is_directory(command.output)
-             ? PackageWriter::create(command.output, "checkpoint that moec exported", kExportMarker).takeError()
-             : checkReplaced(command.output, "GGUF");
+  return checkExportNames(command.directory, command.output);
 }
 
 ExitCode moec::runFuse(const FuseCommand &command) {

@@ -34,8 +34,11 @@ struct Trial {
   std::vector<mlir::moe::WindowChoice> windows;
   /// Attentions that go before anything is fused, as a plan of the user's may say.
   std::vector<int64_t> removeAttention;
-  /// Fit maps; the published recipe has none.
+  /// It has maps; the published recipe has none.
   bool repair = true;
+  /// The user's plan file that this is, else empty; and whether the maps are its own. Others are fitted.
+  std::string given;
+  bool hasOwnMaps = false;
   double klPredicted = 0, klPlain = 0;
   /// Known once it was tried.
   std::string planFile, package;
@@ -74,8 +77,10 @@ struct FuseResult {
 
 /// What divides a package among the ranks whose speed is measured.
 void addRanks(std::vector<std::string> &arguments, int64_t ranks);
-/// The plan file of `windows`.
-llvm::json::Object describePlan(int64_t layers, llvm::ArrayRef<mlir::moe::WindowChoice> windows, int64_t padWidthTo);
+/// `file` as the plan `plan` names it, seen from the plan's folder.
+std::string besidePlan(llvm::StringRef plan, llvm::StringRef file);
+/// Copies the maps `from` beside `plan`, under a name that their contents give, and returns that name.
+llvm::Expected<std::string> placeMaps(llvm::StringRef from, llvm::StringRef plan);
 
 /// Measures plans on one model.
 class TrialRunner {
@@ -94,6 +99,7 @@ public:
 
 private:
   std::vector<std::string> compileArguments(llvm::StringRef package, int64_t ranks) const;
+  llvm::Expected<llvm::json::Object> describePlan(const Trial &trial) const;
   llvm::Error measureShape(Trial &trial);
   llvm::Expected<std::string> packageForSpeed(llvm::StringRef package, llvm::StringRef plan);
   llvm::Error measureOnce(llvm::StringRef package, Speed &speed);

@@ -30,28 +30,31 @@ static std::string mapsOfPlan(StringRef plan) {
   if (!value) {
     llvm::consumeError(value.takeError()); // There is none yet, or it is no plan.
   }
-  if (!StringRef(name).starts_with((llvm::sys::path::stem(plan) + ".maps-").str())) {
+  if (llvm::sys::path::filename(name) != name ||
+      !StringRef(name).starts_with((llvm::sys::path::stem(plan) + ".maps-").str())) {
     return "";
   }
+  return besidePlan(plan, name);
+}
+
+std::string moec::besidePlan(StringRef plan, StringRef file) {
   llvm::SmallString<256> path(llvm::sys::path::parent_path(plan));
-  llvm::sys::path::append(path, name);
+  llvm::sys::path::append(path, file);
   return path.str().str();
 }
 
-/// Copies the maps `from` beside `plan`, under a name that their contents give, and returns the path.
-static Expected<std::string> placeMaps(StringRef from, StringRef plan) {
+Expected<std::string> moec::placeMaps(StringRef from, StringRef plan) {
   auto buffer = llvm::MemoryBuffer::getFile(from, /*IsText=*/false, /*RequiresNullTerminator=*/false);
   if (!buffer) {
     return makeError(from + ": cannot be read: " + buffer.getError().message());
   }
   StringRef bytes = (*buffer)->getBuffer();
   const std::string digest = moert::format::toHex(moert::format::sha256(bytes.data(), bytes.size()));
-  llvm::SmallString<256> path(llvm::sys::path::parent_path(plan));
-  llvm::sys::path::append(path, llvm::sys::path::stem(plan) + ".maps-" + digest.substr(0, 16) + ".safetensors");
-  if (Error error = writeOutput(path, bytes)) {
+  std::string name = (llvm::sys::path::stem(plan) + ".maps-" + digest.substr(0, 16) + ".safetensors").str();
+  if (Error error = writeOutput(besidePlan(plan, name), bytes)) {
     return std::move(error);
   }
-  return path.str().str();
+  return name;
 }
 
 /// Puts the plan, and the maps under a name that their contents give, into place. A kill between the two leaves the old
@@ -71,13 +74,11 @@ Error FuseRun::writePlanOnly() {
   std::optional<StringRef> maps = object.getString("maps_file");
   const std::string oldMaps = mapsOfPlan(command.output);
   if (maps) {
-    llvm::SmallString<256> from(llvm::sys::path::parent_path(trial.planFile));
-    llvm::sys::path::append(from, *maps);
-    Expected<std::string> placed = placeMaps(from, command.output);
+    Expected<std::string> placed = placeMaps(besidePlan(trial.planFile, *maps), command.output);
     if (!placed) {
       return placed.takeError();
     }
-    object["maps_file"] = llvm::sys::path::filename(*placed).str();
+    object["maps_file"] = *placed;
   }
   if (Error error = writeOutput(command.output, llvm::formatv("{0:2}\n", *plan).str())) {
     return error;
@@ -99,17 +100,16 @@ Error FuseRun::exportChosen() {
   }
   const Trial &chosen = result.trials[*result.chosen];
   if (result.format->format != ExportFormat::Package) {
-    std::vector<std::string> arguments{"export", command.directory, "--plan", chosen.planFile, "--for", command.engine,
-                                       "-o",     command.output,    "--quiet"};
+    std::vector<std::string> arguments{"export", command.directory, "--plan", chosen.planFile,
+                                       "--for",  command.engine,    "-o",     command.output};
     // Engines compute in the type that weights are stored in: so that it is the one the plan was measured in.
     if (command.dtype == "f32") {
       arguments.insert(arguments.end(), {"--dtype", "f32"});
     }
     return commands.run("moec", std::move(arguments)).takeError();
   }
-  std::vector<std::string> arguments{"compile",      command.directory, "--plan",    chosen.planFile,
-                                     "-o",           command.output,    "--quiet",   "--target",
-                                     command.target, "--dtype",         model->dtype};
+  std::vector<std::string> arguments{"compile",      command.directory, "--plan",       chosen.planFile, "-o",
+                                     command.output, "--target",        command.target, "--dtype",       model->dtype};
   addRanks(arguments, command.ranks);
   return commands.run("moec", std::move(arguments)).takeError();
 }
@@ -135,5 +135,5 @@ Error FuseRun::writeReport() {
   if (Error error = writeOutput(stem + ".json", llvm::formatv("{0:2}\n", json::Value(std::move(report))).str())) {
     return error;
   }
-  return commands.run("moec", {"report", stem + ".json", "-o", stem + ".html", "--quiet"}).takeError();
+  return commands.run("moec", {"report", stem + ".json", "-o", stem + ".html"}).takeError();
 }

@@ -5,6 +5,7 @@
 #include "runtime/format/Checksum.h"
 #include "tools/moec/OutputFile.h"
 #include "llvm/ADT/SmallString.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
@@ -115,6 +116,7 @@ void CommandRunner::reuseResults(StringRef inputs) {
 }
 
 Expected<std::string> CommandRunner::run(StringRef tool, std::vector<std::string> arguments) {
+  arguments.push_back("--quiet");
   static int anchor;
   llvm::SmallString<256> program(llvm::sys::path::parent_path(fs::getMainExecutable("moec", &anchor)));
   llvm::sys::path::append(program, tool);
@@ -151,7 +153,12 @@ Expected<std::string> CommandRunner::run(StringRef tool, std::vector<std::string
     }
     return printed;
   }
-  std::string said = StringRef(readAll(err)).rtrim().str();
+  // Every line is an error of this command's now, and the tool was named.
+  std::string said;
+  for (StringRef line : llvm::split(StringRef(readAll(err)).rtrim(), '\n')) {
+    line.consume_front((tool + ": error: ").str());
+    said += (said.empty() ? "" : "\n") + line.str();
+  }
   if (code == 127 && said.empty()) {
     said = (program + " cannot be run; install moec and moe-run side by side").str();
   }
@@ -161,9 +168,6 @@ Expected<std::string> CommandRunner::run(StringRef tool, std::vector<std::string
 
 Expected<llvm::json::Object> CommandRunner::runJson(StringRef tool, std::vector<std::string> arguments) {
   arguments.push_back("--json");
-  if (!llvm::is_contained(arguments, "--quiet")) {
-    arguments.push_back("--quiet");
-  }
   const std::string text = spellCommand(tool, arguments);
   Expected<std::string> out = run(tool, std::move(arguments));
   if (!out) {

@@ -36,8 +36,8 @@ class CommandRunner {
 public:
   CommandRunner(const CommonOptions &options, const WorkFolder &folder) : options(options), folder(folder) {}
 
-  /// Runs `tool` ("moec" or "moe-run", beside this executable) and returns what it printed on stdout. A failure is an
-  /// error with the command and what it said.
+  /// Runs `tool` ("moec" or "moe-run", beside this executable), quietly, and returns what it printed on stdout. A
+  /// failure is an error with the command and what it said.
   llvm::Expected<std::string> run(llvm::StringRef tool, std::vector<std::string> arguments);
   /// The same for a command that prints one JSON object.
   llvm::Expected<llvm::json::Object> runJson(llvm::StringRef tool, std::vector<std::string> arguments);

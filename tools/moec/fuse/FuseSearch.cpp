@@ -337,8 +337,10 @@ Error FuseRun::addComparisons() {
     }
     Trial trial;
     trial.name = llvm::sys::path::stem(path).str();
+    trial.given = path;
     trial.removeAttention = plan->removeAttention;
     for (const FusionWindow &window : plan->windows) {
+      trial.hasOwnMaps |= window.maps.any();
       trial.windows.push_back({window.first, window.length, window.form, 0, 0});
       const MeasuredWindow *measured = result.calibration.find(window.first, window.length, window.form);
       trial.klPredicted += measured ? measured->klRepaired : 0;
@@ -347,8 +349,9 @@ Error FuseRun::addComparisons() {
     trials.push_back(std::move(trial));
   }
   auto isTried = [&](const Trial &trial) {
-    return llvm::any_of(result.trials, [&](const Trial &other) {
-      return other.repair == trial.repair && describeWindows(other.windows) == describeWindows(trial.windows) &&
+    return !trial.hasOwnMaps && llvm::any_of(result.trials, [&](const Trial &other) {
+      return other.repair == trial.repair && !other.hasOwnMaps &&
+             describeWindows(other.windows) == describeWindows(trial.windows) &&
              other.removeAttention == trial.removeAttention;
     });
   };

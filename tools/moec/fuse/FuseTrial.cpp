@@ -23,15 +23,34 @@ using llvm::StringRef;
 using llvm::Twine;
 namespace json = llvm::json;
 
-json::Object moec::describePlan(int64_t layers, llvm::ArrayRef<WindowChoice> windows, int64_t padWidthTo) {
+/// What the plan file of `trial` says, before it is repaired.
+Expected<json::Object> TrialRunner::describePlan(const Trial &trial) const {
+  if (!trial.given.empty()) {
+    Expected<json::Value> plan = readJsonFile(trial.given);
+    if (!plan) {
+      return plan.takeError();
+    }
+    json::Object object = std::move(*plan->getAsObject()); // As a plan it was read before.
+    if (std::optional<StringRef> maps = object.getString("maps_file"); maps && trial.hasOwnMaps) {
+      // A name that their contents give: what a folder that stays remembers is of these maps and no others.
+      Expected<std::string> placed = placeMaps(besidePlan(trial.given, *maps), folder.file("given.json"));
+      if (!placed) {
+        return placed.takeError();
+      }
+      object["maps_file"] = *placed;
+    }
+    return object;
+  }
   json::Array list;
-  for (const WindowChoice &window : windows) {
+  for (const WindowChoice &window : trial.windows) {
     list.push_back(
         json::Object{{"first", window.first}, {"length", window.length}, {"form", spell(window.form).str()}});
   }
-  json::Object plan{{"format", "moe-fusion-plan"}, {"version", 1}, {"layers", layers}, {"windows", std::move(list)}};
-  if (padWidthTo > 1) {
-    plan["pad_width_to"] = padWidthTo;
+  json::Object plan{
+      {"format", "moe-fusion-plan"}, {"version", 1}, {"layers", result.layers.layers}, {"windows", std::move(list)}};
+  const int64_t pad = result.format ? getFormatFacts(result.format->format).widthMultiple : 1;
+  if (pad > 1 && trial.repair) {
+    plan["pad_width_to"] = pad;
   }
   return plan;
 }
@@ -63,7 +82,7 @@ void moec::addRanks(std::vector<std::string> &arguments, int64_t ranks) {
 
 std::vector<std::string> TrialRunner::compileArguments(StringRef package, int64_t ranks) const {
   const FuseCommand &command = *result.command;
-  std::vector<std::string> arguments{"compile", command.directory, "-o", package.str(), "--quiet", "--target",
+  std::vector<std::string> arguments{"compile", command.directory, "-o", package.str(), "--target",
                                      // The variant that this machine would choose, and no other.
                                      command.target == "cpu" ? "cpu:host" : command.target, "--dtype",
                                      result.model->dtype};
@@ -74,12 +93,11 @@ std::vector<std::string> TrialRunner::compileArguments(StringRef package, int64_
 Error TrialRunner::compileBase() { return commands.run("moec", compileArguments(folder.file("base"), 1)).takeError(); }
 
 Error TrialRunner::writePlan(Trial &trial) {
-  const int64_t pad = result.format ? getFormatFacts(result.format->format).widthMultiple : 1;
-  json::Object plan = describePlan(result.layers.layers, trial.windows, trial.repair ? pad : 1);
-  if (!trial.removeAttention.empty()) {
-    plan["remove_attention"] = json::Array(trial.removeAttention);
+  Expected<json::Object> plan = describePlan(trial);
+  if (!plan) {
+    return plan.takeError();
   }
-  const std::string text = llvm::formatv("{0:2}\n", json::Value(std::move(plan)));
+  const std::string text = llvm::formatv("{0:2}\n", json::Value(std::move(*plan)));
   // Named by what it says, so that a search in a folder that stays finds what an earlier one did.
   const std::string digest = moert::format::toHex(moert::format::sha256(text.data(), text.size())).substr(0, 16);
   const std::string stem = (trial.repair ? "plan-" : "plain-") + digest;
@@ -90,15 +108,14 @@ Error TrialRunner::writePlan(Trial &trial) {
   }
   // A window of one layer is what it was, but in form R, where maps make up for its attention.
   auto hasMaps = [](const WindowChoice &window) { return window.length > 1 || window.form == FusionForm::Removed; };
-  if (!trial.repair || llvm::none_of(trial.windows, hasMaps)) {
+  if (!trial.repair || trial.hasOwnMaps || llvm::none_of(trial.windows, hasMaps)) {
     return Error::success();
   }
   if (!hasInstrumented) {
-    std::vector<std::string> arguments{"compile",     result.command->directory,
-                                       "-o",          folder.file("instrumented"),
-                                       "--quiet",     "--instrument",
-                                       "calibration", "--target",
-                                       "cpu:host"};
+    std::vector<std::string> arguments{"compile",      result.command->directory,
+                                       "-o",           folder.file("instrumented"),
+                                       "--instrument", "calibration",
+                                       "--target",     "cpu:host"};
     if (Error error = commands.run("moec", std::move(arguments)).takeError()) {
       return error;
     }
@@ -114,8 +131,7 @@ Error TrialRunner::writePlan(Trial &trial) {
                                      "-o",
                                      folder.file(stem + ".maps.safetensors"),
                                      "--plan-out",
-                                     repaired,
-                                     "--quiet"};
+                                     repaired};
   if (result.skipTokens > 0) { // The rest is the gate's.
     arguments.insert(arguments.end(), {"--judge-tokens", std::to_string(result.skipTokens)});
   }
