@@ -154,8 +154,9 @@ Expected<std::string> CommandRunner::run(StringRef tool, std::vector<std::string
     return printed;
   }
   // Every line is an error of this command's now, and the tool was named.
+  const std::string errors = readAll(err);
   std::string said;
-  for (StringRef line : llvm::split(StringRef(readAll(err)).rtrim(), '\n')) {
+  for (StringRef line : llvm::split(StringRef(errors).rtrim(), '\n')) {
     line.consume_front((tool + ": error: ").str());
     said += (said.empty() ? "" : "\n") + line.str();
   }

@@ -35,7 +35,8 @@ static json::Object describeTrial(const Trial &trial) {
       {"sub_layers", trial.shape.subLayers},
       {"weight_bytes", trial.shape.weightBytes},
       {"kv_bytes_per_token", trial.shape.kvBytesPerToken},
-      {"kl_predicted", trial.klPredicted},
+      // What the calibration knows is of maps that it fitted.
+      {"kl_predicted", trial.hasOwnMaps ? json::Value(nullptr) : json::Value(trial.klPredicted)},
       {"kl_plain", trial.klPlain},
       {"decode_ms", orNull(trial.speed.decodeMs)},
       {"prefill_tokens_per_s", orNull(trial.speed.prefillTokensPerSecond)},
