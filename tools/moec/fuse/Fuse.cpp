@@ -9,6 +9,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "lowering/HFToMoe/JsonFile.h"
+#include "passes/Analysis/FusionMaps.h"
 #include "runtime/format/Checksum.h"
 #include "runtime/readers/Fingerprint.h"
 #include "tools/moec/OutputFile.h"
@@ -41,6 +42,16 @@ Error FuseRun::readModel() {
     return makeError(command.directory + ": " + llvm::toString(layers.takeError()));
   }
   result.layers = std::move(*layers);
+  // What is wrong with a plan to measure beside is known now, not after the search.
+  for (const std::string &path : command.also) {
+    Expected<FusionPlan> plan = readFusionPlan(path);
+    if (!plan) {
+      return plan.takeError();
+    }
+    if (Error error = checkFusionMaps(*plan, path, result.layers.hidden)) {
+      return error;
+    }
+  }
   result.baseShape = measureShape(*model->module);
   Expected<FusionCalibration> calibration = readFusionCalibration(command.calibration);
   if (!calibration) {
