@@ -12,14 +12,14 @@ namespace mlir::moe {
 using namespace mlir;
 using namespace mlir::moe;
 
-/// The experts that a value is computed from without another norm between.
-static void collectExperts(Value value, SmallVectorImpl<ExpertsOp> &found) {
+/// Gives the experts that a value is computed from, without another norm between, their layer.
+static void collectExperts(Value value, int64_t layer, DenseMap<Operation *, int64_t> &layers) {
   Operation *op = value.getDefiningOp();
-  if (auto experts = dyn_cast_or_null<ExpertsOp>(op)) {
-    found.push_back(experts);
+  if (isa_and_nonnull<ExpertsOp>(op)) {
+    layers.try_emplace(op, layer);
   } else if (isa_and_nonnull<AddOp, CombineOp>(op)) {
     for (Value operand : op->getOperands()) {
-      collectExperts(operand, found);
+      collectExperts(operand, layer, layers);
     }
   }
 }
@@ -60,21 +60,27 @@ struct PlaceExpertsPass : moe::impl::PlaceExpertsBase<PlaceExpertsPass> {
       return emitError(UnknownLoc::get(&getContext())) << map << ": is for a model of " << file->totalLayers
                                                        << " layers, but this one has " << stream.getNumLayers();
     }
-    std::set<int64_t> used;
+    DenseMap<Operation *, int64_t> layers;
     for (const LayerBlock &block : stream.getBlocks()) {
-      SmallVector<ExpertsOp> found;
       if (block.network) {
-        collectExperts(block.network->branch, found);
-      }
-      for (ExpertsOp op : found) {
-        if (failed(placeLayer(op, block.firstLayer, file))) {
-          return failure();
-        }
-        used.insert(block.firstLayer);
+        collectExperts(block.network->branch, block.firstLayer, layers);
       }
     }
+    DenseSet<int64_t> used;
+    for (auto op : step.getBody().getOps<ExpertsOp>()) {
+      auto at = layers.find(op);
+      if (at == layers.end()) {
+        return op.emitOpError(
+            "is of no layer: moe-place-experts expects its result to reach the residual stream through "
+            "moe.combine and moe.add only");
+      }
+      if (failed(placeLayer(op, at->second, file))) {
+        return failure();
+      }
+      used.insert(at->second);
+    }
     for (const auto &layer : file ? file->layers : std::map<int64_t, LayerPlacement>()) {
-      if (!used.count(layer.first)) {
+      if (!used.contains(layer.first)) {
         return emitError(UnknownLoc::get(&getContext()))
                << map << ": places experts of layer " << layer.first << ", which has none";
       }

@@ -110,6 +110,7 @@ struct TensorParallelPass : moe::impl::TensorParallelBase<TensorParallelPass> {
   }
 
   LogicalResult divide() {
+    bytesPerToken = 0; // A pass may run on several modules.
     ModuleOp module = getOperation();
     func::FuncOp step = getStepForRanks(module, ranks, "moe-tensor-parallel");
     if (!step) {
