@@ -12,9 +12,9 @@
 using namespace moe::placement;
 using moert::error;
 
-/// Steps of each search at effort 1, so that 58 layers of 256 experts take a second or two (with few moves, five).
+/// Steps of each search at effort 1, so that 58 layers of 256 experts take a second or two (with few moves, twelve).
 static constexpr int64_t kKicks = 400, kCountChanges = 8000, kProposals = 100000, kLocalProposals = 500000,
-                         kReplanProposals = 400000;
+                         kReplanProposals = 800000;
 /// Tokens drawn for a traffic estimate.
 static constexpr int kSampledTokens = 2000;
 /// What a move costs in the first walks of a re-plan, in units of the mean rank load: from few moves to many.
@@ -357,12 +357,14 @@ void Planner::replanAll(Plan &plan) {
   std::vector<std::vector<FrontierPoint>> frontiers(layers);
   std::vector<std::vector<double>> balance(layers);
   int left = budget;
+  // Without prices: polishes.
   auto improve = [&](size_t layer, const LayerProblem &problem, size_t start, const std::vector<double> &prices,
-                     int64_t steps) {
+                     int round) {
     const int most = std::max(perLayer, frontiers[layer].back().moves);
-    SearchLimits walk = limits(layer, steps, 0);
-    walk.seed += static_cast<uint64_t>(prices.front() * 1e9);
-    frontiers[layer] = replan(problem, frontiers[layer], start, most, prices, walk);
+    SearchLimits walk = limits(layer, kReplanProposals, 0);
+    walk.seed += prices.empty() ? static_cast<uint64_t>(round) : static_cast<uint64_t>(prices.front() * 1e9);
+    frontiers[layer] = prices.empty() ? polish(problem, frontiers[layer], start, walk)
+                                      : replan(problem, frontiers[layer], start, most, prices, walk);
     balance[layer].clear();
     for (const FrontierPoint &point : frontiers[layer]) {
       double mean = 0;
@@ -378,16 +380,17 @@ void Planner::replanAll(Plan &plan) {
     const LayerScore score = evaluate(problem, start);
     left -= score.moves;
     frontiers[layer] = {{score.moves, score.peak, std::move(start)}};
-    improve(layer, problem, 0, kFirstPrices, kReplanProposals);
+    improve(layer, problem, 0, kFirstPrices, 0);
     done(layer);
   }
-  // Then at the price that the last moves are worth over all layers, twice, for it changes with what is found.
+  // Then at the price that the last moves are worth over all layers, twice, for it changes with what is found, and
+  // twice with the moves that the layer has then.
   Allotment allotment;
-  for (int round = 0; round < 2; ++round) {
+  for (int round = 0; round < 4; ++round) {
     allotment = allotMoves(frontiers, balance, std::max(left, 0));
+    const std::vector<double> prices(round < 2, std::max(allotment.price, 1e-5));
     for (size_t layer = 0; layer < layers; ++layer) {
-      const double price = std::max(allotment.price, 1e-5);
-      improve(layer, makePlannedProblem(layer), allotment.chosen[layer], {price}, kReplanProposals);
+      improve(layer, makePlannedProblem(layer), allotment.chosen[layer], prices, round + 1);
     }
   }
   allotment = allotMoves(frontiers, balance, std::max(left, 0));

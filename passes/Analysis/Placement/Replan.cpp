@@ -3,10 +3,10 @@
 // For every number of moves up to a limit, the best map that is found: the frontier of one layer. What moves are worth
 // differs much between layers, so the caller gives each layer the point of its frontier that serves all of them best.
 //
-// Points are found by walks (Walk.h) in which a slot that has to load
-// new weights has a price: a changed replica costs one, a swap two. Each price looks at another part of the frontier.
-// Beside changes that relieve a hot rank, a walk proposes to take a move back, and to spend one elsewhere, for else
-// what was moved early stays moved. Every map on the way is offered to the frontier.
+// Points are found by walks (Walk.h) in which a slot that has to load new weights has a price: a changed replica costs
+// one, a swap two. Each price looks at another part of the frontier. Beside changes that relieve a hot rank, a walk
+// proposes to take a move back, and to spend one elsewhere, for else what was moved early stays moved. Every map on the
+// way is offered to the frontier. Once a layer has its number of moves, a last walk keeps to it and needs no price.
 //
 //===----------------------------------------------------------------------===//
 
@@ -18,6 +18,9 @@ using namespace moe::placement;
 static constexpr int kWalkDoublings = 5;
 /// Temperatures at the start and the end of a walk, in prices.
 static constexpr double kWarm = 0.3, kCold = 1.0 / 16;
+/// The walk at the end: p = 128, and temperatures in units of the mean rank load.
+static constexpr int kPolishDoublings = 7;
+static constexpr double kPolishWarm = 3e-3, kPolishCold = 3e-5;
 
 namespace {
 
@@ -35,6 +38,8 @@ public:
 
   /// A walk at each price; the frontier that is known then.
   std::vector<FrontierPoint> run(const std::vector<double> &prices);
+  /// A walk without a price, within the moves of the start.
+  std::vector<FrontierPoint> polish();
 
 private:
   Proposal propose() override;
@@ -128,6 +133,11 @@ std::vector<FrontierPoint> Replanning::run(const std::vector<double> &prices) {
   return takePoints();
 }
 
+std::vector<FrontierPoint> Replanning::polish() {
+  walk({limits.steps, kPolishDoublings, kPolishWarm, kPolishCold, 0, layer().moves()});
+  return takePoints();
+}
+
 std::vector<FrontierPoint> Replanning::takePoints() {
   std::vector<FrontierPoint> points;
   double best = 1e300;
@@ -144,4 +154,9 @@ std::vector<FrontierPoint> moe::placement::replan(const LayerProblem &problem, c
                                                   size_t start, int maxMoves, const std::vector<double> &prices,
                                                   const SearchLimits &limits) {
   return Replanning(problem, known, start, maxMoves, limits).run(prices);
+}
+
+std::vector<FrontierPoint> moe::placement::polish(const LayerProblem &problem, const std::vector<FrontierPoint> &known,
+                                                  size_t start, const SearchLimits &limits) {
+  return Replanning(problem, known, start, known.back().moves, limits).polish();
 }

@@ -67,6 +67,11 @@ struct FrontierPoint {
 std::vector<FrontierPoint> replan(const LayerProblem &problem, const std::vector<FrontierPoint> &known, size_t start,
                                   int maxMoves, const std::vector<double> &prices, const SearchLimits &limits);
 
+/// A walk from point `start` of `known` that never moves more slots than it, close to the maximum itself: for when it
+/// is known how many moves the layer gets. Gives as `replan` does.
+std::vector<FrontierPoint> polish(const LayerProblem &problem, const std::vector<FrontierPoint> &known, size_t start,
+                                  const SearchLimits &limits);
+
 } // namespace moe::placement
 
 #endif // MOE_PASSES_ANALYSIS_PLACEMENT_SEARCH_H

@@ -6,6 +6,9 @@
 
 using namespace moe::placement;
 
+/// A sum that falls below this part of what it was has lost its digits.
+static constexpr double kLeastPart = 1e-4;
+
 SmoothState::SmoothState(const LayerProblem &problem, const LayerMap &start, int doublings)
     : problem(problem), cluster(problem.cluster), profiles(problem.profiles()), state(problem, start),
       nextSums(profiles), change(static_cast<size_t>(cluster.ranks) * profiles, 0.0), touched(cluster.ranks),
@@ -49,9 +52,30 @@ int SmoothState::findHottest(int profile) const {
   return best;
 }
 
+bool SmoothState::considerSwap(int p, int q) {
+  const int a = state.expertAt(p), g = state.rankOf(p), b = state.expertAt(q), h = state.rankOf(q);
+  bool isExact = true;
+  for (int k = 0; k < profiles; ++k) {
+    const double change = state.share(b, k) - state.share(a, k);
+    const size_t from = static_cast<size_t>(g) * profiles + k, to = static_cast<size_t>(h) * profiles + k;
+    nextSums[k] = sums[k] + (power(state.loads()[from] + change) - powers[from]) +
+                  (power(state.loads()[to] - change) - powers[to]);
+    isExact &= nextSums[k] >= kLeastPart * sums[k];
+  }
+  touched[0] = g;
+  touched[1] = h;
+  touchedRanks = 2;
+  nextExtra = extra - problem.localityWeight * state.localityOfSwap(p, q);
+  return isExact;
+}
+
 void SmoothState::consider(const Proposal &proposal) {
   for (int i = 0; i < touchedRanks; ++i) {
     isTouched[touched[i]] = 0;
+  }
+  // Most proposals are swaps, and few are accepted: the quick way.
+  if (proposal.q >= 0 && considerSwap(proposal.p, proposal.q)) {
+    return;
   }
   touchedRanks = 0;
   const int a = state.expertAt(proposal.p), g = state.rankOf(proposal.p);
@@ -85,7 +109,7 @@ void SmoothState::consider(const Proposal &proposal) {
   }
   // Where a rank was much hotter than all others, its power left nothing of their digits: add up anew.
   for (int k = 0; k < profiles; ++k) {
-    if (nextSums[k] < 1e-4 * sums[k]) {
+    if (nextSums[k] < kLeastPart * sums[k]) {
       nextSums[k] = 0;
       for (int rank = 0; rank < cluster.ranks; ++rank) {
         const size_t at = static_cast<size_t>(rank) * profiles + k;
@@ -112,7 +136,7 @@ void SmoothState::accept(const Proposal &proposal) {
   }
   for (int k = 0; k < profiles; ++k) {
     // As above, for falls in many steps.
-    if (sums[k] < 1e-4 * builtSums[k]) {
+    if (sums[k] < kLeastPart * builtSums[k]) {
       rebuild(doublings);
       return;
     }

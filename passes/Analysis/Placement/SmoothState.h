@@ -50,6 +50,8 @@ public:
   }
 
 private:
+  /// `consider` of a swap, touching no more than it must; false: sums have to be added up anew.
+  bool considerSwap(int p, int q);
   int findHottest(int profile) const;
   /// Adds `factor` of the expert's whole load to the change of the rank.
   void touch(int rank, int expert, double factor) {

@@ -98,6 +98,7 @@ TEST(Planner, ReplansWithinItsMoves) {
   ASSERT_TRUE(first.ok());
   options.previous = &first->map;
   options.maxMoves = 0.04;
+  options.effort = 0.2;
   Result<Plan> few = planPlacement(after, options);
   ASSERT_TRUE(few.ok());
   EXPECT_LE(movesOf(*few), 0.04 * 4 * 288);
@@ -109,6 +110,7 @@ TEST(Planner, ReplansWithinItsMoves) {
   EXPECT_EQ(none->map.layers, first->map.layers);
   // The same loads again: nothing to gain, and renaming finds the old ranks.
   options.maxMoves = 1;
+  options.effort = 1;
   Result<Plan> same = planPlacement(before, options);
   ASSERT_TRUE(same.ok());
   EXPECT_EQ(movesOf(*same), 0);
@@ -125,6 +127,7 @@ TEST(Planner, FewMovesRestoreBalance) {
   Result<Plan> first = planPlacement(before, options);
   ASSERT_TRUE(first.ok());
   options.previous = &first->map;
+  options.effort = 0.4; // Quick enough for sanitizers.
   for (auto [moves, least] : {std::pair(0.04, 0.95), std::pair(0.09, 0.98)}) {
     options.maxMoves = moves;
     Result<Plan> next = planPlacement(after, options);
