@@ -72,7 +72,7 @@ int measure(const Statistics &statistics, const char *name) {
 }
 
 struct Summary {
-  double before = 0, after = 0, moved = 0, seconds = 0;
+  double before = 0, after = 0, afterSplit = 0, moved = 0, seconds = 0;
 };
 
 Result<Summary> planOnce(const Statistics &statistics, const PlanOptions &options, Map &map) {
@@ -83,6 +83,7 @@ Result<Summary> planOnce(const Statistics &statistics, const PlanOptions &option
   for (const LayerReport &layer : plan.layers) {
     summary.before += layer.before / static_cast<double>(plan.layers.size());
     summary.after += layer.after / static_cast<double>(plan.layers.size());
+    summary.afterSplit += layer.afterSplit / static_cast<double>(plan.layers.size());
     summary.moved += layer.moves / static_cast<double>(plan.layers.size()) / options.cluster.slots;
   }
   map = std::move(plan.map);
@@ -114,8 +115,8 @@ Status measureDrift(const std::vector<Statistics> &sources, const Cluster &clust
       for (double moves : {0.04, 0.09}) {
         options.maxMoves = moves;
         MOERT_ASSIGN(summary, planOnce(to, options, next));
-        std::printf("  %.4f -> %.4f moving %.2f %% (%.2f s)", summary.before, summary.after, 100 * summary.moved,
-                    summary.seconds);
+        std::printf("  %.4f -> %.4f (planned split %.4f) moving %.2f %% (%.2f s)", summary.before, summary.after,
+                    summary.afterSplit, 100 * summary.moved, summary.seconds);
       }
       std::printf("\n");
       std::fflush(stdout);

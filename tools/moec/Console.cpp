@@ -8,6 +8,8 @@
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/Process.h"
 #include "llvm/Support/raw_ostream.h"
+#include <algorithm>
+#include <cmath>
 
 using namespace moec;
 using llvm::StringRef;
@@ -40,6 +42,23 @@ ExitCode moec::fail(llvm::Error error) {
 void moec::printJson(llvm::json::Value value) { llvm::outs() << llvm::formatv("{0:2}", value) << '\n'; }
 
 std::string moec::withCommas(int64_t number) { return llvm::formatv("{0:N0}", number).str(); }
+
+std::string moec::withPrefix(double value, StringRef unit) {
+  static constexpr struct {
+    double size;
+    const char *prefix;
+  } prefixes[] = {{1e12, "T"}, {1e9, "G"}, {1e6, "M"}, {1e3, "k"}, {1, ""}, {1e-3, "m"}, {1e-6, "u"}, {1e-9, "n"}};
+  // Nobody counts in kiloseconds.
+  const auto *at = std::find_if(std::begin(prefixes), std::end(prefixes), [&](const auto &each) {
+    return std::abs(value) >= each.size && (each.size <= 1 || unit != "s");
+  });
+  if (at == std::end(prefixes)) {
+    return "0 " + unit.str();
+  }
+  const double scaled = value / at->size;
+  const int decimals = std::abs(scaled) >= 99.95 ? 0 : std::abs(scaled) >= 9.995 ? 1 : 2;
+  return llvm::formatv("{0} {1}{2}", llvm::format("%.*f", decimals, scaled), at->prefix, unit).str();
+}
 
 //===----------------------------------------------------------------------===//
 // Progress

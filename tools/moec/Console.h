@@ -32,6 +32,9 @@ void printJson(llvm::json::Value value);
 /// "5,551,744".
 std::string withCommas(int64_t number);
 
+/// Three digits with the prefix that suits them: "7.86 us", "1.18 MB", "48.2 s".
+std::string withPrefix(double value, llvm::StringRef unit);
+
 /// The stages of a long command: "[3/7] lower to sched ... 0.4 s" on a terminal, "[3/7] lower to sched: 0.4 s"
 /// elsewhere.
 class Progress {

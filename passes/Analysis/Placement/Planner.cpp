@@ -6,6 +6,7 @@
 #include "passes/Analysis/Placement/Random.h"
 #include "passes/Analysis/Placement/Relabel.h"
 #include "passes/Analysis/Placement/Search.h"
+#include "passes/Analysis/Placement/Split.h"
 #include <algorithm>
 #include <numeric>
 
@@ -405,9 +406,12 @@ void Planner::report(Plan &plan, size_t layer, const LayerProblem &problem) cons
   report.before = balance(plan.before.layers[layer]);
   report.eplb = balance(plan.eplb.layers[layer]);
   report.after = balance(plan.map.layers[layer]);
+  const LayerMap &map = plan.map.layers[layer];
+  const std::vector<int> shares = sharesOf(map, meanLoads(problem), cluster);
   report.bound = 0;
   report.anySplitBound = 0;
   for (int k = 0; k < problem.profiles(); ++k) {
+    report.afterSplit += importance[k] * balancednessOfShares(map, shares, problem.loads[k], cluster);
     Bounds bounds = computeBounds(problem.loads[k], cluster);
     if (problem.isPlain() && cluster.slotsPerRank() == 2 && cluster.slots > problem.experts) {
       bounds.pairs = boundPairs(problem.loads[k], cluster, 1 / report.after);
@@ -425,8 +429,8 @@ void Planner::report(Plan &plan, size_t layer, const LayerProblem &problem) cons
     const std::vector<double> pairs = hasPairs(statistics) ? makePairs(layer) : std::vector<double>();
     std::vector<int> tokens = pairs.empty() ? sampleTokens(meanLoads(problem), routing, kSampledTokens, 7)
                                             : samplePairTokens(pairs, problem.experts, perToken, kSampledTokens, 7);
-    auto remote = [&](const LayerMap &map) {
-      return countRemoteNodes(tokens, perToken, map, problem.experts, cluster, 3);
+    auto remote = [&](const LayerMap &of) {
+      return countRemoteNodes(tokens, perToken, of, problem.experts, cluster, 3);
     };
     report.remoteBefore = remote(plan.before.layers[layer]);
     report.remoteEplb = remote(plan.eplb.layers[layer]);

@@ -45,6 +45,9 @@ struct PlanOptions {
 /// One layer of a plan. Balancedness is the mean over profiles of mean/max rank load.
 struct LayerReport {
   double before = 0, eplb = 0, after = 0;
+  /// Of the new map, when replicas share the load of their expert as `sharesOf` says for the mean of the profiles, and
+  /// not alike.
+  double afterSplit = 0;
   /// No map reaches a higher balancedness; `bound` for an equal split over replicas, `anySplitBound` for any.
   double bound = 1, anySplitBound = 1;
   /// Slots that change against the previous map; all without one.

@@ -144,3 +144,16 @@ std::vector<int> moe::placement::sharesOf(const LayerMap &map, const Loads &load
   }
   return shares;
 }
+
+double moe::placement::balancednessOfShares(const LayerMap &map, const std::vector<int> &shares, const Loads &loads,
+                                            const Cluster &cluster) {
+  std::vector<double> sums(loads.size(), 0.0), ranks(cluster.ranks, 0.0);
+  for (size_t slot = 0; slot < map.size(); ++slot) {
+    sums[map[slot]] += shares[slot];
+  }
+  for (size_t slot = 0; slot < map.size(); ++slot) {
+    ranks[cluster.rankOf(static_cast<int>(slot))] += loads[map[slot]] * shares[slot] / sums[map[slot]];
+  }
+  const double most = *std::max_element(ranks.begin(), ranks.end());
+  return most > 0 ? std::accumulate(ranks.begin(), ranks.end(), 0.0) / cluster.ranks / most : 1.0;
+}

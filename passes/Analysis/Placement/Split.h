@@ -28,6 +28,10 @@ Split splitLoads(const LayerMap &map, const Loads &loads, const Cluster &cluster
 /// in each slot takes. Replicas of an expert without load are alike.
 std::vector<int> sharesOf(const LayerMap &map, const Loads &loads, const Cluster &cluster);
 
+/// mean / max of the rank loads when the replicas of an expert share its load as `shares` says, whatever its unit.
+double balancednessOfShares(const LayerMap &map, const std::vector<int> &shares, const Loads &loads,
+                            const Cluster &cluster);
+
 } // namespace moe::placement
 
 #endif // MOE_PASSES_ANALYSIS_PLACEMENT_SPLIT_H

@@ -308,7 +308,12 @@ std::string drawNames(const std::vector<std::string> &names, size_t count, doubl
     longest = std::max(longest, nameOf(names, i).size());
   }
   const double room = down ? 13 : 7.0 * static_cast<double>(longest) + 4;
-  const auto every = static_cast<size_t>(std::max(1.0, std::ceil(room / cell)));
+  // Every one, second, fifth, tenth and so on: what people count in.
+  const double least = std::max(1.0, room / cell), power = std::pow(10, std::floor(std::log10(least)));
+  size_t every = static_cast<size_t>(10 * power);
+  for (const double step : {5.0, 2.0, 1.0}) {
+    every = step * power >= least ? static_cast<size_t>(step * power) : every;
+  }
   for (size_t i = 0; i < count; i += every) {
     const double middle = (static_cast<double>(i) + 0.5) * cell;
     out += down ? formatv("<text x=\"{0}\" y=\"{1:F1}\" text-anchor=\"end\">{2}</text>", left - 5, top + middle + 4,

@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "tools/moec/Console.h"
 #include "tools/moec/html/Html.h"
 #include "tools/moec/place/PlaceReport.h"
 #include "llvm/ADT/StringExtras.h"
@@ -98,6 +99,10 @@ std::string Page::tiles() const {
       {"slots", count("slots"), count("redundant_slots") + " redundant, at most " + count("most_replicas") + " of one"},
       {"balancedness", html::number(numberOf(balance, "after")),
        "EPLB " + html::number(numberOf(balance, "eplb")) + ", bound " + html::number(numberOf(balance, "bound"))}};
+  if (numberOf(report, "redundant_slots") > 0) {
+    list.push_back(
+        {"with planned shares", html::number(numberOf(balance, "after_split")), "of replicas, in maps of moe-opt"});
+  }
   if (const json::Object *remote = report.getObject("remote_nodes")) {
     list.push_back(
         {"remote nodes per token", html::number(numberOf(*remote, "after")),
@@ -109,16 +114,15 @@ std::string Page::tiles() const {
   if (report.get("moves")) {
     list.push_back({"moves", count("moves"),
                     html::number(numberOf(report, "moves_fraction") * 100) + " % of the slots" +
-                        (report.get("move_bytes") ? ", " + html::number(numberOf(report, "move_bytes") / 1e9) + " GB"
-                                                  : std::string())});
+                        (report.get("move_bytes") ? ", " + withPrefix(numberOf(report, "move_bytes"), "B") : "")});
   }
   if (report.get("step_seconds_before")) {
-    list.push_back({"MoE layers of a step", html::number(numberOf(report, "step_seconds_after") * 1e3) + " ms",
-                    html::number(numberOf(report, "step_seconds_before") * 1e3) + " ms before"});
+    list.push_back({"MoE layers of a step", withPrefix(numberOf(report, "step_seconds_after"), "s"),
+                    withPrefix(numberOf(report, "step_seconds_before"), "s") + " before"});
   }
   if (report.get("break_even_steps")) {
     list.push_back({"pays after", count("break_even_steps") + " steps",
-                    "moving takes " + html::number(numberOf(report, "migration_seconds")) + " s"});
+                    "moving takes " + withPrefix(numberOf(report, "migration_seconds"), "s")});
   }
   return html::tiles(list);
 }
@@ -128,6 +132,7 @@ std::string Page::balanceByLayer() const {
   chart.xTitle = "layer";
   chart.yTitle = "mean / max rank load";
   chart.width = 1000;
+  chart.fromZero = false;
   chart.series = {{"before", {}}, {"after", {}}, {"EPLB", {}}, {"bound", {}, true, /*dots=*/false}};
   const llvm::StringRef keys[] = {"before", "after", "eplb", "bound"};
   for (const json::Value &value : layers) {
@@ -202,6 +207,7 @@ std::string Page::stability() const {
     chart.yTitle = "balancedness";
     chart.width = 480;
     chart.height = 280;
+    chart.fromZero = false;
     chart.series = {{"before", {}}, {"after", {}}};
     const llvm::StringRef keys[] = {"balancedness_before", "balancedness_after"};
     for (size_t i = 0; i < std::size(keys); ++i) {
@@ -269,7 +275,8 @@ std::string Page::company() const {
 }
 
 std::string Page::traffic() const {
-  const auto ranks = static_cast<size_t>(numberOf(report, "ranks"));
+  const auto ranks = static_cast<size_t>(numberOf(report, "ranks")),
+             nodes = static_cast<size_t>(numberOf(report, "nodes"));
   auto square = [&](llvm::StringRef key) {
     const std::vector<double> flat = readRow(*report.getArray(key));
     Table rows;
@@ -289,21 +296,33 @@ std::string Page::traffic() const {
     map.scale.high = most;
     map.valueTitle = "part of all assignments";
     map.width = std::clamp(static_cast<int>(ranks) * 28, 170, 440);
+    for (size_t node = 1; node < nodes; ++node) {
+      map.cuts.push_back(node * ranks / nodes);
+    }
     return html::draw(map);
   };
   return html::section(
       "Traffic between ranks",
-      "Tokens come from all ranks alike and take a replica on their rank, else on their node, else any.",
+      llvm::Twine("Tokens come from all ranks alike and take a replica on their rank, else on their node, else any.")
+          .concat(nodes > 1 ? " Lines lie between nodes." : "")
+          .str(),
       html::beside({map("before", std::move(before)), map("after", std::move(after))}));
 }
 
 std::string Page::tables() const {
   const bool several = numberOf(report, "nodes") > 1;
-  std::vector<std::string> head = {
-      "layer",    "before", "EPLB", "after", "bound", "moves", "variation of loads", "squared error of fractions",
-      "of counts"};
-  std::vector<llvm::StringRef> keys = {"layer", "before", "eplb",         "after",    "bound",
-                                       "moves", "cv",     "mse_fraction", "mse_count"};
+  std::vector<std::string> head = {"layer",
+                                   "before",
+                                   "EPLB",
+                                   "after",
+                                   "with planned shares",
+                                   "bound",
+                                   "moves",
+                                   "variation of loads",
+                                   "squared error of fractions",
+                                   "of counts"};
+  std::vector<llvm::StringRef> keys = {"layer", "before", "eplb", "after",        "after_split",
+                                       "bound", "moves",  "cv",   "mse_fraction", "mse_count"};
   if (several) {
     head.insert(head.end(), {"remote nodes before", "after"});
     keys.insert(keys.end(), {"remote_before", "remote_after"});

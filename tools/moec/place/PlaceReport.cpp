@@ -211,9 +211,8 @@ void addTimes(const PlaceCommand &command, const PlaceInput &input, int64_t move
   const double balanceBefore = meanOf(plan, &LayerReport::before), balanceAfter = meanOf(plan, &LayerReport::after);
   if (command.previous.empty()) {
     if (timed) {
-      return decide(gain > 0 ? "do" : "do not",
-                    formatv("a step's MoE layers are expected to take {0:F3} ms less; without --previous nothing moves",
-                            gain * 1e3));
+      return decide(gain > 0 ? "do" : "do not", "a step's MoE layers are expected to take " + withPrefix(gain, "s") +
+                                                    " less; without --previous nothing moves");
     }
     return decide(balanceAfter > balanceBefore ? "do" : "do not",
                   "by balancedness only; for an answer in time give --model, --topology and --tokens-per-step");
@@ -232,8 +231,8 @@ void addTimes(const PlaceCommand &command, const PlaceInput &input, int64_t move
     return decide("do not", "no step becomes faster, although balancedness may rise");
   }
   report["break_even_steps"] = std::ceil(migration / gain);
-  const std::string price = formatv("moving takes {0:F3} s, a step gains {1:F3} ms: it pays after {2:F0} steps",
-                                    migration, gain * 1e3, std::ceil(migration / gain));
+  const std::string price = formatv("moving takes {0}, a step gains {1}: it pays after {2:F0} steps",
+                                    withPrefix(migration, "s"), withPrefix(gain, "s"), std::ceil(migration / gain));
   if (command.replanEvery == 0) {
     return decide("unknown", price + "; say with --replan-every how many steps the map stays");
   }
@@ -274,6 +273,7 @@ json::Object moec::describePlan(const PlaceCommand &command, const PlaceInput &i
   report["balancedness"] = json::Object{{"before", rounded(meanOf(plan, &LayerReport::before))},
                                         {"eplb", rounded(meanOf(plan, &LayerReport::eplb))},
                                         {"after", rounded(after)},
+                                        {"after_split", rounded(meanOf(plan, &LayerReport::afterSplit))},
                                         {"bound", rounded(bound)},
                                         {"any_split_bound", rounded(meanOf(plan, &LayerReport::anySplitBound))},
                                         {"gap", rounded(1 - after / bound)}};
@@ -316,6 +316,7 @@ json::Object moec::describePlan(const PlaceCommand &command, const PlaceInput &i
                      {"before", rounded(layer.before)},
                      {"eplb", rounded(layer.eplb)},
                      {"after", rounded(layer.after)},
+                     {"after_split", rounded(layer.afterSplit)},
                      {"bound", rounded(layer.bound)},
                      {"moves", layer.moves},
                      {"cv", rounded(coefficientOfVariation(mean))},
@@ -399,6 +400,12 @@ void moec::printPlan(const json::Object &report) {
       formatv("at most {0:F0} of one expert; {1:F0} duplicates on a rank (EPLB: {2:F0})",
               number(report, "most_replicas"), number(report, "duplicates"), number(report, "eplb_duplicates"))
           .str());
+  if (number(report, "redundant_slots") > 0) {
+    row("planned split",
+        formatv("{0:F4} when replicas take the shares of a map of moe-opt (--format json), and not equal parts",
+                number(balance, "after_split"))
+            .str());
+  }
   if (const json::Object *remote = report.getObject("remote_nodes")) {
     row("remote nodes", formatv("{0:F3} per token before, {1:F3} after (EPLB: {2:F3}), drawn tokens",
                                 number(*remote, "before"), number(*remote, "after"), number(*remote, "eplb"))
@@ -411,14 +418,13 @@ void moec::printPlan(const json::Object &report) {
   }
   if (moved) {
     row("moves", formatv("{0:F0} slots ({1:F1} %){2}", number(report, "moves"), number(report, "moves_fraction") * 100,
-                         report.get("move_bytes") ? formatv(", {0:F2} GB", number(report, "move_bytes") / 1e9).str()
-                                                  : std::string())
+                         report.get("move_bytes") ? ", " + withPrefix(number(report, "move_bytes"), "B") : "")
                      .str());
   }
   if (report.get("step_seconds_before")) {
-    row("step", formatv("MoE layers {0:F3} ms before, {1:F3} ms after (expected loads, kernels at full rate)",
-                        number(report, "step_seconds_before") * 1e3, number(report, "step_seconds_after") * 1e3)
-                    .str());
+    row("step", "MoE layers " + withPrefix(number(report, "step_seconds_before"), "s") + " before, " +
+                    withPrefix(number(report, "step_seconds_after"), "s") +
+                    " after (expected loads, kernels at full rate)");
   }
   row("verdict", report.getString("verdict").value_or("") + ": " + report.getString("reason").value_or(""));
   if (report.getBoolean("ended_by_time").value_or(false)) {

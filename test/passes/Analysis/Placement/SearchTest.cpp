@@ -310,6 +310,12 @@ TEST(Split, SharesAreTheSplitInWholeNumbers) {
     for (size_t slot = 0; slot < map.size(); ++slot) {
       EXPECT_NEAR(shares[slot] * loads[map[slot]] / 1000, split.slots[slot], loads[map[slot]] / 1000) << seed;
     }
+    const double best = std::accumulate(loads.begin(), loads.end(), 0.0) / wide.ranks / split.peak;
+    EXPECT_NEAR(balancednessOfShares(map, shares, loads, wide), best, 0.01) << seed;
+    // Shares that are alike are no shares.
+    EXPECT_NEAR(balancednessOfShares(map, std::vector<int>(map.size(), 7), loads, wide), balancedness(map, loads, wide),
+                1e-12);
+    EXPECT_LE(balancedness(map, loads, wide), best + 1e-9);
   }
 }
 
