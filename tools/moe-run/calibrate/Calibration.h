@@ -72,13 +72,13 @@ public:
 
   /// Writes the finished file.
   moert::Status write(const std::string &path, const CalibrationText &text, const Json &facts) const;
-  /// Writes and reads back the sums of an unfinished run; `key` names what they are of. Reading sums of something else
-  /// leaves everything at zero.
+  /// Writes and reads back the sums of an unfinished run; `key` names what they are of. Without a file everything stays
+  /// at zero; sums of another run are an error, since saving would write over them.
   moert::Status save(const std::string &path, const std::string &key) const;
   moert::Status resume(const std::string &path, const std::string &key);
 
 private:
-  moert::Status readUnfinished(const std::string &path, const std::string &key);
+  moert::Status readUnfinished(const std::string &path);
   /// A figure per layer (or per pair of layers).
   struct Figure {
     const char *name;

@@ -107,19 +107,22 @@ Status Calibration::resume(const std::string &path, const std::string &key) {
   if (!exists(path)) {
     return {};
   }
-  const Status status = readUnfinished(path, key);
+  const Result<TensorFile> file = TensorFile::open(path);
+  const std::string *found = file.ok() ? file->text(kUnfinished) : nullptr;
+  if (found && *found != key) {
+    return error(Code::InvalidArgument, path,
+                 ": is of an interrupted run on another text or model or with other options: give those to go on with "
+                 "it, choose another output, or remove it to start anew");
+  }
+  const Status status = found ? readUnfinished(path) : error(Code::Corrupt, path);
   // The reasons of a reader of checkpoints would send people to fetch the file again.
   return status.ok() || status.code() == Code::IO
              ? status
              : error(status.code(), path, ": what an earlier run left is damaged; remove the file to start anew");
 }
 
-Status Calibration::readUnfinished(const std::string &path, const std::string &key) {
+Status Calibration::readUnfinished(const std::string &path) {
   MOERT_ASSIGN(file, TensorFile::open(path));
-  const std::string *found = file.text(kUnfinished);
-  if (!found || *found != key) {
-    return {}; // of another text, model or version
-  }
   MOERT_ASSIGN(sums, file.read<double>("sums", ElementType::F64));
   MOERT_ASSIGN(rows, file.read<double>("windows", ElementType::F64));
   size_t count = 4;

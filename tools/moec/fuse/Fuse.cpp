@@ -14,6 +14,7 @@
 #include "runtime/readers/Fingerprint.h"
 #include "tools/moec/OutputFile.h"
 #include "tools/moec/fuse/FuseRun.h"
+#include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/raw_ostream.h"
 
@@ -160,14 +161,44 @@ Expected<FuseResult *> FuseRun::run() {
   return &result;
 }
 
+/// A plan may take the place of a plan, but of no other JSON file: config.json of a model is one.
+static Error checkPlanReplaced(StringRef path) {
+  if (Error error = checkReplaced(path, "{")) {
+    return error;
+  }
+  uint64_t size = 0;
+  if (!llvm::sys::fs::is_regular_file(path) || llvm::sys::fs::file_size(path, size) || size == 0) {
+    return Error::success();
+  }
+  Expected<json::Value> value = readJsonFile(path);
+  const json::Object *object = value ? value->getAsObject() : nullptr;
+  if (object && object->getString("format") == "moe-fusion-plan") {
+    return Error::success();
+  }
+  llvm::consumeError(value.takeError());
+  return makeError(path + ": exists and is no fusion plan, so it is not overwritten; choose another name");
+}
+
 static Error checkOutput(const FuseCommand &command) {
   if (command.planOnly) {
-    return checkReplaced(command.output, "{");
+    return checkPlanReplaced(command.output);
   }
   if (command.engine == "package") {
     return PackageWriter::create(command.output).takeError();
   }
-  return checkExportNames(command.directory, command.output);
+  if (Error error = checkExportNames(command.directory, command.output)) {
+    return error;
+  }
+  // That is for either kind of output; an engine loads one of them.
+  const bool isFile = findEngine(command.engine)->formats.front().format == ExportFormat::Gguf;
+  if (isFile && llvm::sys::fs::is_directory(command.output)) {
+    return makeError(command.output + ": is a directory, but a GGUF model is one file; name a file");
+  }
+  if (!isFile && llvm::sys::fs::is_regular_file(command.output)) {
+    return makeError(command.output + ": is a file, but a checkpoint for " + command.engine +
+                     " is a directory; choose another name");
+  }
+  return Error::success();
 }
 
 ExitCode moec::runFuse(const FuseCommand &command) {

@@ -49,6 +49,8 @@ struct Trial {
   std::optional<Gain> gain;
   /// Whether it is a plan of the search, and not there to be compared with.
   bool isOurs = false;
+  /// Whether it is the published recipe's, which ours are compared with.
+  bool isRecipe = false;
   /// Whether the quality gate is passed, and why not.
   bool fits = false, kept = false;
   std::string reason;

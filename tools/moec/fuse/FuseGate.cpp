@@ -82,7 +82,7 @@ void FuseRun::noteFronts() {
   int64_t ahead = 0, all = 0;
   std::string behind;
   for (const Trial &recipe : result.trials) {
-    if (recipe.repair || !recipe.gain) {
+    if (!recipe.isRecipe || !recipe.gain) {
       continue;
     }
     const Trial *best = nullptr;

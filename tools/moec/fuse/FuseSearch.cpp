@@ -307,6 +307,7 @@ Error FuseRun::addComparisons() {
     for (const PlanPoint *point : spread(published, command.fronts)) {
       trials.push_back(makeTrial("recipe, " + Twine(point->windows.size()) + " windows", *point, removed));
       trials.back().repair = false;
+      trials.back().isRecipe = true;
     }
   }
   auto fitting = llvm::find_if(llvm::reverse(result.trials), [](const Trial &trial) { return trial.fits; });
@@ -323,6 +324,7 @@ Error FuseRun::addComparisons() {
     if (!same.windows.empty()) {
       trials.push_back(makeTrial("recipe on the same", same, removed));
       trials.back().repair = false;
+      trials.back().isRecipe = true;
     }
   }
   llvm::move(formsAlone(), std::back_inserter(trials));
