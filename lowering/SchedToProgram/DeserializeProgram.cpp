@@ -40,6 +40,7 @@ private:
   LogicalResult readCommands(const format::Variant &variant, uint32_t first, uint32_t count, const Names &buffers);
   LogicalResult readCommand(const format::Variant &variant, const format::Command &command, const Names &buffers);
   FailureOr<Attribute> readOperand(const format::Operand &operand, const Names &buffers);
+  Attribute readTensorMap(uint32_t index);
 
   LogicalResult fail(const Twine &message) { return emitError(location, "no valid program: ") << message; }
   /// The string at an index, or null with an error.
@@ -64,6 +65,7 @@ private:
   OpBuilder builder;
   ProgramOp program;
   Names files, tensors, tables, kernels;
+  const flatbuffers::Vector<const format::TensorMap *> *tensorMaps = nullptr; ///< of the variant at hand
 };
 
 } // namespace
@@ -218,7 +220,7 @@ FailureOr<Attribute> ProgramReader::readOperand(const format::Operand &operand, 
     }
     break;
   case format::OperandKind::TensorMap:
-    attr = TensorMapAttr::get(context, operand.index());
+    attr = readTensorMap(operand.index());
     break;
   case format::OperandKind::Size:
     if (std::optional<Dim> dim = operand.value() < 256 ? symbolizeDim(operand.value()) : std::nullopt) {
@@ -234,6 +236,30 @@ FailureOr<Attribute> ProgramReader::readOperand(const format::Operand &operand, 
                 " and value " + Twine(operand.value()));
   }
   return attr;
+}
+
+/// Null if there is no such map.
+Attribute ProgramReader::readTensorMap(uint32_t index) {
+  if (index >= sizeOf(tensorMaps)) {
+    return {};
+  }
+  const format::TensorMap &map = *tensorMaps->Get(index);
+  FlatSymbolRefAttr of = symbol(map.table() ? tables : tensors, map.index(), map.table() ? "table" : "tensor");
+  if (!of || std::max({map.offset(), map.per_rank(), map.rows(), map.columns()}) > INT64_MAX) {
+    return {};
+  }
+  auto emitError = [&] { return mlir::emitError(location, "no valid program: "); };
+  // A span that every rank has at a place of its own says how long it is.
+  ExtentAttr extent;
+  if (Type element =
+          map.per_rank() && !map.table() ? fromDType(source.tensors()->Get(map.index())->dtype(), context) : Type()) {
+    extent = ExtentAttr::get(context, map.rows() * map.columns() * element.getIntOrFloatBitWidth() / 8);
+  }
+  Attribute source =
+      map.table()
+          ? Attribute(TableRefAttr::getChecked(emitError, of, map.per_rank()))
+          : Attribute(WeightAttr::getChecked(emitError, of, map.offset(), extent, Access::Read, map.per_rank()));
+  return source ? TensorMapAttr::getChecked(emitError, source, map.rows(), map.columns(), map.box_rows()) : Attribute();
 }
 
 LogicalResult ProgramReader::readCommand(const format::Variant &variant, const format::Command &command,
@@ -374,6 +400,7 @@ LogicalResult ProgramReader::readVariant(const format::Variant &variant) {
   op.setBlob(variant.blob()->str());
   op.setSha256(hex(variant.blob_sha256()));
   op.setRanks(variant.ranks());
+  tensorMaps = variant.tensor_maps();
   op.setDistributed(variant.rank_inputs() == format::RankInputs::Distributed);
   OpBuilder::InsertionGuard guard(builder);
   builder.setInsertionPointToStart(&op.getBody().front());

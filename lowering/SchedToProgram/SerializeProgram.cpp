@@ -47,6 +47,7 @@ private:
   std::pair<uint32_t, uint32_t> writeCommands(Block &block, const Positions &buffers);
   format::Command writeCommand(CommandOpInterface command, const Positions &buffers);
   format::Operand writeOperand(Attribute operand, const Positions &buffers);
+  uint32_t writeTensorMap(TensorMapAttr map);
 
   ProgramOp program;
   flatbuffers::FlatBufferBuilder builder{1 << 16};
@@ -62,6 +63,8 @@ private:
   Positions kernelPositions;
   std::vector<format::Operand> operands;
   std::vector<format::Command> commands;
+  std::vector<format::TensorMap> tensorMaps;
+  llvm::DenseMap<Attribute, uint32_t> mapPositions;
 };
 
 } // namespace
@@ -141,7 +144,7 @@ format::Operand ProgramWriter::writeOperand(Attribute operand, const Positions &
                                tablePositions.lookup(table.getTable().getAttr()), 0, none, table.getPerRank());
       })
       .Case([&](TensorMapAttr map) {
-        return format::Operand(format::OperandKind::TensorMap, format::Access::Read, map.getIndex(), 0, none, 0);
+        return format::Operand(format::OperandKind::TensorMap, format::Access::Read, writeTensorMap(map), 0, none, 0);
       })
       .Case([&](SizeAttr size) {
         return format::Operand(format::OperandKind::Size, format::Access::None, 0, 0, none,
@@ -150,6 +153,21 @@ format::Operand ProgramWriter::writeOperand(Attribute operand, const Positions &
       .Case([&](ScalarAttr scalar) {
         return format::Operand(format::OperandKind::Constant, format::Access::None, 0, 0, none, scalar.getValue());
       });
+}
+
+/// The number of `map` among those of the variant.
+uint32_t ProgramWriter::writeTensorMap(TensorMapAttr map) {
+  auto [entry, isNew] = mapPositions.try_emplace(map, tensorMaps.size());
+  if (isNew) {
+    auto weight = dyn_cast<WeightAttr>(map.getSource());
+    auto table = dyn_cast<TableRefAttr>(map.getSource());
+    tensorMaps.emplace_back(static_cast<bool>(table),
+                            weight ? tensorPositions.lookup(weight.getTensor().getAttr())
+                                   : tablePositions.lookup(table.getTable().getAttr()),
+                            map.getBoxRows(), weight ? weight.getOffset() : 0,
+                            weight ? weight.getPerRank() : table.getPerRank(), map.getRows(), map.getColumns());
+  }
+  return entry->second;
 }
 
 format::Command ProgramWriter::writeCommand(CommandOpInterface command, const Positions &buffers) {
@@ -232,6 +250,8 @@ FailureOr<flatbuffers::Offset<format::Variant>> ProgramWriter::writeVariant(Vari
   operands.clear();
   commands.clear();
   kernelPositions.clear();
+  tensorMaps.clear();
+  mapPositions.clear();
   Positions bufferPositions;
   Offsets<format::Kernel> kernels;
   Offsets<format::Initializer> initializers;
@@ -302,10 +322,14 @@ FailureOr<flatbuffers::Offset<format::Variant>> ProgramWriter::writeVariant(Vari
   auto initializerVector = builder.CreateVector(initializers);
   auto entryVector = builder.CreateVector(entries);
   auto schedMlir = text(printed);
+  flatbuffers::Offset<flatbuffers::Vector<const format::TensorMap *>> mapVector;
+  if (!tensorMaps.empty()) {
+    mapVector = builder.CreateVectorOfStructs(tensorMaps);
+  }
   return format::CreateVariant(
       builder, target, features, blob, sha256, kernelVector, bufferVector, operandVector, commandVector, stepVector,
       initializerVector, variant.getEvents(), variant.getStreams(), schedMlir, variant.getRanks(), entryVector,
-      variant.getDistributed() ? format::RankInputs::Distributed : format::RankInputs::Replicated);
+      variant.getDistributed() ? format::RankInputs::Distributed : format::RankInputs::Replicated, mapVector);
 }
 
 FailureOr<std::string> ProgramWriter::write() {

@@ -40,6 +40,11 @@ struct Launch {
   int64_t grid = 0;
 };
 
+/// A tensor map, as the driver wants its place aligned.
+struct alignas(64) TensorMapBytes {
+  uint8_t bytes[128];
+};
+
 /// What new memory holds.
 enum class Contents { Zero, Undefined };
 
@@ -67,6 +72,11 @@ public:
   /// Makes mapped host bytes readable by kernels; returns the address they use. On a GPU that is a copy, freed as
   /// memory of allocate; `what` names it.
   virtual Result<const void *> attach(const void *host, uint64_t bytes, const std::string &what) = 0;
+
+  /// Fills in the tensor map by which TMA reads a matrix: see format::TensorMap. Of GPUs that have TMA.
+  virtual Status encodeTensorMap(TensorMapBytes &, const void *, format::DType, const format::TensorMap &) {
+    return error(Code::Internal, "this backend has no tensor maps");
+  }
 
   /// Host memory that upload reads later.
   virtual Result<void *> allocateStaging(uint64_t, const std::string &) { return notHere(); }

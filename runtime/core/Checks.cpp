@@ -79,6 +79,7 @@ private:
   Status checkEntry(uint32_t index);
   Status checkSteps(uint32_t entry);
   Status checkCommand(uint32_t index, TokenRange range, const format::Initializer *initializer, uint32_t position);
+  Status checkTensorMap(uint32_t index, const Place &where, TokenRange range, uint32_t position);
   Status checkOperand(const format::Operand &operand, const Place &where, TokenRange range,
                       const format::Initializer *initializer, uint32_t position);
   Status checkTensorReadable(uint32_t tensor, const Place &where, uint32_t position);
@@ -286,11 +287,53 @@ Status VariantChecker::checkOperand(const format::Operand &operand, const Place 
       return corrupt(where, " is a size: an initializer runs once, outside any step, and knows only ranks and rank");
     }
     return {};
-  case OperandKind::TensorMap: // what it may be is the GPU backend's to say; the CPU's ledger refuses it
+  case OperandKind::TensorMap:
+    if (initializer || operand.index() >= sizeOf(variant.tensor_maps())) {
+      return corrupt(where, " is tensor map ", operand.index(), " of ", sizeOf(variant.tensor_maps()),
+                     initializer ? ", but an initializer takes none" : "");
+    }
+    return checkTensorMap(operand.index(), where, range, position);
   case OperandKind::Constant:
     return {};
   }
   return corrupt(where, " has kind ", int(operand.kind()), ", known are 0 to ", int(OperandKind::MAX));
+}
+
+/// The matrix lies inside its tensors, and TMA can read it there.
+Status VariantChecker::checkTensorMap(uint32_t index, const Place &where, TokenRange range, uint32_t position) {
+  constexpr uint64_t alignment = 16, mostRows = 256, width = 2;
+  const format::TensorMap &map = *variant.tensor_maps()->Get(index);
+  if (map.rows() - 1 >= uint64_t(kMaxSize) || map.columns() - 1 >= uint64_t(kMaxSize) || map.box_rows() < 1 ||
+      map.box_rows() > mostRows || (map.columns() * width) % alignment) {
+    return corrupt(where, " is tensor map ", index, " of ", map.rows(), " rows of ", map.columns(), " elements by ",
+                   map.box_rows(), " rows: rows are multiples of ", alignment, " bytes, boxes of 1 to ", mostRows);
+  }
+  const uint64_t bytes = map.rows() * map.columns() * width;
+  if (map.index() < sizeOf(program.tensors()) || map.table()) {
+    MOERT_TRY(checkOperand(weightOf(variant, index), where, range, nullptr, position));
+  } else {
+    return corrupt(where, " is tensor map ", index, " of tensor ", map.index(), " of ", sizeOf(program.tensors()));
+  }
+  auto check = [&](uint32_t number, uint64_t offset, uint64_t perRank) -> Status {
+    const format::Tensor &tensor = *program.tensors()->Get(number);
+    if (tensor.dtype() != format::DType::BF16 && tensor.dtype() != format::DType::F16) {
+      return corrupt(where, " is tensor map ", index, " of a tensor of type ", int(tensor.dtype()), ", must be 16-bit");
+    }
+    if (offset % alignment || perRank % alignment || bytes > tensor.bytes() || offset > tensor.bytes() - bytes) {
+      return corrupt(where, " is tensor map ", index, " of ", bytes, " bytes at ", offset, " of tensor '",
+                     nameOrDash(program, tensor.name()), "', which has ", tensor.bytes(), " bytes");
+    }
+    return {};
+  };
+  if (!map.table()) {
+    return check(map.index(), map.offset(), map.per_rank());
+  }
+  const format::WeightTable &table = *program.tables()->Get(map.index());
+  for (uint32_t i = 0; i < table.count(); ++i) {
+    const format::TableEntry &entry = *program.table_entries()->Get(table.first() + i);
+    MOERT_TRY(check(entry.tensor(), entry.offset(), 0));
+  }
+  return {};
 }
 
 /// Operand shapes of copy, fill and collective, beyond what each operand must satisfy by itself.
@@ -742,6 +785,15 @@ Status checkProgram(const format::Program &program) {
 
 Status checkVariant(const format::Program &program, const format::Variant &variant) {
   return VariantChecker(program, variant).run();
+}
+
+format::Operand weightOf(const format::Variant &variant, uint32_t index) {
+  const format::TensorMap &map = *variant.tensor_maps()->Get(index);
+  constexpr uint64_t width = 2; // of the types that the checks let through
+  const auto bytes = int64_t(map.per_rank() && !map.table() ? map.rows() * map.columns() * width : 0);
+  return format::Operand(map.table() ? OperandKind::WeightTable : OperandKind::WeightSpan, format::Access::Read,
+                         map.index(), map.table() ? 0 : map.offset(), format::Extent(bytes, 0, 0, 0, 0),
+                         map.per_rank());
 }
 
 } // namespace moert

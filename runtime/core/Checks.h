@@ -38,6 +38,9 @@ Status checkHazards(const format::Program &program, const format::Variant &varia
 bool areIndependent(const format::Variant &variant, const format::Command &first, const format::Command &second,
                     int64_t maxTokens);
 
+/// What tensor map `index` of `variant` is of, as the operand that would point at it.
+format::Operand weightOf(const format::Variant &variant, uint32_t index);
+
 /// Whether a name of a file in a package or checkpoint stays inside its folder.
 bool isSafeRelativePath(const std::string &path);
 

@@ -48,7 +48,10 @@ Result<uint64_t> StepPlan::resolve(const Context &context, const format::Operand
     return uint64_t(reinterpret_cast<uintptr_t>(table) +
                     uint64_t(context.place.rank) * operand.value() * sizeof(uint64_t));
   }
-  case format::OperandKind::TensorMap:
+  case format::OperandKind::TensorMap: {
+    MOERT_ASSIGN(maps, context.weights.tensorMaps(context.variant, operand.index(), context.place));
+    return uint64_t(reinterpret_cast<uintptr_t>(maps));
+  }
   case format::OperandKind::Constant:
     return operand.value();
   case format::OperandKind::Size:

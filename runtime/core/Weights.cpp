@@ -50,7 +50,9 @@ std::vector<uint64_t> tensorBytesUsed(const format::Program &program, const form
   auto useWhole = [&](uint32_t tensor) { used[tensor] = program.tensors()->Get(tensor)->bytes(); };
   auto markOperands = [&](const format::Command &command) {
     for (uint32_t o = 0; o < command.operand_count(); ++o) {
-      const format::Operand &operand = *variant.operands()->Get(command.first_operand() + o);
+      const format::Operand &given = *variant.operands()->Get(command.first_operand() + o);
+      const format::Operand operand =
+          given.kind() == format::OperandKind::TensorMap ? weightOf(variant, given.index()) : given;
       if (operand.kind() == format::OperandKind::WeightSpan) {
         const int64_t bytes = operand.extent().fixed();
         if (operand.value() == 0) {
@@ -302,6 +304,35 @@ Result<const void *> Weights::table(uint32_t index) {
     made.address = address;
   }
   return made.address;
+}
+
+Result<const void *> Weights::tensorMaps(const format::Variant &variant, uint32_t index, RankPlace place) {
+  maps.resize(variant.tensor_maps()->size());
+  if (maps[index]) {
+    return maps[index];
+  }
+  const format::TensorMap &recipe = *variant.tensor_maps()->Get(index);
+  std::vector<TensorMapBytes> made;
+  auto add = [&](uint32_t of, uint64_t offset) {
+    made.emplace_back();
+    return backend->encodeTensorMap(made.back(), tensor(of) + offset, root->tensors()->Get(of)->dtype(), recipe);
+  };
+  if (!recipe.table()) {
+    MOERT_TRY(add(recipe.index(), recipe.offset() + uint64_t(place.rank) * recipe.per_rank()));
+  } else {
+    const format::WeightTable &table = *root->tables()->Get(recipe.index());
+    const uint32_t own = uint32_t(recipe.per_rank()), count = own ? own : table.count();
+    for (uint32_t i = 0; i < count; ++i) {
+      const format::TableEntry &entry = *root->table_entries()->Get(table.first() + uint32_t(place.rank) * own + i);
+      MOERT_TRY(add(entry.tensor(), entry.offset()));
+    }
+  }
+  const uint32_t name =
+      recipe.table() ? root->tables()->Get(recipe.index())->name() : root->tensors()->Get(recipe.index())->name();
+  MOERT_ASSIGN(address, backend->attach(made.data(), made.size() * sizeof(TensorMapBytes),
+                                        concat("the tensor maps of '", root->strings()->Get(name)->c_str(), "'")));
+  maps[index] = address;
+  return address;
 }
 
 void Weights::forgetTables() {

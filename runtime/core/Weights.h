@@ -40,6 +40,8 @@ public:
 
   /// Builds (once) the pointer array of a table and returns it as kernels see it.
   Result<const void *> table(uint32_t index);
+  /// Makes (once) the tensor maps that a recipe of `variant` describes and returns where kernels see them.
+  Result<const void *> tensorMaps(const format::Variant &variant, uint32_t index, RankPlace place);
   /// Forgets the arrays of tables: their tensors come or go.
   void forgetTables();
 
@@ -73,6 +75,8 @@ private:
     const void *address = nullptr;
   };
   std::deque<Table> tables;
+  /// Per recipe of the variant where its maps are; null until asked for.
+  std::vector<const void *> maps;
   const format::Program *root = nullptr;
   std::vector<std::string> digests;
   uint64_t used = 0, copied = 0;

@@ -183,6 +183,17 @@ LogicalResult TableRefAttr::verify(function_ref<InFlightDiagnostic()> emitError,
   return success();
 }
 
+LogicalResult TensorMapAttr::verify(function_ref<InFlightDiagnostic()> emitError, Attribute source, int64_t rows,
+                                    int64_t columns, int64_t boxRows) {
+  constexpr int64_t mostRows = 256;
+  assert((isa<WeightAttr, TableRefAttr>(source)) && "nothing else can be written");
+  if (rows < 1 || columns < 1 || boxRows < 1 || boxRows > mostRows) { // tensor_map_c1
+    return emitError() << "tensor map must have rows and columns and boxes of 1 to " << mostRows << " rows, got "
+                       << rows << ", " << columns << " and " << boxRows;
+  }
+  return success();
+}
+
 /// `@symbol[offset, extent]`; the extent may be missing when `optionalExtent`.
 static ParseResult parseSpan(AsmParser &parser, FlatSymbolRefAttr &symbol, int64_t &offset, ExtentAttr &extent,
                              bool optionalExtent) {
@@ -251,6 +262,22 @@ static ParseResult parseSize(AsmParser &parser, Attribute &operand) {
   return success();
 }
 
+/// `weight @w[0] rows R columns C box N`, or a table in place of the weight.
+static ParseResult parseTensorMap(AsmParser &parser, Attribute &operand) {
+  SMLoc location = parser.getCurrentLocation();
+  Attribute source;
+  int64_t rows, columns, boxRows;
+  const bool isTable = succeeded(parser.parseOptionalKeyword("table"));
+  if ((!isTable && parser.parseKeyword("weight")) ||
+      (isTable ? parseTable(parser, source) : parseWeight(parser, Access::Read, source)) ||
+      parser.parseKeyword("rows") || parser.parseInteger(rows) || parser.parseKeyword("columns") ||
+      parser.parseInteger(columns) || parser.parseKeyword("box") || parser.parseInteger(boxRows)) {
+    return failure();
+  }
+  operand = TensorMapAttr::getChecked([&] { return parser.emitError(location); }, source, rows, columns, boxRows);
+  return success(static_cast<bool>(operand));
+}
+
 /// An operand in its bare form, as inside a command.
 static ParseResult parseArg(AsmParser &parser, Attribute &operand) {
   SMLoc location = parser.getCurrentLocation();
@@ -272,12 +299,14 @@ static ParseResult parseArg(AsmParser &parser, Attribute &operand) {
   if (word == "size") {
     return parseSize(parser, operand);
   }
-  if (word == "tensor_map" || word == "constant") {
+  if (word == "tensor_map") {
+    return parseTensorMap(parser, operand);
+  }
+  if (word == "constant") {
     if (parser.parseInteger(value)) {
       return failure();
     }
-    operand = word == "constant" ? Attribute(ScalarAttr::get(parser.getContext(), value))
-                                 : Attribute(TensorMapAttr::get(parser.getContext(), value));
+    operand = ScalarAttr::get(parser.getContext(), value);
     return success();
   }
   return parser.emitError(location, "'")
@@ -318,7 +347,9 @@ static void printArg(AsmPrinter &printer, Attribute operand) {
   } else if (auto scalar = dyn_cast<ScalarAttr>(operand)) {
     printer << "constant " << scalar.getValue();
   } else if (auto map = dyn_cast<TensorMapAttr>(operand)) {
-    printer << "tensor_map " << map.getIndex();
+    printer << "tensor_map ";
+    printArg(printer, map.getSource());
+    printer << " rows " << map.getRows() << " columns " << map.getColumns() << " box " << map.getBoxRows();
   } else {
     printer << operand; // Not an operand: the verifier of the command says so.
   }

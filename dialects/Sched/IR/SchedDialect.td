@@ -143,8 +143,19 @@ def Sched_TableRefAttr : Sched_Attr<"TableRef", "table", "operand: an array of p
   let genVerifyDecl = 1;
 }
 
-def Sched_TensorMapAttr : Sched_Attr<"TensorMap", "tensor_map", "operand: a TMA recipe, by index (GPU only)"> {
-  let parameters = (ins "int64_t":$index);
+def Sched_TensorMapAttr : Sched_Attr<"TensorMap", "tensor_map", "operand: tensor maps of a weight (GPU only)"> {
+  let description = [{
+    `tensor_map weight @w[0] rows 512 columns 256 box 128`: a pointer to the map by which TMA reads boxes of 128 rows and
+    128 bytes, swizzled by 128 bytes, of a matrix in the tensor, zeros beyond it. `tensor_map table @t rows ...`: an array
+    of maps, one per entry.
+  }];
+  let parameters = (ins "::mlir::Attribute":$source, "int64_t":$rows, "int64_t":$columns, "int64_t":$boxRows);
+  let builders = [AttrBuilderWithInferredContext<(ins "::mlir::Attribute":$source, "int64_t":$rows,
+                                                      "int64_t":$columns, "int64_t":$boxRows), [{
+    return $_get(source.getContext(), source, rows, columns, boxRows);
+  }]>];
+  let skipDefaultBuilders = 1;
+  let genVerifyDecl = 1;
 }
 
 def Sched_SizeAttr : Sched_Attr<"Size", "size", "operand: a size of the session or the step, as an integer"> {

@@ -49,6 +49,8 @@ private:
   LogicalResult verifyCommands(Block &block, SymbolTable &names, Scope &scope);
   LogicalResult verifySlice(Operation *op, SliceAttr slice, Scope &scope);
   LogicalResult verifyWeight(Operation *op, WeightAttr weight, Scope &scope);
+  LogicalResult verifyTableRef(Operation *op, TableRefAttr ref, Scope &scope);
+  LogicalResult verifyTensorMap(Operation *op, TensorMapAttr map, Scope &scope);
   LogicalResult verifyInside(Operation *op, Attribute operand, int64_t offset, ExtentAttr extent, ExtentAttr size,
                              Scope &scope, bool isCallers = false);
   LogicalResult verifyInitialized(Operation *op, FlatSymbolRefAttr tensor, Scope &scope);
@@ -354,24 +356,8 @@ LogicalResult ProgramVerifier::verifyCommands(Block &block, SymbolTable &names, 
           llvm::TypeSwitch<Attribute, LogicalResult>(operand)
               .Case([&](SliceAttr slice) { return verifySlice(&op, slice, scope); })
               .Case([&](WeightAttr weight) { return verifyWeight(&op, weight, scope); })
-              .Case([&](TableRefAttr ref) -> LogicalResult {
-                auto table = symbols.lookup<TableOp>(ref.getTable().getAttr());
-                if (!table) { // command_c2
-                  return op.emitOpError("table ") << ref.getTable() << " must be a sched.table of the program";
-                }
-                const int64_t ranks = scope.variant.getRanks(), entries = table.getEntries().size();
-                if (ref.getPerRank() && (entries % ranks != 0 || entries / ranks != ref.getPerRank())) { // table_c5
-                  return op.emitOpError("table ")
-                         << ref.getTable() << " with " << ref.getPerRank() << " entries per rank must hold those of "
-                         << ranks << " ranks, but holds " << entries;
-                }
-                for (auto entry : table.getEntries().getAsRange<WeightAttr>()) {
-                  if (failed(verifyInitialized(&op, entry.getTensor(), scope))) {
-                    return failure();
-                  }
-                }
-                return success();
-              })
+              .Case([&](TableRefAttr ref) { return verifyTableRef(&op, ref, scope); })
+              .Case([&](TensorMapAttr map) { return verifyTensorMap(&op, map, scope); })
               .Case([&](SizeAttr size) -> LogicalResult {
                 if (scope.initializer && size.getDim() != Dim::Ranks && size.getDim() != Dim::Rank) { // initializer_c8
                   return op.emitOpError("operand ")
@@ -379,7 +365,7 @@ LogicalResult ProgramVerifier::verifyCommands(Block &block, SymbolTable &names, 
                 }
                 return success();
               })
-              .Case<ScalarAttr, TensorMapAttr>([](auto) { return success(); })
+              .Case([](ScalarAttr) { return success(); })
               .Default([&](Attribute other) { // command_c3
                 return op.emitOpError("operand must be a slice, weight, table, tensor map, size or constant, got ")
                        << other;
@@ -469,6 +455,64 @@ LogicalResult ProgramVerifier::verifyWeight(Operation *op, WeightAttr weight, Sc
     }
   }
   return verifyInside(op, weight, weight.getOffset(), extent, size, scope); // span_c5
+}
+
+LogicalResult ProgramVerifier::verifyTableRef(Operation *op, TableRefAttr ref, Scope &scope) {
+  auto table = symbols.lookup<TableOp>(ref.getTable().getAttr());
+  if (!table) { // command_c2
+    return op->emitOpError("table ") << ref.getTable() << " must be a sched.table of the program";
+  }
+  const int64_t ranks = scope.variant.getRanks(), entries = table.getEntries().size();
+  if (ref.getPerRank() && (entries % ranks != 0 || entries / ranks != ref.getPerRank())) { // table_c5
+    return op->emitOpError("table ") << ref.getTable() << " with " << ref.getPerRank()
+                                     << " entries per rank must hold those of " << ranks << " ranks, but holds "
+                                     << entries;
+  }
+  for (auto entry : table.getEntries().getAsRange<WeightAttr>()) {
+    if (failed(verifyInitialized(op, entry.getTensor(), scope))) {
+      return failure();
+    }
+  }
+  return success();
+}
+
+/// The matrix lies inside its tensor, or inside that of every entry, as TMA can read it.
+LogicalResult ProgramVerifier::verifyTensorMap(Operation *op, TensorMapAttr map, Scope &scope) {
+  constexpr int64_t alignment = 16;
+  if (scope.initializer) { // tensor_map_c2
+    return op->emitOpError() << map << " must not stand in an initializer";
+  }
+  auto verifyPlace = [&](WeightAttr place, int64_t end) -> LogicalResult {
+    auto tensor = symbols.lookup<TensorOp>(place.getTensor().getAttr());
+    const auto width = static_cast<int64_t>(tensor.getTensorType().getElementTypeBitWidth()) / 8;
+    const __int128 rowBytes = static_cast<__int128>(map.getColumns()) * width;
+    if (rowBytes % alignment != 0 || place.getOffset() % alignment != 0 ||
+        place.getPerRank() % alignment != 0) { // tensor_map_c3
+      return op->emitOpError() << map << " must have rows and offsets of a multiple of " << alignment
+                               << " bytes, got rows of " << toText(rowBytes) << " at offset " << place.getOffset();
+    }
+    if (end + map.getRows() * rowBytes > tensor.getByteSize()) { // tensor_map_c4
+      return op->emitOpError() << map << " must end inside tensor " << place.getTensor() << " (" << tensor.getByteSize()
+                               << " bytes), but ends at byte " << toText(end + map.getRows() * rowBytes);
+    }
+    return success();
+  };
+  if (auto weight = dyn_cast<WeightAttr>(map.getSource())) {
+    const int64_t last = static_cast<int64_t>(scope.variant.getRanks()) - 1;
+    return failure(failed(verifyWeight(op, weight, scope)) ||
+                   failed(verifyPlace(weight, weight.getOffset() + last * weight.getPerRank())));
+  }
+  auto ref = cast<TableRefAttr>(map.getSource());
+  if (failed(verifyTableRef(op, ref, scope))) {
+    return failure();
+  }
+  auto table = symbols.lookup<TableOp>(ref.getTable().getAttr());
+  for (auto entry : table.getEntries().getAsRange<WeightAttr>()) {
+    if (failed(verifyPlace(entry, entry.getOffset()))) {
+      return failure();
+    }
+  }
+  return success();
 }
 
 LogicalResult ProgramVerifier::verifyInside(Operation *op, Attribute operand, int64_t offset, ExtentAttr extent,

@@ -89,6 +89,8 @@ public:
   Result<void *> allocate(uint64_t bytes, const std::string &what, Contents contents) override;
   void release(void *memory) override;
   Result<const void *> attach(const void *host, uint64_t bytes, const std::string &what) override;
+  Status encodeTensorMap(TensorMapBytes &map, const void *address, format::DType dtype,
+                         const format::TensorMap &recipe) override;
   Result<void *> allocateStaging(uint64_t bytes, const std::string &what) override;
   bool upload(void *to, const void *from, uint64_t bytes) override;
   bool download(void *to, const void *from, uint64_t bytes) override;
@@ -401,6 +403,30 @@ Result<const void *> CudaBackend::attach(const void *host, uint64_t bytes, const
   return static_cast<const void *>(address);
 }
 
+Status CudaBackend::encodeTensorMap(TensorMapBytes &map, const void *address, format::DType dtype,
+                                    const format::TensorMap &recipe) {
+  if (!api.tensorMapEncode) {
+    return error(Code::Unsupported, device.describe(),
+                 ": its driver has no cuTensorMapEncodeTiled: it is older than "
+                 "CUDA 12.0, install a newer driver");
+  }
+  if (!makeCurrent()) {
+    return failed;
+  }
+  constexpr uint64_t width = 2, boxBytes = 128;
+  const uint64_t dims[] = {recipe.columns(), recipe.rows()}, strides[] = {recipe.columns() * width};
+  const uint32_t box[] = {boxBytes / width, recipe.box_rows()}, steps[] = {1, 1};
+  static_assert(sizeof(TensorMapBytes) == sizeof(CUtensorMap));
+  const auto type = dtype == format::DType::BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+  if (CUresult result =
+          api.tensorMapEncode(reinterpret_cast<CUtensorMap *>(map.bytes), type, 2, const_cast<void *>(address), dims,
+                              strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                              CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE)) {
+    return statusOf(result, concat("no tensor map of ", recipe.rows(), " rows of ", recipe.columns(), " elements"));
+  }
+  return {};
+}
+
 Result<void *> CudaBackend::allocateStaging(uint64_t bytes, const std::string &what) {
   void *host = nullptr;
   if (CUresult result = api.pinnedAllocate(&host, std::max<uint64_t>(bytes, 1), 0)) {
@@ -569,11 +595,6 @@ const char *cudaBackendLacks(const format::Variant &variant, const format::Comma
   if (command.kind() == format::CommandKind::Collective &&
       format::CollectiveKind(command.target()) == format::CollectiveKind::Exchange) {
     return "an exchange is for several ranks";
-  }
-  for (uint32_t o = 0; o < command.operand_count(); ++o) {
-    if (variant.operands()->Get(command.first_operand() + o)->kind() == format::OperandKind::TensorMap) {
-      return "tensor maps are not made yet";
-    }
   }
   return nullptr;
 }

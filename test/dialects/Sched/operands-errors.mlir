@@ -392,3 +392,85 @@ sched.program vocab 8 max_tokens 4 max_context 0 dtype f32 {
     }
   }
 }
+
+// -----
+
+// tensor_map_c1
+sched.program vocab 8 max_tokens 4 max_context 0 dtype bf16 {
+  sched.tensor @w : tensor<16x24xbf16>
+  sched.tensor @r computed : tensor<16xbf16>
+  sched.table @t [@w, @w[480]]
+  sched.variant "cuda:sm_90a" {
+    sched.kernel @k threads 128
+    sched.step tokens 1 to 4 {
+      // expected-error @below {{tensor map must have rows and columns and boxes of 1 to 256 rows, got 16, 24 and 257}}
+      sched.launch @k grid(1) (tensor_map weight @w[0] rows 16 columns 24 box 257)
+    }
+  }
+}
+
+// -----
+
+// tensor_map_c2
+sched.program vocab 8 max_tokens 4 max_context 0 dtype bf16 {
+  sched.tensor @w : tensor<16x24xbf16>
+  sched.tensor @r computed : tensor<16xbf16>
+  sched.table @t [@w, @w[480]]
+  sched.variant "cuda:sm_90a" {
+    sched.kernel @k threads 128
+    sched.initializer @r {
+      // expected-error @below {{must not stand in an initializer}}
+      sched.launch @k grid(1) (tensor_map weight @w[0] rows 16 columns 24 box 16)
+    }
+    sched.step tokens 1 to 4 {
+    }
+  }
+}
+
+// -----
+
+// tensor_map_c3
+sched.program vocab 8 max_tokens 4 max_context 0 dtype bf16 {
+  sched.tensor @w : tensor<16x24xbf16>
+  sched.tensor @r computed : tensor<16xbf16>
+  sched.table @t [@w, @w[480]]
+  sched.variant "cuda:sm_90a" {
+    sched.kernel @k threads 128
+    sched.step tokens 1 to 4 {
+      // expected-error @below {{must have rows and offsets of a multiple of 16 bytes, got rows of 8 at offset 0}}
+      sched.launch @k grid(1) (tensor_map weight @w[0] rows 16 columns 4 box 16)
+    }
+  }
+}
+
+// -----
+
+// tensor_map_c4: of a weight
+sched.program vocab 8 max_tokens 4 max_context 0 dtype bf16 {
+  sched.tensor @w : tensor<16x24xbf16>
+  sched.tensor @r computed : tensor<16xbf16>
+  sched.table @t [@w, @w[480]]
+  sched.variant "cuda:sm_90a" {
+    sched.kernel @k threads 128
+    sched.step tokens 1 to 4 {
+      // expected-error @below {{must end inside tensor @w (768 bytes), but ends at byte 784}}
+      sched.launch @k grid(1) (tensor_map weight @w[16] rows 16 columns 24 box 16)
+    }
+  }
+}
+
+// -----
+
+// tensor_map_c4: of the second entry
+sched.program vocab 8 max_tokens 4 max_context 0 dtype bf16 {
+  sched.tensor @w : tensor<16x24xbf16>
+  sched.tensor @r computed : tensor<16xbf16>
+  sched.table @t [@w, @w[480]]
+  sched.variant "cuda:sm_90a" {
+    sched.kernel @k threads 128
+    sched.step tokens 1 to 4 {
+      // expected-error @below {{must end inside tensor @w (768 bytes), but ends at byte 864}}
+      sched.launch @k grid(1) (tensor_map table @t rows 8 columns 24 box 16)
+    }
+  }
+}

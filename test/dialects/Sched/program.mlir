@@ -71,8 +71,8 @@ sched.program vocab 8192 max_tokens 512 max_context 4096 dtype bf16 compiler "0.
     sched.step tokens 1 to 8 {
       // CHECK-NEXT: sched.fill (write @arena[0, 64*T]) value 255 label "zero"
       sched.fill (write @arena[0, 64*T]) value 255 label "zero"
-      // CHECK-NEXT: sched.launch @gemv grid(T ceildiv 4 cap 16 times 3) (read @arena[0, 64*T], readwrite @kv[0, 128*B*C], write @logits[0, 32768*M], read @frequencies[4, 4], weight @w[256], table @w1, size T, size ranks, constant -42, tensor_map 3) label "layers.0.q_proj" stream 1
-      sched.launch @gemv grid(T ceildiv 4 cap 16 times 3) (read @arena[0, 64*T], readwrite @kv[0, 128*B*C], write @logits[0, 32768*M], read @frequencies[4, 4], weight @w[256], table @w1, size T, size ranks, constant -42, tensor_map 3) label "layers.0.q_proj" stream 1
+      // CHECK-NEXT: sched.launch @gemv grid(T ceildiv 4 cap 16 times 3) (read @arena[0, 64*T], readwrite @kv[0, 128*B*C], write @logits[0, 32768*M], read @frequencies[4, 4], weight @w[256], table @w1, size T, size ranks, constant -42, tensor_map weight @w[4096] rows 8 columns 128 box 4, tensor_map weight @w[0, 16384] per_rank 16384 rows 64 columns 128 box 64, tensor_map table @w1 per_rank 2 rows 4 columns 64 box 128) label "layers.0.q_proj" stream 1
+      sched.launch @gemv grid(T ceildiv 4 cap 16 times 3) (read @arena[0, 64*T], readwrite @kv[0, 128*B*C], write @logits[0, 32768*M], read @frequencies[4, 4], weight @w[256], table @w1, size T, size ranks, constant -42, tensor_map weight @w[4096] rows 8 columns 128 box 4, tensor_map weight @w[0, 16384] per_rank 16384 rows 64 columns 128 box 64, tensor_map table @w1 per_rank 2 rows 4 columns 64 box 128) label "layers.0.q_proj" stream 1
       // CHECK-NEXT: sched.launch @plain grid(1) (weight @w[256, 128] per_rank 4096, table @w1 per_rank 2)
       sched.launch @plain grid(1) (weight @w[256, 128] per_rank 4096, table @w1 per_rank 2)
       // CHECK-NEXT: sched.launch @plain grid(1) ()

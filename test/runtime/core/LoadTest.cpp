@@ -382,9 +382,33 @@ TEST_F(LoadTest, WeightOperands) {
           [](auto &, auto &v) { v.operands[v.commands[kScaleCommand].first_operand()].mutate_access(Access::Write); });
   refusesOperand("is size 99", kEmbedCommand, 3, size(Dim(99)));
   refuses("has kind 99", [](auto &, auto &v) { v.operands[0].mutate_kind(OperandKind(99)); });
-  refuses(
-      "a tensor map is made by a GPU driver",
-      [](auto &, auto &v) { v.operands[3].mutate_kind(OperandKind::TensorMap); }, MOERT_UNSUPPORTED);
+}
+
+/// Maps of `embed`: one that only the CPU's ledger refuses, and others of which something is wrong.
+TEST_F(LoadTest, TensorMaps) {
+  const format::TensorMap good(false, kEmbed, 8, 0, 0, 2, 8);
+  auto with = [&](const std::string &part, const format::TensorMap &map, moert_code code = MOERT_CORRUPT) {
+    refuses(
+        part,
+        [&](auto &p, auto &v) {
+          p.tensors[kEmbed].mutate_dtype(DType::BF16); // of the same bytes
+          p.tensors[kEmbed].mutate_d0(2 * p.tensors[kEmbed].d0());
+          v.tensorMaps = {map};
+          v.operands[v.commands[kEmbedCommand].first_operand() + 1] =
+              Operand(OperandKind::TensorMap, Access::Read, 0, 0, extent(0), 0);
+        },
+        code);
+  };
+  with("a tensor map is made by a GPU driver", good, MOERT_UNSUPPORTED);
+  refusesOperand("is tensor map 0 of 0", kEmbedCommand, 1,
+                 Operand(OperandKind::TensorMap, Access::Read, 0, 0, extent(0), 0));
+  with("is tensor map 0 of tensor 77 of", {false, 77, 8, 0, 0, 2, 8});
+  with("is weight table 77 of 1", {true, 77, 8, 0, 0, 2, 8});
+  with("is tensor map 0 of 0 rows of 8 elements by 8 rows", {false, kEmbed, 8, 0, 0, 0, 8});
+  with("is tensor map 0 of 2 rows of 7 elements by 8 rows", {false, kEmbed, 8, 0, 0, 2, 7});
+  with("by 257 rows: rows are multiples of 16 bytes, boxes of 1 to 256", {false, kEmbed, 257, 0, 0, 2, 8});
+  with("is tensor map 0 of 32 bytes at 8 of tensor 'embed'", {false, kEmbed, 8, 8, 0, 2, 8});
+  with("is tensor map 0 of 32000000 bytes at 0 of tensor 'embed'", {false, kEmbed, 8, 0, 0, 2000000, 8});
 }
 
 TEST_F(LoadTest, InitializerTables) {

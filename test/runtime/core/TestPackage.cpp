@@ -77,7 +77,7 @@ std::string ProgramSpec::flatbuffer() const {
     auto entryVector = builder.CreateVector(entries);
     variantOffsets.push_back(CreateVariant(builder, target, features, blob, blobDigest, kernelVector, buffers, operands,
                                            commands, steps, initializerVector, v.events, v.streams, 0, v.ranks,
-                                           entryVector, v.rankInputs));
+                                           entryVector, v.rankInputs, builder.CreateVectorOfStructs(v.tensorMaps)));
   }
   std::vector<flatbuffers::Offset<format::File>> fileOffsets;
   for (const FileSpec &f : files) {

@@ -54,6 +54,7 @@ struct VariantSpec {
   std::vector<KernelSpec> kernels;
   std::vector<format::Buffer> buffers;
   std::vector<format::Operand> operands;
+  std::vector<format::TensorMap> tensorMaps;
   std::vector<format::Command> commands;
   std::vector<format::StepVariant> steps;
   std::vector<InitializerSpec> initializers;
