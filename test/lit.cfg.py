@@ -1,7 +1,7 @@
 """The lit suites: `lit-22 build/test`, one folder with `lit-22 build/test/dialects`, or `ninja -C build check-moe`.
 
 Substitutions: %python (MOE_PYTHON, else the Python that runs lit), %source_root, %examples, %build_root, %shlibext.
-Features: compiler; mpirun; iree, torch, transformers (importable by %python); avx2, avx512, avx512bf16, amx of this CPU.
+Features: compiler; mpirun; ptxas; iree, torch, transformers (importable by %python); avx2, avx512, avx512bf16, amx of this CPU.
 """
 
 import os
@@ -59,6 +59,9 @@ for feature, modules in {
 
 if shutil.which("mpirun") and os.path.exists(os.path.join(config.moe_build_root, "lib", "libmoert-mpi.so")):
     config.available_features.add("mpirun")
+
+if shutil.which("ptxas", path=config.environment["PATH"]):
+    config.available_features.add("ptxas")
 
 with open("/proc/cpuinfo") as cpuinfo:
     flags = next((set(line.split(":")[1].split()) for line in cpuinfo if line.startswith("flags")), set())

@@ -8,8 +8,8 @@ using namespace mlir;
 using namespace mlir::moe;
 using namespace mlir::moe::cpu;
 
-kernels::MatmulTile CpuCatalogue::matmulTile(bool many) const {
-  return {MatmulKernel::tile(library.getTarget(), many), MatmulKernel::chunkRows};
+kernels::MatmulTile CpuCatalogue::matmulTile(const kernels::Matmul &kernel) const {
+  return {MatmulKernel::tile(library.getTarget(), kernel.many), MatmulKernel::chunkRows};
 }
 
 void CpuCatalogue::specialise(kernels::Matmul &kernel, int64_t k, int64_t n) const {

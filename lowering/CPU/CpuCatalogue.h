@@ -14,7 +14,7 @@ public:
 
   StringRef getTarget() const override { return library.getTarget().name; }
   ArrayRef<StringRef> getFeatures() const override { return library.getTarget().cpuid; }
-  kernels::MatmulTile matmulTile(bool many) const override;
+  kernels::MatmulTile matmulTile(const kernels::Matmul &kernel) const override;
   void specialise(kernels::Matmul &kernel, int64_t k, int64_t n) const override;
   kernels::AttentionCut cut(kernels::Attention &kernel, int64_t perHead) const override;
   std::string whyNot(const kernels::Kernel &kernel, int64_t experts) const override;

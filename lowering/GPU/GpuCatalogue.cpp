@@ -51,12 +51,21 @@ GpuCatalogue::GpuCatalogue(MLIRContext *context, const GpuTarget &target) : targ
 // Choices
 //===----------------------------------------------------------------------===//
 
-kernels::MatmulTile GpuCatalogue::matmulTile(bool many) const { return gpu::matmulTile(many); }
+kernels::MatmulTile GpuCatalogue::matmulTile(const kernels::Matmul &kernel) const {
+  return gpu::matmulTile(target, kernel);
+}
+
+int64_t GpuCatalogue::weightBox(const kernels::Matmul &kernel) const {
+  return usesWarpgroups(target, kernel) ? warpgroupTile().outputs : 0;
+}
 
 // A row begins at a multiple of its length, so that loads of a row are aligned if its length is. The end of N is
-// checked wherever it matters.
-void GpuCatalogue::specialise(kernels::Matmul &kernel, int64_t k, int64_t) const {
+// checked wherever it matters; on warpgroups outputs are stored by pairs.
+void GpuCatalogue::specialise(kernels::Matmul &kernel, int64_t k, int64_t n) const {
   kernel.kDivisible = k % matmulVector == 0;
+  if (usesWarpgroups(target, kernel)) {
+    kernel.nDivisible &= n % 2 == 0;
+  }
 }
 
 kernels::AttentionCut GpuCatalogue::cut(kernels::Attention &kernel, int64_t perHead) const {
@@ -72,7 +81,7 @@ std::string GpuCatalogue::whyNot(const kernels::Kernel &kernel, int64_t experts)
     return "but the kernels of GPUs have room for " + std::to_string(maxExperts);
   }
   if (auto *attention = std::get_if<kernels::Attention>(&kernel)) {
-    const int64_t warps = getThreads(kernel) / KernelBuilder::warpSize;
+    const int64_t warps = getThreads(target, kernel) / KernelBuilder::warpSize;
     const int64_t bytes = 4 * (attention->keyDim + warps * (attention->valueDim + 2));
     if (bytes > sharedBytes) {
       return "has heads of key_dim " + std::to_string(attention->keyDim) + " and value_dim " +
@@ -83,7 +92,10 @@ std::string GpuCatalogue::whyNot(const kernels::Kernel &kernel, int64_t experts)
   return "";
 }
 
-int64_t mlir::moe::gpu::getThreads(const kernels::Kernel &kernel) {
+int64_t mlir::moe::gpu::getThreads(const GpuTarget &target, const kernels::Kernel &kernel) {
+  if (auto *matmul = std::get_if<kernels::Matmul>(&kernel); matmul && usesWarpgroups(target, *matmul)) {
+    return warpgroupThreads();
+  }
   if (std::holds_alternative<kernels::Route>(kernel) || std::holds_alternative<kernels::RoutingStatistics>(kernel) ||
       std::holds_alternative<kernels::Localize>(kernel) || std::holds_alternative<kernels::MaskPadding>(kernel)) {
     return KernelBuilder::warpSize;
@@ -94,13 +106,18 @@ int64_t mlir::moe::gpu::getThreads(const kernels::Kernel &kernel) {
   return matmulThreads;
 }
 
+int64_t mlir::moe::gpu::getSharedBytes(const GpuTarget &target, const kernels::Kernel &kernel) {
+  auto *matmul = std::get_if<kernels::Matmul>(&kernel);
+  return matmul && usesWarpgroups(target, *matmul) ? warpgroupSharedBytes(*matmul) : 0;
+}
+
 std::string GpuCatalogue::use(const kernels::Kernel &kernel) {
   return std::visit(
       [&](const auto &config) {
         std::string name = config.name();
         if (known.insert(name).second) {
-          symbols.push_back({name, getThreads(kernel)});
-          KernelBuilder builder(*module, name, getThreads(kernel));
+          symbols.push_back({name, getThreads(target, kernel), getSharedBytes(target, kernel)});
+          KernelBuilder builder(*module, target, name, getThreads(target, kernel));
           if constexpr (isExchanging<decltype(config)>) {
             llvm_unreachable("whyNot gives a reason");
           } else {

@@ -27,7 +27,8 @@ public:
 
   StringRef getTarget() const override { return target.name; }
   ArrayRef<StringRef> getFeatures() const override { return {}; }
-  kernels::MatmulTile matmulTile(bool many) const override;
+  kernels::MatmulTile matmulTile(const kernels::Matmul &kernel) const override;
+  int64_t weightBox(const kernels::Matmul &kernel) const override;
   void specialise(kernels::Matmul &kernel, int64_t k, int64_t n) const override;
   kernels::AttentionCut cut(kernels::Attention &kernel, int64_t perHead) const override;
   std::string whyNot(const kernels::Kernel &kernel, int64_t experts) const override;

@@ -4,9 +4,18 @@
 
 using namespace mlir::moe::gpu;
 
-static const GpuTarget targets[] = {{"cuda:sm_80", "sm_80", "+ptx70"}};
+static const GpuTarget targets[] = {{"cuda:sm_80", "sm_80", "+ptx70", false},
+                                    {"cuda:sm_90a", "sm_90a", "+ptx83", true}};
 
 llvm::ArrayRef<GpuTarget> mlir::moe::gpu::allTargets() { return targets; }
+
+llvm::SmallVector<const GpuTarget *> mlir::moe::gpu::targetsOfPackage(const GpuTarget &target) {
+  llvm::SmallVector<const GpuTarget *> all{&target};
+  if (target.name.ends_with("a")) {
+    all.push_back(&targets[0]);
+  }
+  return all;
+}
 
 const GpuTarget *mlir::moe::gpu::findTarget(llvm::StringRef name) {
   for (const GpuTarget &target : targets) {

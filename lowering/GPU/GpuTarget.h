@@ -1,7 +1,8 @@
 //===- GpuTarget.h - The GPU kinds that kernels are generated for ---------===//
 //
 // A value from a table, as a CPU target is. PTX of a target runs on its
-// architecture and every later one.
+// architecture and every later one, but for those whose name ends with a letter:
+// their instructions are of one architecture alone.
 //
 //===----------------------------------------------------------------------===//
 
@@ -9,6 +10,7 @@
 #define MOE_LOWERING_GPU_GPUTARGET_H
 
 #include "llvm/ADT/ArrayRef.h"
+#include "llvm/ADT/SmallVector.h"
 #include "llvm/ADT/StringRef.h"
 
 namespace mlir::moe::gpu {
@@ -17,12 +19,16 @@ struct GpuTarget {
   llvm::StringRef name;         ///< as in `--target cuda:sm_80` and in the package
   llvm::StringRef llvmCpu;      ///< -mcpu
   llvm::StringRef llvmFeatures; ///< -mattr: the lowest version of PTX that has all that is emitted
+  bool hasWarpgroups;           ///< TMA, wgmma and setmaxnreg
 };
 
 llvm::ArrayRef<GpuTarget> allTargets();
 
 /// The target called `name` ("cuda:sm_80"); null if there is none.
 const GpuTarget *findTarget(llvm::StringRef name);
+
+/// The targets of which a package for `target` holds kernels, best first: itself, and one that runs on other cards too.
+llvm::SmallVector<const GpuTarget *> targetsOfPackage(const GpuTarget &target);
 
 } // namespace mlir::moe::gpu
 

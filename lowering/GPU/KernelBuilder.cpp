@@ -20,9 +20,9 @@ static constexpr int64_t fullMask = 0xffffffff;
 //===----------------------------------------------------------------------===//
 
 // The type of the function is known when its operands have been read.
-KernelBuilder::KernelBuilder(ModuleOp module, StringRef name, int64_t threads)
+KernelBuilder::KernelBuilder(ModuleOp module, const GpuTarget &target, StringRef name, int64_t threads)
     : ImplicitLocOpBuilder(NameLoc::get(StringAttr::get(module.getContext(), name)), module.getContext()),
-      threads(threads), module(module) {
+      target(target), threads(threads), module(module) {
   setInsertionPointToEnd(module.getBody());
   auto none = LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(getContext()), {});
   function = LLVM::LLVMFuncOp::create(*this, name, none);
@@ -182,6 +182,35 @@ SmallVector<Num> KernelBuilder::loadVector(Value pointer, Type element, int64_t 
     }
   }
   return values;
+}
+
+void KernelBuilder::storePair(Num first, Num second, Value pointer, Type element) {
+  Type type = memoryType(element);
+  Value pair = LLVM::PoisonOp::create(*this, VectorType::get({2}, type));
+  pair = LLVM::InsertElementOp::create(*this, pair, narrow(first, element), i32(0));
+  pair = LLVM::InsertElementOp::create(*this, pair, narrow(second, element), i32(1));
+  LLVM::StoreOp::create(*this, pair, pointer, 2 * bytesOf(type));
+}
+
+Int KernelBuilder::dynamicShared(int64_t alignment) {
+  constexpr StringLiteral name = "dynamic_shared";
+  auto memory = module.lookupSymbol<LLVM::GlobalOp>(name);
+  if (!memory) {
+    OpBuilder::InsertionGuard guard(*this);
+    setInsertionPoint(function);
+    memory = LLVM::GlobalOp::create(*this, LLVM::LLVMArrayType::get(getI8Type(), 0), /*isConstant=*/false,
+                                    LLVM::Linkage::External, name, Attribute(), /*alignment=*/16, shared);
+  }
+  Int address = addressOf(LLVM::AddressOfOp::create(*this, memory));
+  return (address + (alignment - 1)) / alignment * alignment;
+}
+
+Value KernelBuilder::assemble(const Twine &text, const Twine &constraints, ValueRange operands, Type result) {
+  auto op = LLVM::InlineAsmOp::create(*this, result ? TypeRange(result) : TypeRange(), operands, text.str(),
+                                      (constraints + (constraints.isTriviallyEmpty() ? "" : ",") + "~{memory}").str(),
+                                      /*has_side_effects=*/true, /*is_align_stack=*/false, LLVM::TailCallKind::None,
+                                      LLVM::AsmDialectAttr(), ArrayAttr());
+  return result ? op.getRes() : Value();
 }
 
 Value KernelBuilder::allocateShared(Type element, int64_t count, int64_t alignment) {

@@ -15,6 +15,7 @@
 #ifndef MOE_LOWERING_GPU_KERNELBUILDER_H
 #define MOE_LOWERING_GPU_KERNELBUILDER_H
 
+#include "lowering/GPU/GpuTarget.h"
 #include "lowering/Kernels/Values.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
@@ -31,10 +32,11 @@ public:
   static constexpr int64_t warpSize = 32;
   static constexpr unsigned global = 1, shared = 3;
 
-  /// Opens the kernel `name` in `module` with blocks of `threads`; `finish` closes it.
-  KernelBuilder(ModuleOp module, StringRef name, int64_t threads);
+  /// Opens the kernel `name` for `target` in `module` with blocks of `threads`; `finish` closes it.
+  KernelBuilder(ModuleOp module, const GpuTarget &target, StringRef name, int64_t threads);
   void finish();
 
+  const GpuTarget &target;
   const int64_t threads;
   Int workgroup;
   Int thread, lane, warp; ///< in the block; in the warp; the warp's number
@@ -97,8 +99,19 @@ public:
   SmallVector<Num> loadVector(Value pointer, Type element, int64_t count, bool invariant = false);
   /// Rounds to `element` and back, as a store and a load would.
   Num round(Num value, Type element);
+  /// Stores a pair of neighbours at once; `pointer` is aligned for both.
+  void storePair(Num first, Num second, Value pointer, Type element);
   /// `count` elements of shared memory of the block.
   Value allocateShared(Type element, int64_t count, int64_t alignment = 16);
+  /// The first multiple of `alignment` in the dynamic shared memory of the block, as an address of that space.
+  Int dynamicShared(int64_t alignment);
+  /// A pointer to it, and the other way.
+  Value sharedPointer(Int address) { return LLVM::IntToPtrOp::create(*this, pointer(shared), address.value); }
+  Int addressOf(Value pointer) { return {this, LLVM::PtrToIntOp::create(*this, getI64Type(), pointer)}; }
+
+  /// Instructions of PTX as text with operands $0, $1, ..., results first; `constraints` as LLVM has them. Never moved
+  /// past other memory accesses.
+  Value assemble(const Twine &text, const Twine &constraints, ValueRange operands, Type result = Type());
 
   // Arithmetic.
   Num fma(Num a, Num c, Num sum);

@@ -6,8 +6,9 @@
 // row, it is so here too. Products and attention are cut as follows.
 //
 // Matmul: a workgroup makes a tile of outputs (matmulTile) of every row, or of so
-// many rows of the dense `many` form. Attention: a workgroup serves one (token,
-// query head).
+// many rows of the dense `many` form. Where it uses warpgroups, weights are
+// tensor maps (arrays of them for experts) instead of pointers. Attention: a
+// workgroup serves one (token, query head).
 //
 //===----------------------------------------------------------------------===//
 
@@ -23,19 +24,24 @@ namespace mlir::moe::gpu {
 constexpr int64_t matmulThreads = 128;
 /// Without `many` each warp makes four outputs of every row.
 constexpr int64_t matmulOutputs = 4;
-constexpr kernels::MatmulTile matmulTile(bool many) {
-  return many ? kernels::MatmulTile{64, 64}
-              : kernels::MatmulTile{matmulThreads / KernelBuilder::warpSize * matmulOutputs, 0};
-}
+kernels::MatmulTile matmulTile(const GpuTarget &target, const kernels::Matmul &kernel);
 /// Whether a product runs on tensor cores.
 bool isTiled(const kernels::Matmul &kernel);
+/// Whether it does so by TMA and wgmma; then its tile, threads and dynamic shared memory.
+bool usesWarpgroups(const GpuTarget &target, const kernels::Matmul &kernel);
+kernels::MatmulTile warpgroupTile();
+int64_t warpgroupThreads();
+int64_t warpgroupSharedBytes(const kernels::Matmul &kernel);
+/// Of a tensor map, one of which follows the other in an array.
+constexpr int64_t tensorMapBytes = 128;
 /// Elements of K that a lane loads at a time.
 constexpr int64_t matmulVector = 8;
 /// Experts whose scores, or counts, have room in shared memory.
 constexpr int64_t maxExperts = 1024;
 
-/// Threads of a workgroup.
-int64_t getThreads(const kernels::Kernel &kernel);
+/// Threads and dynamic shared memory of a workgroup.
+int64_t getThreads(const GpuTarget &target, const kernels::Kernel &kernel);
+int64_t getSharedBytes(const GpuTarget &target, const kernels::Kernel &kernel);
 
 void emit(const kernels::Matmul &kernel, KernelBuilder &b);
 void emit(const kernels::Embedding &kernel, KernelBuilder &b);

@@ -8,14 +8,15 @@
 // up across the lanes at the end. A single row of x (decode) has a loop of its
 // own; otherwise rows go by four, so that a weight is read once for four tokens.
 //
-// Many tokens in bf16: tiles of 64 rows and 64 outputs, copied ahead by a ring of
+// Many tokens in bf16, on cards that have warpgroups: WarpgroupMatmul.cpp. On
+// others: tiles of 64 rows and 64 outputs, copied ahead by a ring of
 // cp.async, multiplied by mma.sync (Tiles.h), 32x32 per warp. The sums go through
 // shared memory, so that what follows them (bias, activation, residual, the
 // store) takes neighbouring outputs and is emitted once.
 //
 //===----------------------------------------------------------------------===//
 
-#include "lowering/GPU/Kernels.h"
+#include "lowering/GPU/MatmulEmitter.h"
 #include "lowering/GPU/Tiles.h"
 #include "lowering/Kernels/Formulas.h"
 
@@ -26,52 +27,7 @@ using namespace mlir::moe::gpu;
 /// f32 sums of a row of a tile, and padding against meeting in a bank.
 static constexpr int64_t sumStride = 68;
 
-namespace {
-
-/// The operands that belong to one weight (or one gate/up pair).
-struct Segment {
-  Value weight, up, out, bias, upBias;
-  Int n;
-};
-
-class MatmulEmitter {
-public:
-  MatmulEmitter(const kernels::Matmul &kernel, KernelBuilder &b)
-      : kernel(kernel), b(b), tile(matmulTile(kernel.many)) {}
-  void emit();
-
-private:
-  Segment readSegment();
-  void readActivation();
-  void emitDense();
-  void emitExperts();
-  /// The row of x for row `r` of the work list, and the row of out.
-  Value inputRow(Int r);
-  Int outputRow(Int r);
-  void finish(Num value, std::optional<Num> up, Int r, Int n);
-  /// Rows [from, to) of the work list times the tile of outputs that begins at `n0`.
-  void multiply(Int from, Int to, Int n0);
-  void multiplyByDots(Int from, Int to, Int n0);
-  void multiplyTiles(Int from, Int to, Int n0);
-  /// The same on tensor cores, for the rows from `from` on that one tile has.
-  void multiplyTile(Value memory, Int from, Int to, Int n0);
-  /// The same for up to `count` rows from `from` on and the warp's outputs from `n` on.
-  void multiplyRows(Int from, Int to, Int n, int64_t count);
-  /// The sums of matmulOutputs weight rows times `xs`, across the lanes.
-  SmallVector<Num> dotRows(Value weight, Type type, Int n, ArrayRef<Value> xs);
-
-  const kernels::Matmul &kernel;
-  KernelBuilder &b;
-  const kernels::MatmulTile tile;
-  Value x, slots, residual;
-  Int k, topK;
-  Segment segment;
-  Num alpha, limit;
-};
-
-} // namespace
-
-Segment MatmulEmitter::readSegment() {
+auto MatmulEmitter::readSegment() -> Segment {
   Segment s;
   s.weight = b.nextPointer();
   if (kernel.gated) {
@@ -153,7 +109,9 @@ void MatmulEmitter::emitExperts() {
     Int expert = b.loadI32(active, index + 1);
     Int from = b.loadI32(offsets, expert), to = b.loadI32(offsets, expert + 1);
     for (Value *table : {&segment.weight, &segment.up, &segment.bias, &segment.upBias}) {
-      if (*table) {
+      if (*table && usesMaps && (table == &segment.weight || table == &segment.up)) {
+        *table = b.at(*table, expert * tensorMapBytes, b.getI8Type());
+      } else if (*table) {
         *table = b.loadPointer(*table, expert);
       }
     }
@@ -168,8 +126,7 @@ Value MatmulEmitter::inputRow(Int r) {
 
 Int MatmulEmitter::outputRow(Int r) { return kernel.experts && !kernel.tokenRows ? b.loadI32(slots, r) : r; }
 
-/// Bias, activation, residual and the store of output `n` of row `r`.
-void MatmulEmitter::finish(Num value, std::optional<Num> up, Int r, Int n) {
+void MatmulEmitter::finish(Num value, std::optional<Num> up, Int rowOffset, Int n) {
   if (kernel.bias) {
     value = value + b.loadScalar(segment.bias, n, kernel.bias);
   }
@@ -179,11 +136,39 @@ void MatmulEmitter::finish(Num value, std::optional<Num> up, Int r, Int n) {
   if (kernel.activation) {
     value = kernels::emitActivation(b, *kernel.activation, value, up, alpha, limit);
   }
-  Int offset = outputRow(r) * segment.n + n;
+  Int offset = rowOffset + n;
   if (kernel.residual) {
     value = b.loadScalar(residual, offset, b.f32()) + value;
   }
   b.storeScalar(value, segment.out, offset, kernel.out);
+}
+
+void MatmulEmitter::finishPair(ArrayRef<Num> values, ArrayRef<Num> up, Int rowOffset, Int n) {
+  SmallVector<Num> results(values), ups(up);
+  auto addPair = [&](SmallVector<Num> &sums, Value base, Int at, Type type) {
+    for (auto [sum, term] : llvm::zip_equal(sums, b.loadVector(b.at(base, at, type), type, 2))) {
+      sum = term + sum;
+    }
+  };
+  if (kernel.bias) {
+    addPair(results, segment.bias, n, kernel.bias);
+  }
+  if (kernel.upBias) {
+    addPair(ups, segment.upBias, n, kernel.upBias);
+  }
+  for (auto [i, result] : llvm::enumerate(results)) {
+    if (kernel.activation) {
+      std::optional<Num> factor;
+      if (kernel.gated) {
+        factor = ups[i];
+      }
+      result = kernels::emitActivation(b, *kernel.activation, result, factor, alpha, limit);
+    }
+  }
+  if (kernel.residual) {
+    addPair(results, residual, rowOffset + n, b.f32());
+  }
+  b.storePair(results[0], results[1], b.at(segment.out, rowOffset + n, kernel.out), kernel.out);
 }
 
 SmallVector<Num> MatmulEmitter::dotRows(Value weight, Type type, Int n, ArrayRef<Value> xs) {
@@ -246,7 +231,7 @@ void MatmulEmitter::multiplyRows(Int from, Int to, Int n, int64_t count) {
   }
   Int row = from + b.lane % count, output = n + b.lane / count;
   Value exists = b.both(b.lane < b.i64(matmulOutputs * count), b.both(row < to, output < segment.n));
-  b.ifThen(exists, [&] { finish(value, up, row, output); });
+  b.ifThen(exists, [&] { finish(value, up, outputRow(row) * segment.n, output); });
 }
 
 void MatmulEmitter::multiplyByDots(Int from, Int to, Int n0) {
@@ -262,6 +247,14 @@ void MatmulEmitter::multiplyByDots(Int from, Int to, Int n0) {
 //===----------------------------------------------------------------------===//
 // On tensor cores
 //===----------------------------------------------------------------------===//
+
+kernels::MatmulTile mlir::moe::gpu::matmulTile(const GpuTarget &target, const kernels::Matmul &kernel) {
+  if (usesWarpgroups(target, kernel)) {
+    return warpgroupTile();
+  }
+  return kernel.many ? kernels::MatmulTile{64, 64}
+                     : kernels::MatmulTile{matmulThreads / KernelBuilder::warpSize * matmulOutputs, 0};
+}
 
 bool mlir::moe::gpu::isTiled(const kernels::Matmul &kernel) {
   return kernel.many && kernel.x.isBF16() && kernel.weight.isBF16() && (!kernel.gated || kernel.up.isBF16()) &&
@@ -322,14 +315,16 @@ void MatmulEmitter::multiplyTile(Value memory, Int from, Int to, Int n0) {
       if (kernel.gated) {
         up = b.loadScalar(sumsOf(1), at, b.f32());
       }
-      finish(b.loadScalar(sumsOf(0), at, b.f32()), up, from + row, n0 + column);
+      finish(b.loadScalar(sumsOf(0), at, b.f32()), up, outputRow(from + row) * segment.n, n0 + column);
     });
   });
   b.barrier(); // before the memory is the ring of the next rows
 }
 
 void MatmulEmitter::multiply(Int from, Int to, Int n0) {
-  if (isTiled(kernel)) {
+  if (usesMaps) {
+    multiplyByWarpgroups(from, to, n0);
+  } else if (isTiled(kernel)) {
     multiplyTiles(from, to, n0);
   } else {
     multiplyByDots(from, to, n0);

@@ -26,10 +26,10 @@ struct AttentionCut {
   int64_t tokens, parts;
 };
 
-/// A kernel of the program: its name in the blob and, on a GPU, the threads of a workgroup.
+/// A kernel of the program: its name in the blob and, on a GPU, the threads and dynamic shared memory of a workgroup.
 struct KernelSymbol {
   std::string name;
-  int64_t threads = 0;
+  int64_t threads = 0, sharedBytes = 0;
 };
 
 class KernelCatalogue {
@@ -41,7 +41,9 @@ public:
   /// What the loader must find on the machine.
   virtual ArrayRef<StringRef> getFeatures() const = 0;
 
-  virtual MatmulTile matmulTile(bool many) const = 0;
+  virtual MatmulTile matmulTile(const Matmul &kernel) const = 0;
+  /// Where the target's kernel takes its weights by tensor maps, the rows of their boxes; 0: by pointers.
+  virtual int64_t weightBox(const Matmul &) const { return 0; }
   /// Fills in what the kernel may assume of its sizes: one of K and N, and of every N that it was told before.
   virtual void specialise(Matmul &kernel, int64_t k, int64_t n) const = 0;
   /// How the work of `kernel` is cut for `perHead` queries per kv head; takes `many` back where there is no such form.

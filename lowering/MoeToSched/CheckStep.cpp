@@ -108,7 +108,7 @@ LogicalResult StepLowering::checkRows(Operation *op) {
     }
   } else if (rows == Rows::AllRanks) {
     if (!isa<ExpertsOp, CombineOp, LocalizeOp>(op)) {
-      return op->emitOpError("takes a row per token of all ranks, which on CPUs only moe.localize, moe.experts, "
+      return op->emitOpError("takes a row per token of all ranks, which in kernels only moe.localize, moe.experts, "
                              "moe.combine, moe.reduce_scatter and moe.collect do");
     }
     gatheredRows.insert(op->result_begin(), op->result_end());
@@ -132,7 +132,7 @@ static LogicalResult checkRow(Operation *op, const Twine &what, ArrayRef<int64_t
   for (int64_t dim : dims) {
     if (llvm::MulOverflow(bytes, dim, bytes) || bytes > kMaxRowBytes) {
       return op->emitOpError() << "has " << what << " whose row takes more than " << kMaxRowBytes
-                               << " bytes, the most that CPU kernels address";
+                               << " bytes, the most that kernels address";
     }
   }
   return success();
@@ -175,12 +175,11 @@ static LogicalResult checkTypes(Operation *op) {
     if (isa<GetWeightOp>(op)) {
       return op->emitOpError("is a weight of type ")
              << value.getType()
-             << ", but CPU kernels read f32, bf16 and f16; store the checkpoint in one of them, or use the linalg path "
+             << ", but kernels read f32, bf16 and f16; store the checkpoint in one of them, or use the linalg path "
              << "(--emit linalg), which takes f64";
     }
     return op->emitOpError("has a value of type ")
-           << value.getType()
-           << ", but CPU kernels compute in f32 or bf16; use --dtype f32 or bf16, or the linalg path "
+           << value.getType() << ", but kernels compute in f32 or bf16; use --dtype f32 or bf16, or the linalg path "
            << "(--emit linalg), which takes f64";
   }
   return success();

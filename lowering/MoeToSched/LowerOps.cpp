@@ -85,8 +85,24 @@ kernels::Matmul StepLowering::matmul(Type x, Value weight, Value up, Type out) {
   return kernel;
 }
 
-sched::GridAttr StepLowering::matmulGrid(Rows rows, int64_t tiles) {
-  return many ? gridPerRow(rows, matmulTile.rows, tiles) : sched::GridAttr::get(fixedExtent(tiles));
+int64_t StepLowering::tilesOf(const kernels::Matmul &kernel, int64_t n) {
+  return llvm::divideCeil(n, context.kernels.matmulTile(kernel).outputs);
+}
+
+sched::GridAttr StepLowering::matmulGrid(const kernels::Matmul &kernel, Rows rows, int64_t tiles) {
+  return many ? gridPerRow(rows, context.kernels.matmulTile(kernel).rows, tiles)
+              : sched::GridAttr::get(fixedExtent(tiles));
+}
+
+FailureOr<Attribute> StepLowering::mapped(const kernels::Matmul &kernel, WeightOperand operandOf, Value weight) {
+  FailureOr<Attribute> source = operandOf(weight);
+  const int64_t box = context.kernels.weightBox(kernel);
+  if (failed(source) || box == 0) {
+    return source;
+  }
+  auto type = cast<RankedTensorType>(weight.getType());
+  return Attribute(
+      sched::TensorMapAttr::get(*source, type.getDimSize(type.getRank() - 2), type.getShape().back(), box));
 }
 
 /// Linears on one x with the same types may share a launch.
@@ -125,9 +141,10 @@ LogicalResult StepLowering::lowerLinear(LinearOp op) {
     done.insert(linear);
     const int64_t n = dim(linear.getWeight(), 0);
     context.kernels.specialise(kernel, dim(op.getX(), 1), n);
-    tiles += tilesOf(n);
+    tiles += tilesOf(kernel, n);
     auto tensor = [&](Value weight) { return context.weights.getTensor(linear, weight); };
-    if (failed(appendWeights(operands, tensor, {linear.getWeight()}))) {
+    auto matrix = [&](Value weight) { return mapped(kernel, tensor, weight); };
+    if (failed(appendWeights(operands, matrix, {linear.getWeight()}))) {
       return failure();
     }
     operands.append({constant(n), write(tensorBuffer(linear == op ? fused.result : linear.getResult()))});
@@ -138,8 +155,8 @@ LogicalResult StepLowering::lowerLinear(LinearOp op) {
   if (fused.residual) {
     operands.push_back(read(fused.residual));
   }
-  return launch(op, shared.size() > 1 ? "x" + std::to_string(shared.size()) : "", kernel, matmulGrid(rows, tiles),
-                operands);
+  return launch(op, shared.size() > 1 ? "x" + std::to_string(shared.size()) : "", kernel,
+                matmulGrid(kernel, rows, tiles), operands);
 }
 
 LogicalResult StepLowering::appendWeights(SmallVectorImpl<Operand> &operands, WeightOperand operandOf,
@@ -165,7 +182,8 @@ FailureOr<kernels::Matmul> StepLowering::appendUp(SmallVectorImpl<Operand> &oper
   kernel.activation = op.getActivation();
   kernel.bias = elementOrNone(gated ? op.getGateBias() : op.getUpBias());
   kernel.upBias = gated ? elementOrNone(op.getUpBias()) : Type();
-  if (failed(appendWeights(operands, operandOf, {op.getGate(), op.getUp()}))) {
+  auto matrix = [&](Value weight) { return mapped(kernel, operandOf, weight); };
+  if (failed(appendWeights(operands, matrix, {op.getGate(), op.getUp()}))) {
     return failure();
   }
   operands.append({constant(width), write(hidden)});
@@ -184,7 +202,8 @@ FailureOr<kernels::Matmul> StepLowering::appendDown(SmallVectorImpl<Operand> &op
                                                     int64_t h, int result) {
   kernels::Matmul kernel = matmul(elementOf(op.getX()), op.getDown(), /*up=*/{}, elementOf(op.getResult()));
   kernel.bias = elementOrNone(op.getDownBias());
-  if (failed(appendWeights(operands, operandOf, {op.getDown()}))) {
+  auto matrix = [&](Value weight) { return mapped(kernel, operandOf, weight); };
+  if (failed(appendWeights(operands, matrix, {op.getDown()}))) {
     return failure();
   }
   operands.append({constant(h), write(result)});
@@ -201,7 +220,7 @@ LogicalResult StepLowering::lowerFFN(FFNOp op) {
   int hidden = newBuffer(perRow(rows, width * byteWidth(elementOf(op.getX()))));
   SmallVector<Operand> operands{read(op.getX()), constant(dim(op.getX(), 1)), rowCount(rows)};
   FailureOr<kernels::Matmul> up = appendUp(operands, op, tensor, width, hidden);
-  if (failed(up) || failed(launch(op, "up", *up, matmulGrid(rows, tilesOf(width)), operands))) {
+  if (failed(up) || failed(launch(op, "up", *up, matmulGrid(*up, rows, tilesOf(*up, width)), operands))) {
     return failure();
   }
 
@@ -215,7 +234,7 @@ LogicalResult StepLowering::lowerFFN(FFNOp op) {
   if (fused.residual) {
     operands.push_back(read(fused.residual));
   }
-  return launch(op, "down", *down, matmulGrid(rows, tilesOf(h)), operands);
+  return launch(op, "down", *down, matmulGrid(*down, rows, tilesOf(*down, h)), operands);
 }
 
 //===----------------------------------------------------------------------===//
@@ -392,7 +411,9 @@ LogicalResult StepLowering::lowerExperts(ExpertsOp op) {
   };
   auto table = [&](Value weight) { return context.weights.getTable(op, weight); };
   // At most K*T experts have work, and never more than E.
-  auto gridOf = [&](int64_t n) { return sched::GridAttr::get(perRow(rows, k), 1, e, tilesOf(n)); };
+  auto gridOf = [&](const kernels::Matmul &kernel, int64_t n) {
+    return sched::GridAttr::get(perRow(rows, k), 1, e, tilesOf(kernel, n));
+  };
 
   int hidden = newBuffer(perRow(rows, k * width * byteWidth(elementOf(op.getX()))));
   SmallVector<Operand> operands = begin(read(op.getX()), dim(op.getX(), 1));
@@ -401,7 +422,7 @@ LogicalResult StepLowering::lowerExperts(ExpertsOp op) {
     return failure();
   }
   up->experts = up->tokenRows = true;
-  if (failed(launch(op, "up", *up, gridOf(width), operands))) {
+  if (failed(launch(op, "up", *up, gridOf(*up, width), operands))) {
     return failure();
   }
 
@@ -416,7 +437,7 @@ LogicalResult StepLowering::lowerExperts(ExpertsOp op) {
     return failure();
   }
   down->experts = true;
-  return launch(op, "down", *down, gridOf(h), operands);
+  return launch(op, "down", *down, gridOf(*down, h), operands);
 }
 
 LogicalResult StepLowering::lowerCombine(CombineOp op) {

@@ -114,7 +114,8 @@ static LogicalResult lowerVariant(ModuleOp module, ArrayRef<func::FuncOp> functi
   weights.emitInitializers(variant, kernels);
   builder.setInsertionPointToStart(&variant.getBody().front());
   for (const kernels::KernelSymbol &symbol : kernels.getSymbols()) {
-    sched::KernelOp::create(builder, module.getLoc(), symbol.name, /*description=*/"", symbol.threads);
+    sched::KernelOp::create(builder, module.getLoc(), symbol.name, /*description=*/"", symbol.threads,
+                            symbol.sharedBytes);
   }
   declareBuffers(builder, module, context, entries, arenaBytes, vocab);
   for (LoweredEntry &entry : entries) {
@@ -204,7 +205,9 @@ FailureOr<LoweredProgram> mlir::moe::lowerMoeToSched(ModuleOp module, const Sche
       return module.emitError("is divided among ")
              << ranks << " ranks, but programs for GPUs run on one; compile it for CPUs, or for one rank";
     }
-    catalogues.push_back(std::make_unique<gpu::GpuCatalogue>(context, *options.gpu));
+    for (const gpu::GpuTarget *target : gpu::targetsOfPackage(*options.gpu)) {
+      catalogues.push_back(std::make_unique<gpu::GpuCatalogue>(context, *target));
+    }
   }
   for (std::unique_ptr<kernels::KernelCatalogue> &catalogue : catalogues) {
     if (failed(lowerVariant(module, functions, steps, program, weights, *catalogue, options, vocab))) {

@@ -16,7 +16,7 @@ using namespace mlir::moe;
 StepLowering::StepLowering(func::FuncOp step, VariantContext &context, Type logitsType, bool many, int64_t maxTokens)
     : step(step), isStep(step.getSymName() == "step" || step->hasAttr(kStepFromAttr)), context(context),
       mlir(step.getContext()), logitsType(logitsType), many(many), maxTokens(maxTokens),
-      ranks(getRanks(step->getParentOfType<ModuleOp>())), matmulTile(context.kernels.matmulTile(many)) {}
+      ranks(getRanks(step->getParentOfType<ModuleOp>())) {}
 
 //===----------------------------------------------------------------------===//
 // Buffers

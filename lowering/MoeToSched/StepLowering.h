@@ -162,6 +162,8 @@ private:
   kernels::Matmul matmul(Type x, Value weight, Value up, Type out);
   /// How a weight value becomes an operand: as a tensor, or as a table of E pointers.
   using WeightOperand = llvm::function_ref<FailureOr<Attribute>(Value)>;
+  /// `operandOf`, or tensor maps of what that points at if `kernel` takes its weights so.
+  FailureOr<Attribute> mapped(const kernels::Matmul &kernel, WeightOperand operandOf, Value weight);
   /// Appends those of `weights` that are present.
   LogicalResult appendWeights(SmallVectorImpl<Operand> &operands, WeightOperand operandOf, ArrayRef<Value> weights);
   /// The first product of moe.ffn or moe.experts into `hidden`: appends what both take alike after the rows of x, and
@@ -173,9 +175,10 @@ private:
   template <typename Op>
   FailureOr<kernels::Matmul> appendDown(SmallVectorImpl<Operand> &operands, Op op, WeightOperand operandOf, int64_t h,
                                         int result);
-  int64_t tilesOf(int64_t n) { return (n + matmulTile.outputs - 1) / matmulTile.outputs; }
+  /// Tiles of `n` outputs of `kernel`.
+  int64_t tilesOf(const kernels::Matmul &kernel, int64_t n);
   /// The grid of a dense product with `tiles` tiles of outputs.
-  sched::GridAttr matmulGrid(Rows rows, int64_t tiles);
+  sched::GridAttr matmulGrid(const kernels::Matmul &kernel, Rows rows, int64_t tiles);
   /// What people call an op, or a part of it: the name its importer gave it, else the op's own.
   static std::string labelOf(Operation *op, StringRef part);
   LogicalResult launch(Operation *op, StringRef part, const kernels::Kernel &kernel, sched::GridAttr grid,
@@ -188,7 +191,6 @@ private:
   const Type logitsType; ///< of @step's result
   const bool many;
   const int64_t maxTokens, ranks;
-  const kernels::MatmulTile matmulTile;
   SmallVector<Buffer> buffers;
   SmallVector<Command> commands;
   BufferPlan plan;

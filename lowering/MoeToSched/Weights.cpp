@@ -65,7 +65,7 @@ LogicalResult Weights::declareSources(Operation *user, Value weight) {
   }
   Operation *op = weight.getDefiningOp();
   if (isa_and_nonnull<PartOp>(op)) {
-    return user->emitOpError("takes a part of a weight, which on CPUs only moe.experts does");
+    return user->emitOpError("takes a part of a weight, which only moe.experts does in kernels");
   }
   if (!isa_and_nonnull<ConcatOp, PadOp, ScaleOp, ShardOp, SumOp, FloorMagnitudeOp, ProductOp>(op)) {
     return user->emitOpError("needs weights that moe.get_weight or a computation on weights give; this one comes from ")
@@ -73,7 +73,7 @@ LogicalResult Weights::declareSources(Operation *user, Value weight) {
   }
   if (type.getRank() > 2 && !isa<ConcatOp, PadOp>(op)) {
     return op->emitOpError("gives a weight of rank ")
-           << type.getRank() << ", but CPU kernels compute those of rank 1 and 2";
+           << type.getRank() << ", but kernels compute those of rank 1 and 2";
   }
   int64_t bits = type.getElementTypeBitWidth();
   for (int64_t dim : type.getShape()) {
@@ -141,7 +141,7 @@ LogicalResult Weights::computeExperts(Operation *op, SmallVectorImpl<sched::Weig
   Value weight = op->getResult(0);
   auto type = cast<RankedTensorType>(weight.getType());
   if (auto scale = dyn_cast<ScaleOp>(op); scale && scale.getDim() == 0) {
-    return op->emitOpError("scales every expert by a factor of its own, but CPU kernels scale dims 1 and 2 of experts' "
+    return op->emitOpError("scales every expert by a factor of its own, but kernels scale dims 1 and 2 of experts' "
                            "weights only");
   }
   for (Value operand : op->getOperands()) {
@@ -171,7 +171,7 @@ FailureOr<ArrayRef<sched::WeightAttr>> Weights::getEntries(Operation *user, Valu
     // Of a part along the rows of every expert, only the beginnings differ from those of the whole.
     if (part.getDim() != 1) {
       return part.emitOpError("cuts dim ")
-             << part.getDim() << " of experts' weights, but CPU kernels read parts along dim 1 only";
+             << part.getDim() << " of experts' weights, but kernels read parts along dim 1 only";
     }
     auto whole = cast<RankedTensorType>(part.getWeight().getType());
     const int64_t begin =

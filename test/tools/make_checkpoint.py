@@ -98,6 +98,9 @@ ULTRA_SHAPE = {"vocab_size": 128256, "hidden_size": 16384, "num_attention_heads"
 PRESETS = {
     "mixtral-8x7b": ({**MIXTRAL, **shape(32, 4096, 14336, 32, 8, 32768)}, 5 << 30),
     "mixtral-8x22b": ({**MIXTRAL, **shape(56, 6144, 16384, 48, 8, 65536)}, 5 << 30),
+    # The sizes of Qwen3-30B-A3B: 128 small experts, heads that are together wider than the hidden state.
+    "qwen3-30b-a3b-sizes": ({**MIXTRAL, **shape(48, 2048, 768, 32, 4, 40960), "head_dim": 128, "vocab_size": 151936,
+                             "num_local_experts": 128, "num_experts_per_tok": 8}, 5 << 30),
     "llama-2-70b": ({**LLAMA, "vocab_size": 32000, **shape(80, 8192, 28672, 64, 8, 4096)}, 10 << 30),
     "llama-3.1-70b": ({**LLAMA31, **shape(80, 8192, 28672, 64, 8, 131072)}, 5 << 30),
     "llama-3.1-405b": ({**LLAMA31, **shape(126, 16384, 53248, 128, 8, 131072)}, 5 << 30),

@@ -45,7 +45,8 @@ static void addCompile(CLI::App &app, CompileCommand &command) {
   sub->footer("Example:\n  moec compile examples/models/tiny-mixtral -o mixtral.pkg --dtype bf16");
   sub->add_option("MODEL", command.input, "Hugging Face directory, GGUF file, or a file of moe IR")->required();
   sub->add_option("-o", command.output, "package directory (or, with --emit, file) to write")->required();
-  sub->add_option("--target", command.target, "cpu (all variants), cpu:NAME, or cuda:sm_80")->capture_default_str();
+  sub->add_option("--target", command.target, "cpu (all variants), cpu:NAME, cuda:sm_80 or cuda:sm_90a")
+      ->capture_default_str();
   addDtype(sub, command.dtype);
   sub->add_option("--max-tokens", command.maxTokens, "most tokens in one step")
       ->capture_default_str()

@@ -1,8 +1,8 @@
 //===- KernelHarness.h - Compiles a kernel and runs it on the emulator ----===//
 //
-// For unit tests: translates a kernel to PTX, as `moec compile` does, and
-// launches it through the driver API on the emulator (docs/emulator.md), with
-// every operand in an allocation of its own size. What a kernel only writes is
+// For unit tests: translates a kernel to PTX, as `moec compile` does for the card
+// that is emulated, and launches it through the driver API on the emulator
+// (docs/emulator.md), with every operand in an allocation of its own size. What a kernel only writes is
 // left undefined before. The emulator must find nothing: no race, no access out
 // of bounds, no read of undefined bytes, no result that is missing.
 //
@@ -29,6 +29,7 @@ struct Argument {
   char *data = nullptr;
   size_t bytes = 0;
   std::vector<const Tensor *> entries;
+  int64_t rows = 0, columns = 0; ///< of a weight, which some kernels take by tensor maps
 
   Argument(int64_t value) : kind(Word), word(test::word(value)) {}
   Argument(float value) : kind(Word), word(test::word(value)) {}
@@ -36,6 +37,11 @@ struct Argument {
   template <typename T>
   Argument(Kind kind, Guarded<T> &values)
       : kind(kind), data(reinterpret_cast<char *>(values.data())), bytes(values.size() * sizeof(T)) {}
+  /// A matrix of a weight, or a table of such.
+  Argument(Argument argument, int64_t rows, int64_t columns) : Argument(std::move(argument)) {
+    this->rows = rows;
+    this->columns = columns;
+  }
   /// A table of pointers to tensors.
   explicit Argument(const std::vector<Tensor> &tensors) : kind(Table) {
     for (const Tensor &tensor : tensors) {
@@ -47,10 +53,25 @@ template <typename T> Argument in(T &values) { return Argument(Argument::In, val
 template <typename T> Argument out(T &values) { return Argument(Argument::Out, values); }
 template <typename T> Argument update(T &values) { return Argument(Argument::Update, values); }
 inline Argument table(const std::vector<Tensor> &tensors) { return Argument(tensors); }
+inline Argument matrix(Tensor &tensor, int64_t rows, int64_t columns) { return {in(tensor), rows, columns}; }
+inline Argument matrices(const std::vector<Tensor> &tensors, int64_t rows, int64_t columns) {
+  return {table(tensors), rows, columns};
+}
+
+/// The best target that the emulated card runs.
+inline const GpuTarget &emulatedTarget() {
+  CUdevice device = 0;
+  int major = 0;
+  if (cuInit(0) != CUDA_SUCCESS || cuDeviceGet(&device, 0) != CUDA_SUCCESS ||
+      cuDeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device) != CUDA_SUCCESS) {
+    llvm::report_fatal_error("the emulator has no device 0");
+  }
+  return *findTarget(major >= 9 ? "cuda:sm_90a" : "cuda:sm_80");
+}
 
 class KernelTest : public DriverTest {
 protected:
-  KernelTest() : catalogue(&mlir, allTargets().front()) {
+  KernelTest() : target(emulatedTarget()), catalogue(&mlir, target) {
     f32 = Float32Type::get(&mlir);
     bf16 = BFloat16Type::get(&mlir);
     f16 = Float16Type::get(&mlir);
@@ -67,7 +88,7 @@ protected:
 
   /// The PTX of `kernel`.
   std::string translate(const kernels::Kernel &kernel, std::string &name) {
-    GpuCatalogue library(&mlir, allTargets().front());
+    GpuCatalogue library(&mlir, target);
     EXPECT_EQ(library.whyNot(kernel, 0), "");
     name = library.use(kernel);
     FailureOr<std::string> text = library.compile();
@@ -84,24 +105,57 @@ protected:
     return address;
   }
 
+  /// The tensor map of a matrix of bf16 at `address`.
+  void encode(CUtensorMap &map, CUdeviceptr address, const Argument &matrix, int64_t boxRows) {
+    const auto columns = static_cast<uint64_t>(matrix.columns), rows = static_cast<uint64_t>(matrix.rows);
+    const uint64_t dims[] = {columns, rows}, strides[] = {columns * 2};
+    const uint32_t box[] = {64, static_cast<uint32_t>(boxRows)}, steps[] = {1, 1};
+    EXPECT_EQ(cuTensorMapEncodeTiled(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, reinterpret_cast<void *>(address), dims,
+                                     strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                     CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
+              CUDA_SUCCESS)
+        << moeEmulatorLastError();
+  }
+
+  /// Tensor maps of a weight, or of every entry of a table, in the memory of the device.
+  CUdeviceptr uploadMaps(const Argument &argument, int64_t boxRows) {
+    auto place = [&](const char *data, size_t bytes) { return upload(data, bytes, true); };
+    std::vector<CUtensorMap> maps(std::max<size_t>(argument.entries.size(), 1));
+    if (argument.kind != Argument::Table) {
+      encode(maps.front(), place(argument.data, argument.bytes), argument, boxRows);
+    }
+    for (size_t i = 0; i < argument.entries.size(); ++i) {
+      encode(maps[i], place(argument.entries[i]->data.data(), argument.entries[i]->data.size()), argument, boxRows);
+    }
+    return place(reinterpret_cast<char *>(maps.data()), maps.size() * sizeof(CUtensorMap));
+  }
+
   /// Runs `kernel` for `workgroups` workgroups; the emulator finds nothing.
   void run(const kernels::Kernel &kernel, int64_t workgroups, const std::vector<Argument> &arguments) {
     std::string name, text = translate(kernel, name);
-    launch(text, name, getThreads(kernel), workgroups, arguments);
+    launch(text, name, kernel, workgroups, arguments);
     ASSERT_EQ(allFindings(), "") << name;
   }
 
-  /// Launches `name` of the PTX `text`.
-  void launch(const std::string &text, const std::string &name, int64_t threads, int64_t workgroups,
+  /// Launches `kernel`, which is `name` in the PTX `text`.
+  void launch(const std::string &text, const std::string &name, const kernels::Kernel &kernel, int64_t workgroups,
               const std::vector<Argument> &arguments) {
+    auto *matmul = std::get_if<kernels::Matmul>(&kernel);
+    const int64_t box = matmul ? catalogue.weightBox(*matmul) : 0;
+    const auto threads = static_cast<unsigned>(getThreads(target, kernel));
+    const auto sharedBytes = static_cast<unsigned>(getSharedBytes(target, kernel));
     CUmodule module;
     CUfunction function;
     CHECKED(cuModuleLoadData(&module, text.c_str()));
     CHECKED(cuModuleGetFunction(&function, module, name.c_str()));
+    CHECKED(
+        cuFuncSetAttribute(function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, static_cast<int>(sharedBytes)));
     std::vector<uint64_t> words;
     for (const Argument &argument : arguments) {
       if (argument.kind == Argument::Word) {
         words.push_back(argument.word);
+      } else if (argument.rows > 0 && box > 0) {
+        words.push_back(uploadMaps(argument, box));
       } else if (argument.kind == Argument::Table) {
         std::vector<uint64_t> pointers;
         for (const Tensor *tensor : argument.entries) {
@@ -117,8 +171,8 @@ protected:
       parameters.push_back(&word);
     }
     if (workgroups > 0) {
-      CHECKED(cuLaunchKernel(function, static_cast<unsigned>(workgroups), 1, 1, static_cast<unsigned>(threads), 1, 1, 0,
-                             nullptr, parameters.data(), nullptr));
+      CHECKED(cuLaunchKernel(function, static_cast<unsigned>(workgroups), 1, 1, threads, 1, 1, sharedBytes, nullptr,
+                             parameters.data(), nullptr));
       CHECKED(cuCtxSynchronize());
     }
     for (size_t i = 0; i < arguments.size(); ++i) {
@@ -135,6 +189,7 @@ protected:
   }
 
   MLIRContext mlir;
+  const GpuTarget &target;
   GpuCatalogue catalogue; ///< for its choices
   Type f32, bf16, f16;
   std::mt19937 generator{12345};

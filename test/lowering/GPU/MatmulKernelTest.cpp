@@ -28,13 +28,13 @@ protected:
     catalogue.specialise(kernel, k, n);
     return kernel;
   }
-  int64_t tiles(bool many, int64_t n) {
-    const int64_t tile = catalogue.matmulTile(many).outputs;
+  int64_t tiles(const kernels::Matmul &kernel, int64_t n) {
+    const int64_t tile = catalogue.matmulTile(kernel).outputs;
     return (n + tile - 1) / tile;
   }
-  int64_t chunks(bool many, int64_t rows) {
-    const int64_t chunk = catalogue.matmulTile(many).rows;
-    return many ? (rows + chunk - 1) / chunk : 1;
+  int64_t chunks(const kernels::Matmul &kernel, int64_t rows) {
+    const int64_t chunk = catalogue.matmulTile(kernel).rows;
+    return kernel.many ? (rows + chunk - 1) / chunk : 1;
   }
   double relative(Type out) { return out.isBF16() ? 0x1p-8 : 1e-6; }
 
@@ -46,14 +46,14 @@ protected:
     kernel.residual = residual;
     Tensor xs = random(x, rows * k), ws = random(weight, n * k), bs = random(weight, n), base = random(f32, rows * n);
     Tensor ys(type, rows * n);
-    std::vector<Argument> arguments{in(xs), k, rows, in(ws), n, out(ys)};
+    std::vector<Argument> arguments{in(xs), k, rows, matrix(ws, n, k), n, out(ys)};
     if (bias) {
       arguments.push_back(in(bs));
     }
     if (residual) {
       arguments.push_back(in(base));
     }
-    run(kernel, tiles(many, n) * chunks(many, rows), arguments);
+    run(kernel, tiles(kernel, n) * chunks(kernel, rows), arguments);
     std::vector<double> expected(rows * n);
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t c = 0; c < n; ++c) {
@@ -89,6 +89,8 @@ TEST_F(GpuMatmulTest, ManyTokens) {
   checkLinear(bf16, bf16, f32, true, 130, 34, 70);
   checkLinear(bf16, bf16, f32, true, 65, 200, 136);
   checkLinear(bf16, bf16, f32, true, 64, 32, 64); // one step along K
+  checkLinear(bf16, bf16, bf16, true, 300, 136, 72);
+  checkLinear(bf16, bf16, f32, true, 129, 328, 258, true, true); // more steps than stages, two tiles of outputs
   checkLinear(bf16, bf16, bf16, true, 3, 8, 8, true);
 }
 
@@ -108,8 +110,8 @@ TEST_F(GpuMatmulTest, ExactOnIntegers) {
     for (int64_t i = 0; i < n * k; ++i) {
       ws.set(i, static_cast<float>(i * 5 % 13 - 6));
     }
-    run(configure(bf16, bf16, f32, many, k, n), tiles(many, n) * chunks(many, rows),
-        {in(xs), k, rows, in(ws), n, out(ys)});
+    kernels::Matmul kernel = configure(bf16, bf16, f32, many, k, n);
+    run(kernel, tiles(kernel, n) * chunks(kernel, rows), {in(xs), k, rows, matrix(ws, n, k), n, out(ys)});
     for (int64_t i = 0; i < rows * n; ++i) {
       double sum = 0;
       for (int64_t j = 0; j < k; ++j) {
@@ -134,12 +136,13 @@ TEST_F(GpuMatmulTest, SegmentsShareX) {
       ws.push_back(random(bf16, n * k));
       bs.push_back(random(f32, n));
       ys.emplace_back(bf16, rows * n);
-      count += tiles(many, n);
+      catalogue.specialise(kernel, k, n);
+      count += tiles(kernel, n);
     }
     for (int i = 0; i < 3; ++i) {
-      arguments.insert(arguments.end(), {in(ws[i]), sizes[i], out(ys[i]), in(bs[i])});
+      arguments.insert(arguments.end(), {matrix(ws[i], sizes[i], k), sizes[i], out(ys[i]), in(bs[i])});
     }
-    run(kernel, count * chunks(many, rows), arguments);
+    run(kernel, count * chunks(kernel, rows), arguments);
     for (int s = 0; s < 3; ++s) {
       std::vector<double> expected(rows * sizes[s]);
       for (int64_t i = 0; i < rows * sizes[s]; ++i) {
@@ -177,7 +180,7 @@ TEST_F(GpuMatmulTest, Activations) {
       if (activation == Activation::OssSwiglu) {
         arguments.insert(arguments.end(), {alpha, limit});
       }
-      run(kernel, tiles(false, n), arguments);
+      run(kernel, tiles(kernel, n), arguments);
       std::vector<double> expected(rows * n);
       for (int64_t i = 0; i < rows * n; ++i) {
         double g = 0, u = 0;
@@ -247,19 +250,20 @@ void GpuMatmulTest::checkExperts(Type type, bool many, bool gated, int64_t token
   first.activation = Activation::Silu;
   first.bias = bf16;
   first.upBias = gated ? bf16 : Type();
-  std::vector<Argument> arguments{in(xs), h, in(active), in(offsets), in(slots), topK, table(gated ? gate : up)};
+  std::vector<Argument> arguments{
+      in(xs), h, in(active), in(offsets), in(slots), topK, matrices(gated ? gate : up, width, h)};
   if (gated) {
-    arguments.push_back(table(up));
+    arguments.push_back(matrices(up, width, h));
   }
   arguments.insert(arguments.end(), {width, out(hidden), table(upBias)});
   if (gated) {
     arguments.push_back(table(upBias));
   }
-  run(first, e * tiles(many, width), arguments);
+  run(first, e * tiles(first, width), arguments);
   kernels::Matmul second = configure(type, bf16, f32, many, width, h);
   second.experts = true;
-  run(second, e * tiles(many, h),
-      {in(hidden), width, in(active), in(offsets), in(slots), topK, table(down), h, out(ys)});
+  run(second, e * tiles(second, h),
+      {in(hidden), width, in(active), in(offsets), in(slots), topK, matrices(down, h, width), h, out(ys)});
   std::vector<double> expected(tokens * topK * h);
   for (int64_t slot = 0; slot < tokens * topK; ++slot) {
     int expert = expertOf[slot];
@@ -289,6 +293,7 @@ TEST_F(GpuMatmulTest, Experts) {
   checkExperts(bf16, true, true, 70, 48, 40);
   checkExperts(bf16, true, false, 37, 64, 72);
   checkExperts(bf16, true, true, 1, 40, 24);
+  checkExperts(bf16, true, true, 300, 40, 24);
 }
 
 /// What the kernel for decode promises: 16 bytes of weights at a time, nothing in local memory.
@@ -307,13 +312,25 @@ TEST_F(GpuMatmulTest, TextOfTiles) {
   kernel.gated = true;
   kernel.up = bf16;
   kernel.activation = Activation::Silu;
+  const std::vector<const char *> tiles{"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32",
+                                        "ldmatrix.sync.aligned.m8n8.x4", "cp.async.cg.shared.global",
+                                        "cp.async.wait_group"},
+      warpgroups{".target sm_90a",
+                 ".reqntid 384",
+                 "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16",
+                 "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes",
+                 "cp.async.cg.shared.global",
+                 "mbarrier.arrive.expect_tx",
+                 "setmaxnreg.dec.sync.aligned.u32 72",
+                 "setmaxnreg.inc.sync.aligned.u32 216",
+                 "st.global.b32"};
   std::string name, text = translate(kernel, name);
-  for (const char *promised : {"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32", "ldmatrix.sync.aligned.m8n8.x4",
-                               "cp.async.cg.shared.global", "cp.async.wait_group"}) {
+  for (const char *promised : target.hasWarpgroups ? warpgroups : tiles) {
     EXPECT_NE(text.find(promised), std::string::npos) << promised;
   }
   EXPECT_EQ(text.find(".local"), std::string::npos);
-  EXPECT_EQ(translate(configure(f32, bf16, f32, true, 64, 64), name).find("mma.sync"), std::string::npos);
+  text = translate(configure(f32, bf16, f32, true, 64, 64), name);
+  EXPECT_EQ(text.find("mma"), std::string::npos);
 }
 
 } // namespace

@@ -12,7 +12,7 @@ module {
 
 moe.weight @w : tensor<16x16xf64>
 func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x16xf32> {
-  // expected-error @below {{is a weight of type 'tensor<16x16xf64>', but CPU kernels read f32, bf16 and f16; store the checkpoint in one of them}}
+  // expected-error @below {{is a weight of type 'tensor<16x16xf64>', but kernels read f32, bf16 and f16; store the checkpoint in one of them}}
   %w = moe.get_weight @w : tensor<16x16xf64>
   %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<16x16xf64> -> tensor<?x16xf32>
   return %h : tensor<?x16xf32>
@@ -23,7 +23,7 @@ func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>
 moe.weight @w : tensor<16x16xf32>
 func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x16xf32> {
   %w = moe.get_weight @w : tensor<16x16xf32>
-  // expected-error @below {{has a value of type 'tensor<?x16xf64>', but CPU kernels compute in f32 or bf16}}
+  // expected-error @below {{has a value of type 'tensor<?x16xf64>', but kernels compute in f32 or bf16}}
   %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<16x16xf32> -> tensor<?x16xf64>
   %l = moe.linear %h, %w : tensor<?x16xf64>, tensor<16x16xf32> -> tensor<?x16xf32>
   return %l : tensor<?x16xf32>
@@ -55,7 +55,7 @@ moe.weight @w : tensor<32x16xf32>
 func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>, %runs: tensor<?xi32>, %rows: tensor<?xi32>) -> tensor<?x16xf32> {
   %w = moe.get_weight @w : tensor<32x16xf32>
   %part = moe.part %w dim 0 from 16 : tensor<32x16xf32> -> tensor<16x16xf32>
-  // expected-error @below {{takes a part of a weight, which on CPUs only moe.experts does}}
+  // expected-error @below {{takes a part of a weight, which only moe.experts does in kernels}}
   %h = moe.embedding %tokens, %part : tensor<?xi32>, tensor<16x16xf32> -> tensor<?x16xf32>
   return %h : tensor<?x16xf32>
 }
@@ -69,7 +69,7 @@ func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>
   %w = moe.get_weight @w : tensor<16x16xf32>
   %r = moe.get_weight @r : tensor<4x16xf32>
   %e = moe.get_weight @e : tensor<4x16x32xf32>
-  // expected-error @below {{cuts dim 2 of experts' weights, but CPU kernels read parts along dim 1 only}}
+  // expected-error @below {{cuts dim 2 of experts' weights, but kernels read parts along dim 1 only}}
   %part = moe.part %e dim 2 from 0 : tensor<4x16x32xf32> -> tensor<4x16x16xf32>
   %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<16x16xf32> -> tensor<?x16xf32>
   %l = moe.linear %h, %r : tensor<?x16xf32>, tensor<4x16xf32> -> tensor<?x4xf32>
@@ -189,7 +189,7 @@ func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>
   %w = moe.get_weight @w : tensor<16x16xf32>
   %v = moe.get_weight @v : tensor<1073741824x16xf32>
   %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<16x16xf32> -> tensor<?x16xf32>
-  // expected-error @below {{has a result whose row takes more than 2147483648 bytes, the most that CPU kernels address}}
+  // expected-error @below {{has a result whose row takes more than 2147483648 bytes, the most that kernels address}}
   %y = moe.linear %h, %v : tensor<?x16xf32>, tensor<1073741824x16xf32> -> tensor<?x1073741824xf32>
   %l = moe.gather_rows %h, %rows : tensor<?x16xf32>, tensor<?xi32> -> tensor<?x16xf32>
   return %l : tensor<?x16xf32>

@@ -52,7 +52,7 @@ module attributes {moe.ranks = 2 : i64} {
     %w = moe.get_weight @w : tensor<16x16xf32>
     %h = moe.embedding %tokens, %w : tensor<?xi32>, tensor<16x16xf32> -> tensor<?x16xf32>
     %g = moe.all_gather %h ranks 2 : tensor<?x16xf32> -> tensor<?x16xf32>
-    // expected-error @below {{'moe.linear' op takes a row per token of all ranks, which on CPUs only moe.localize, moe.experts, moe.combine, moe.reduce_scatter and moe.collect do}}
+    // expected-error @below {{'moe.linear' op takes a row per token of all ranks, which in kernels only moe.localize, moe.experts, moe.combine, moe.reduce_scatter and moe.collect do}}
     %l = moe.linear %g, %w : tensor<?x16xf32>, tensor<16x16xf32> -> tensor<?x16xf32>
     return %l : tensor<?x16xf32>
   }
