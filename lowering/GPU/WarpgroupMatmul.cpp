@@ -124,7 +124,9 @@ void MatmulEmitter::fillStages(StageRing &ring, Int from, Int to, Int n0) {
   });
   NVVM::CpAsyncWaitGroupOp::create(b, 0);
   Int all = b.ceilDiv(to - from, b.i64(tileRows)) * steps;
-  b.loop(b.max(all - stepsUnderWay, b.i64(0)), all, b.i64(1), [&](Int step) { ring.fill(step); });
+  for (int64_t last = stepsUnderWay; last > 0; --last) {
+    b.ifThen(b.i64(last - 1) < all, [&] { ring.fill(all - last); });
+  }
 }
 
 void MatmulEmitter::emptyStages(StageRing &ring, Int from, Int to, Int n0) {

@@ -77,6 +77,21 @@ void judgeOperand(const format::Program &program, const format::Variant &variant
       const format::TableEntry &entry = *program.table_entries()->Get(table.first() + i);
       require(entry.offset() <= program.tensors()->Get(entry.tensor())->bytes());
     }
+  } else if (operand.kind() == format::OperandKind::TensorMap) {
+    const format::TensorMap &map = *variant.tensor_maps()->Get(operand.index());
+    auto isInside = [&](uint32_t tensor, Wide offset) {
+      return offset + Wide(map.rows()) * map.columns() * 2 <= Wide(program.tensors()->Get(tensor)->bytes());
+    };
+    if (!map.table()) {
+      require(isInside(map.index(), Wide(map.per_rank()) * (variant.ranks() - 1) + map.offset()));
+    } else {
+      const format::WeightTable &table = *program.tables()->Get(map.index());
+      require(Wide(map.per_rank()) * variant.ranks() <= Wide(table.count()));
+      for (uint32_t i = 0; i < table.count() && i < 64; ++i) {
+        const format::TableEntry &entry = *program.table_entries()->Get(table.first() + i);
+        require(isInside(entry.tensor(), entry.offset()));
+      }
+    }
   }
 }
 

@@ -23,7 +23,9 @@ Clock Warp::exported(unsigned lane) {
   out.learn(Clock::laneKey(actor, lane), grid->memory->actors.now());
   for (unsigned agent = 1; agent < 5; ++agent) {
     if (asyncKnown[agent][lane]) {
-      out.learn(Clock::laneKey(actor + agent, lane), asyncKnown[agent][lane]);
+      // wgmma is done by the warp together: a lane that has waited for it knows the work of all.
+      const auto key = agent == AgentMma ? Clock::warpKey(actor + agent) : Clock::laneKey(actor + agent, lane);
+      out.learn(key, asyncKnown[agent][lane]);
     }
   }
   return out;

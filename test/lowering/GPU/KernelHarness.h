@@ -135,9 +135,10 @@ protected:
     std::string name, text = translate(kernel, name);
     launch(text, name, kernel, workgroups, arguments);
     ASSERT_EQ(allFindings(), "") << name;
+    ASSERT_EQ(outcome, CUDA_SUCCESS) << name << ": " << moeEmulatorLastError();
   }
 
-  /// Launches `kernel`, which is `name` in the PTX `text`.
+  /// Launches `kernel`, which is `name` in the PTX `text`, and keeps what becomes of it as `outcome`.
   void launch(const std::string &text, const std::string &name, const kernels::Kernel &kernel, int64_t workgroups,
               const std::vector<Argument> &arguments) {
     auto *matmul = std::get_if<kernels::Matmul>(&kernel);
@@ -173,7 +174,10 @@ protected:
     if (workgroups > 0) {
       CHECKED(cuLaunchKernel(function, static_cast<unsigned>(workgroups), 1, 1, threads, 1, 1, sharedBytes, nullptr,
                              parameters.data(), nullptr));
-      CHECKED(cuCtxSynchronize());
+    }
+    outcome = cuCtxSynchronize();
+    if (outcome != CUDA_SUCCESS) {
+      return;
     }
     for (size_t i = 0; i < arguments.size(); ++i) {
       const Argument &argument = arguments[i];
@@ -188,6 +192,15 @@ protected:
     CHECKED(cuModuleUnload(module));
   }
 
+  /// A fault spoils the context: the next kernel gets a new one.
+  void renewContext() {
+    CHECKED(cuDevicePrimaryCtxRelease(0));
+    CHECKED(cuDevicePrimaryCtxRetain(&context, 0));
+    CHECKED(cuCtxSetCurrent(context));
+    allocated.clear();
+  }
+
+  CUresult outcome = CUDA_SUCCESS;
   MLIRContext mlir;
   const GpuTarget &target;
   GpuCatalogue catalogue; ///< for its choices

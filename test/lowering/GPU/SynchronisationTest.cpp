@@ -18,12 +18,12 @@ namespace {
 
 class GpuSynchronisationTest : public KernelTest {
 protected:
-  /// What the lines begin with that are taken out. (The fence of a tensor map is not among them: it orders reads of a
-  /// map after the host's write, which the emulator has done long before.)
-  static constexpr StringRef synchronising[] = {"bar.sync",          "bar.warp.sync",       "cp.async.wait_group",
-                                                "mbarrier.try_wait", "mbarrier.arrive",     "mbarrier.init",
-                                                "fence.proxy.async", "wgmma.fence",         "wgmma.commit_group",
-                                                "wgmma.wait_group",  "cp.async.bulk.tensor"};
+  /// What the lines begin with that are taken out. Fences between proxies are not among them: the emulator has written
+  /// maps and initialised barriers for all proxies long before, and counts cp.async as one with TMA. They are what the
+  /// PTX ISA asks for.
+  static constexpr StringRef synchronising[] = {
+      "bar.sync",      "bar.warp.sync", "cp.async.wait_group", "mbarrier.try_wait", "mbarrier.arrive",
+      "mbarrier.init", "wgmma.fence",   "wgmma.commit_group",  "wgmma.wait_group",  "cp.async.bulk.tensor"};
 
   void check(const kernels::Kernel &kernel, int64_t workgroups, const std::vector<Argument> &arguments) {
     std::string name, text = translate(kernel, name);
@@ -40,6 +40,9 @@ protected:
       rest[i] = line.starts_with("mbarrier.try_wait") ? "setp.eq.u32 done, 0, 0;" : "";
       launch(llvm::join(rest, "\n"), name, kernel, workgroups, arguments);
       EXPECT_GT(moeEmulatorFindings(), 0u) << name << ": nothing misses line " << i + 1 << ": " << line.str();
+      if (outcome != CUDA_SUCCESS) {
+        renewContext();
+      }
       moeEmulatorClearFindings();
       ++taken;
     }
