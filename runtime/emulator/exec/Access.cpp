@@ -137,6 +137,7 @@ static uint32_t undefinedLanes(Warp &w, uint32_t m, const Target &t, unsigned at
 
 static Step loadMemory(Warp &w, const Op &op, uint32_t m) {
   Target t;
+  w.asked |= (op.flags & OpStrong) != 0;
   const ptx::Modifiers &mods = op.inst->mods;
   const unsigned bytes = unsigned(op.size) * op.count;
   const bool plain = op.size == 4 && op.count == 1 && op.d.bits == 32 && (op.flags & OpMemory);

@@ -104,6 +104,7 @@ uint64_t combineValues(Reduce op, Type type, uint64_t a, uint64_t b, uint64_t c,
 
 static Step atomic(Warp &w, const Op &op, uint32_t m) {
   const ptx::Instruction &inst = *op.inst;
+  w.asked = true;
   Target t;
   const unsigned bytes = unsigned(op.size) * op.count;
   Step step = resolve(w, op, m, op.a, op.imm, inst.mods.space, bytes, true, t);

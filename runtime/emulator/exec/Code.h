@@ -113,6 +113,7 @@ struct Code {
   std::vector<Fixup> fixups;
   std::vector<uint64_t> variableAddress; ///< of global and const variables
   bool parametersInMemory = false;       ///< some kernel takes the address of its parameters
+  bool reservedShared = false;           ///< some function asks where the system's part of shared memory lies
 };
 
 /// The value of a function's address.

@@ -452,16 +452,20 @@ static Step moveClock(Warp &w, const Op &op, uint32_t m) {
     value = now >> 32;
     break;
   case SpecialRegister::CurrentGraphExec:
-  case SpecialRegister::ReservedSmemOffsetBegin:
     value = 0;
+    break;
+  case SpecialRegister::ReservedSmemOffsetBegin:
+  case SpecialRegister::ReservedSmemOffset0:
+    value = sharedStart + w.grid->reservedAt;
+    break;
+  case SpecialRegister::ReservedSmemOffset1: // each of the two has half of it
+    value = sharedStart + w.grid->reservedAt + reservedBytes / 2;
     break;
   case SpecialRegister::ReservedSmemOffsetEnd:
-  case SpecialRegister::ReservedSmemOffsetCap:
-    value = sharedStart;
+    value = sharedStart + w.grid->reservedAt + reservedBytes;
     break;
-  case SpecialRegister::ReservedSmemOffset0:
-  case SpecialRegister::ReservedSmemOffset1:
-    value = 0;
+  case SpecialRegister::ReservedSmemOffsetCap:
+    value = reservedBytes;
     break;
   default:
     break;
@@ -511,6 +515,8 @@ bool selectMove(Builder &b, const ptx::Instruction &inst, Op &op) {
     case SpecialRegister::ReservedSmemOffset1:
       op.imm = from.index;
       op.run = moveClock;
+      b.code.reservedShared |=
+          special >= SpecialRegister::ReservedSmemOffsetBegin && special <= SpecialRegister::ReservedSmemOffset1;
       return true;
     default:
       break;

@@ -148,6 +148,7 @@ void Warp::diverge(uint32_t takenMask, uint32_t takenPc, uint32_t otherPc, uint3
 void Warp::release(int32_t index) {
   Entry e = entries[index];
   entries[index].used = false;
+  patience = 0;
   if (e.isReturn && e.callee) {
     freeFrame(e.callee);
   }
@@ -207,6 +208,7 @@ void Warp::exitLanes(uint32_t lanes) {
   ++grid->changes;
   if (live == 0) {
     --block->liveWarps;
+    wakeWarpgroup(*this);
   }
   if (checks && block->liveThreads == 0) {
     judgeExit(*block);
@@ -217,37 +219,9 @@ void Warp::exitLanes(uint32_t lanes) {
   clusterCheck(*block);
 }
 
-bool Warp::meet(const Op &op, uint32_t &lanes, uint32_t members, bool anyPc) {
-  members &= live;
-  uint32_t together = lanes;
-  if ((members & ~together) == 0) {
-    return true;
-  }
-  for (const Split &s : splits) {
-    if (&s != &splits[current] && s.mask && s.state == Split::AtSync &&
-        (anyPc ? s.frame->code->ops[s.pc].inst->op == Opcode::BarWarpSync : s.pc == pc && s.frame == frame)) {
-      together |= s.syncMask;
-    }
-  }
-  if (members & ~together) {
-    Split &mine = splits[current];
-    mine.state = Split::AtSync;
-    mine.syncMask = lanes;
-    mine.members = members;
-    return false;
-  }
-  for (Split &s : splits) {
-    if (&s != &splits[current] && s.mask && s.state == Split::AtSync && (s.syncMask & members) &&
-        (anyPc ? s.frame->code->ops[s.pc].inst->op == Opcode::BarWarpSync : s.pc == pc && s.frame == frame)) {
-      s.state = Split::Ready;
-      ++s.pc;
-    }
-  }
-  lanes = together;
-  return true;
-}
-
 Step Warp::run(uint64_t budget) {
+  // Going on too early costs speed only: lanes meet again a little later.
+  constexpr uint64_t mostPatience = 512;
   yield = false;
   Step result = Step::Blocked;
   const bool delay = grid->options.delayLanes;
@@ -271,14 +245,20 @@ Step Warp::run(uint64_t budget) {
     budget -= turn;
     const Op *ops = frame->code->ops.data();
     uint64_t count = 0, threads = 0;
+    asked = false;
     while (turn--) {
       const Op &op = ops[pc];
+      if (apart && mask != live && op.inst && op.inst->mods.aligned && !regroup()) {
+        ++count; // the others have their turn next: no standstill
+        break;
+      }
       uint32_t active = mask;
       if (delay) {
         while (entry >= 0 && entries[entry].pc == pc && entries[entry].frame == frame && op.run != joinLanes &&
                !entries[entry].isReturn) {
           Entry &meeting = entries[entry];
           meeting.arrived |= mask;
+          patience = 0;
           if (meeting.arrived != meeting.expected) {
             dropCurrent();
             break;
@@ -351,6 +331,12 @@ Step Warp::run(uint64_t budget) {
     store();
     instructions += count;
     threadInstructions += threads;
+    if (asked || spinning) {
+      patience += count;
+      if (patience > mostPatience) {
+        partMeetings();
+      }
+    }
     if (count) {
       result = Step::Next;
     }
@@ -369,6 +355,7 @@ Step joinLanes(Warp &w, const Op &, uint32_t) {
          !w.entries[w.entry].isReturn) {
     Entry &e = w.entries[w.entry];
     e.arrived |= w.mask;
+    w.patience = 0;
     if (e.arrived != e.expected) {
       w.dropCurrent();
       return Step::Blocked;

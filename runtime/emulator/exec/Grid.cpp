@@ -162,6 +162,9 @@ Result<std::unique_ptr<GridState>> GridState::make(const Kernel &kernel, const L
   if (config.dynamicShared) {
     g.sharedBytes = dynamicStart + config.dynamicShared;
   }
+  if (g.code->reservedShared) {
+    g.reservedAt = g.sharedBytes / 128 * 128 + 256; // not next to the kernel's own, whose end is watched
+  }
   g.ownsMemory = !partOf;
   if (partOf) {
     g.parameterAddress = partOf->parameterAddress;
@@ -370,9 +373,13 @@ void GridState::startBlock(Block &block) {
   block.place.block = block.actor;
   block.place.cluster = block.clusterFirst->actor;
   block.place.device = kernel->program->device();
-  block.shared.assign(sharedBytes + 64, 0);
+  const uint32_t bytes = reservedAt ? reservedAt + reservedBytes : sharedBytes;
+  block.shared.assign(bytes + 64, 0);
   if (options.checks) {
-    block.shadow = std::make_unique<Shadow>(sharedBytes, false);
+    block.shadow = std::make_unique<Shadow>(bytes, false);
+    if (reservedAt) {
+      block.shadow->setDefined(reservedAt, reservedBytes, true);
+    }
   }
   auto threads = uint32_t(config.block.count());
   block.liveThreads = threads;
@@ -504,6 +511,12 @@ void GridState::deadlock() {
   }
 }
 
+/// Do lanes of the warp wait where paths meet?
+static bool lanesWait(const Warp &warp) {
+  return std::any_of(warp.entries.begin(), warp.entries.end(),
+                     [](const Entry &e) { return e.used && !e.isReturn && e.arrived && e.arrived != e.expected; });
+}
+
 Grid::State GridState::step(uint64_t budget, bool alone) {
   didProgress = false;
   if (state == State::Done || state == State::Failed) {
@@ -631,6 +644,19 @@ Grid::State GridState::step(uint64_t budget, bool alone) {
       quietRotations = 0;
     }
     if (progress && ++quietRotations < 64) {
+      continue;
+    }
+    bool parted = false;
+    for (auto &block : blocks) {
+      for (auto &warp : block->warps) {
+        if (lanesWait(*warp)) {
+          warp->partMeetings();
+          parted = true;
+        }
+      }
+    }
+    if (parted) {
+      quietRotations = 0;
       continue;
     }
     if (waits && !primaryIsDone) {

@@ -130,6 +130,8 @@ static Step madHiSat(Warp &w, const Op &op, uint32_t m) {
 }
 
 // Extended precision. `extra`: bit 0 reads the carry, bit 1 writes it, bit 2 subtracts, bits 3-4: mad lo (1), hi (2).
+// The flag is a card's: a subtraction adds the complement, so its carry is set when nothing was borrowed. Sums behind
+// differences see that; nvcc's division of 128 bits asks with `addc` whether a `subc.cc` borrowed.
 template <typename T> static Step extended(Warp &w, const Op &op, uint32_t m) {
   using W = unsigned __int128;
   auto *carry = reinterpret_cast<uint32_t *>(w.base[0] + w.frame->code->carry);
@@ -155,11 +157,12 @@ template <typename T> static Step extended(Warp &w, const Op &op, uint32_t m) {
       x = product;
       y = c[l];
     }
-    W in = (op.extra & 1) ? *carry >> l & 1 : 0;
+    const uint32_t complement = op.extra >> 2 & 1;
+    W in = (op.extra & 1) ? (*carry >> l & 1) ^ complement : 0;
     W sum = (op.extra & 4) ? x - y - in : x + y + in;
     d[l] = T(sum);
     if (op.extra & 2) {
-      out = (out & ~(1U << l)) | uint32_t(sum >> bits & 1) << l;
+      out = (out & ~(1U << l)) | ((uint32_t(sum >> bits) & 1) ^ complement) << l;
     }
   }
   *carry = out;

@@ -102,7 +102,9 @@ Step resolveOne(Warp &w, const Op &op, unsigned lane, uint64_t address, Space sp
     }
     uint64_t at = (address & ((1U << rankShift) - 1)) - sharedStart;
     uint32_t size = w.grid->sharedBytes;
-    if (at >= size || bytes > size - at) {
+    const uint64_t reserved = w.grid->reservedAt;
+    const bool ofSystem = reserved && at >= reserved && at + bytes <= reserved + reservedBytes;
+    if (!ofSystem && (at >= size || bytes > size - at)) {
       return outOfBounds(w, op, lane,
                          std::to_string(bytes) + " bytes at shared offset " + std::to_string(int64_t(at)) +
                              "; the block has " + std::to_string(size) + " bytes of shared memory");

@@ -2,6 +2,7 @@
 //
 // Warp-wide operations with a member mask: lanes that were run apart meet first.
 // A lane that reads from one that does not take part gets an undefined value.
+// shfl hands on what its source lane has acquired, but not what that lane did.
 //
 //===----------------------------------------------------------------------===//
 #include "runtime/emulator/exec/Access.h"
@@ -39,6 +40,33 @@ static bool gather(Warp &w, const Op &op, const Ref &members, uint32_t &m, Step 
   return true;
 }
 
+/// Lane l of `m` knows what lane `source[l]` knew of others. Cooperative Groups relies on that: one lane acquires for
+/// its warp, and a shuffle tells the others. What the source lane did itself takes a bar.warp.sync.
+static void passKnown(Warp &w, uint32_t m, const int (&source)[32]) {
+  const LaneClocks &first = w.clocks[unsigned(__builtin_ctz(m))];
+  bool same = true;
+  for (unsigned l = 0; l < 32; ++l) {
+    const LaneClocks &c = w.clocks[l];
+    same &= !(m >> l & 1) || (c.known.sameAs(first.known) && c.proxied.sameAs(first.proxied) &&
+                              c.block == first.block && c.proxiedBlock == first.proxiedBlock);
+  }
+  if (same) {
+    return;
+  }
+  const std::vector<LaneClocks> before = w.clocks;
+  for (unsigned l = 0; l < 32; ++l) {
+    if ((m >> l & 1) && (m >> source[l] & 1)) {
+      const LaneClocks &from = before[unsigned(source[l])];
+      LaneClocks &to = w.clocks[l];
+      to.known.join(from.known);
+      to.proxied.join(from.proxied);
+      to.block = std::max(to.block, from.block);
+      to.proxiedBlock = std::max(to.proxiedBlock, from.proxiedBlock);
+    }
+  }
+  w.refreshReach();
+}
+
 static Step shuffle(Warp &w, const Op &op, uint32_t m) {
   Step result;
   if (!gather(w, op, op.e, m, result)) {
@@ -47,6 +75,7 @@ static Step shuffle(Warp &w, const Op &op, uint32_t m) {
   const uint32_t *a = w.at<uint32_t>(op.a);
   uint32_t undefinedSource = w.checks ? w.undefined(op.a) : 0, bad = 0, valid = 0;
   alignas(64) uint32_t out[32] = {};
+  int source[32] = {};
   for (unsigned l = 0; l < 32; ++l) {
     if (!(m >> l & 1)) {
       continue;
@@ -79,9 +108,13 @@ static Step shuffle(Warp &w, const Op &op, uint32_t m) {
       j = int(l);
     }
     out[l] = a[j];
+    source[l] = j;
     valid |= uint32_t(p) << l;
     // A source lane that does not take part hands over nothing.
     bad |= uint32_t(!(m >> j & 1) || (undefinedSource >> j & 1)) << l;
+  }
+  if (w.checks) {
+    passKnown(w, m, source);
   }
   storeLanes(w.at<uint32_t>(op.d), m, [&](unsigned l) { return out[l]; });
   w.setUndefined(op.d, w.checks ? bad : 0, m);

@@ -35,6 +35,9 @@ struct Warp;
 constexpr uint32_t noPc = UINT32_MAX;
 /// Shared memory starts here in the shared window, so that address 0 is no shared variable.
 constexpr uint32_t sharedStart = 1024;
+/// The system's part of shared memory, which cooperative groups of several warps use: %reserved_smem_offset_*. It lies
+/// behind a kernel's own, and only where somebody asks for it.
+constexpr uint32_t reservedBytes = 1024;
 /// Shared addresses of block `rank` of a cluster: (rank + 1) << rankShift | offset; rank bits 0: the own block.
 constexpr unsigned rankShift = 24;
 
@@ -168,6 +171,9 @@ struct Warp {
   uint32_t clusterTicket = 0; ///< phase of the cluster barrier that it arrived in
   bool yield = false;         ///< gives up its turn
   bool spinning = false;      ///< its last mbarrier test failed
+  bool asked = false;         ///< has executed an atomic operation or a strong load in this turn
+  bool apart = false;         ///< some lanes went on from a meeting without the others
+  uint64_t patience = 0;      ///< instructions of turns that asked while other lanes waited at a meeting
 
   // cp.async
   std::deque<PendingCopy> copies;
@@ -231,6 +237,10 @@ struct Warp {
   void release(int32_t entry);
   /// Lanes meet at a warp-wide operation: true when all `members` are here (and `mask` is who executes it).
   bool meet(const Op &op, uint32_t &mask, uint32_t members, bool anyPc);
+  /// Lanes that wait at a meeting go on without the others, who may be spinning on what only those lanes will do.
+  void partMeetings();
+  /// Before an .aligned operation: takes in the lanes that `partMeetings` has set apart. False: waits for them.
+  bool regroup();
   /// Executes until blocked, `budget` used up or a fault.
   Step run(uint64_t budget);
 
@@ -320,6 +330,7 @@ struct GridState : Grid {
   uint64_t workspace = 0; ///< cooperative launches: the grid's barrier
   std::vector<uint16_t> specialsUsed;
   uint32_t sharedBytes = 0;
+  uint32_t reservedAt = 0; ///< offset of the system's part of shared memory; 0: none
   uint32_t warpsPerBlock = 0;
   uint64_t nextBlock = 0, finishedBlocks = 0;
   uint64_t rotation = 0;
@@ -377,6 +388,8 @@ bool landSomeCopy(Warp &warp);
 /// A barrier that may have become complete because threads exited.
 void barrierCheck(Block &block, unsigned number);
 void clusterCheck(Block &block);
+/// The other warps of the warpgroup that wait for its wgmma look again (Wgmma.cpp).
+void wakeWarpgroup(Warp &warp);
 
 } // namespace moert::emulator
 

@@ -5,6 +5,10 @@
 // accumulators count as undefined, and the bytes of A and B in shared memory as
 // being read by the warp's matrix agent, behind the asynchronous proxy.
 //
+// Groups are the warpgroup's, not the warp's: a wait returns when all four warps
+// have committed the groups it waits for, and then what they read is known to be
+// read. One thread may free a buffer for the whole warpgroup, as CUTLASS does.
+//
 // Operands in shared memory are found through descriptors: start address, two
 // strides (leading and stride byte offset) and the swizzle, applied to bits 4..6
 // of the address. K-major rows hold 16 (none), 32, 64 or 128 bytes of K; an
@@ -468,20 +472,80 @@ static Step wgmmaFence(Warp &w, const Op &, uint32_t) {
   return Step::Next;
 }
 
+/// Calls `visit(warp)` for the other warps of `w`'s warpgroup.
+template <typename F> static void visitOthers(Warp &w, F visit) {
+  const auto &warps = w.block->warps;
+  for (size_t i = w.index / 4 * 4; i < std::min<size_t>(w.index / 4 * 4 + 4, warps.size()); ++i) {
+    if (warps[i].get() != &w) {
+      visit(*warps[i]);
+    }
+  }
+}
+
+void wakeWarpgroup(Warp &w) {
+  visitOthers(w, [&](Warp &other) {
+    for (Split &split : other.splits) {
+      if (split.mask && split.state == Split::AtBarrier &&
+          split.frame->code->ops[split.pc].inst->op == Opcode::WgmmaWaitGroup) {
+        split.state = Split::Ready;
+        ++w.grid->changes;
+      }
+    }
+  });
+}
+
 static Step wgmmaCommit(Warp &w, const Op &, uint32_t) {
   ++w.mmaGroup;
   w.mmaTime[w.mmaGroup % 16] = 0;
   if (w.checks) {
     w.grid->memory->actors.tick();
   }
+  wakeWarpgroup(w);
   return Step::Next;
 }
 
-static Step wgmmaWait(Warp &w, const Op &op, uint32_t m) {
+/// The last time at which `w` read shared memory in a group below `before`; 0: never, or too long ago to matter.
+static Time lastRead(const Warp &w, uint32_t before) {
+  Time last = 0;
+  const uint32_t kept = w.mmaGroup > 15 ? w.mmaGroup - 15 : 0;
+  for (uint32_t g = kept; g < before; ++g) {
+    last = std::max(last, w.mmaTime[g % 16]);
+  }
+  return last;
+}
+
+/// The groups below `before` of all four warps are complete: each lane of `w` knows all that they have read.
+static void learnReads(Warp &w, uint32_t before) {
+  auto learn = [&](Warp &reader) {
+    const Time time = lastRead(reader, before);
+    if (!time) {
+      return;
+    }
+    Clock from, to; // lanes that know the same share it
+    for (LaneClocks &lane : w.clocks) {
+      if (to.empty() || !lane.known.sameAs(from)) {
+        from = lane.known;
+        to = from;
+        to.learn(Clock::warpKey(reader.actor + AgentMma), time);
+      }
+      lane.known = to;
+    }
+  };
+  learn(w);
+  visitOthers(w, learn);
+}
+
+static Step wgmmaWait(Warp &w, const Op &op, uint32_t) {
   uint32_t before = w.mmaGroup > uint32_t(op.imm) ? w.mmaGroup - uint32_t(op.imm) : 0;
+  bool complete = true;
+  visitOthers(w, [&](Warp &other) { complete &= other.live == 0 || other.mmaGroup >= before; });
+  if (!complete) {
+    w.splits[w.current].state = Split::AtBarrier;
+    return Step::Blocked;
+  }
   auto &work = w.block->work;
   for (size_t i = 0; i < work.size();) {
-    if (work[i].kind == PendingWork::MmaGroup && work[i].warp == &w && work[i].group < before) {
+    if (work[i].kind == PendingWork::MmaGroup && work[i].warp->index / 4 == w.index / 4 && work[i].group < before) {
       PendingWork done = std::move(work[i]);
       work.erase(work.begin() + long(i));
       done.land();
@@ -490,11 +554,7 @@ static Step wgmmaWait(Warp &w, const Op &op, uint32_t m) {
     }
   }
   if (w.checks) {
-    for (uint32_t g = before > 16 ? before - 16 : 0; g < before; ++g) {
-      for (Time &known : w.asyncKnown[AgentMma]) {
-        known = std::max(known, w.mmaTime[g % 16]);
-      }
-    }
+    learnReads(w, before);
     for (auto it = w.mmaInFlight.begin(); it != w.mmaInFlight.end();) {
       if (it->second.group < before) {
         w.undef[it->first] = it->second.taint;

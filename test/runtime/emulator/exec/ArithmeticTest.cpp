@@ -199,6 +199,14 @@ return uint32_t(a + c + ((a + b) >> 32));
 return uint32_t(a - c - (a < b));
 }
 }
+, {32, "sub.cc.u32 %d, %a, %b; addc.u32 %d, %c, 0;", H{UNUSED;
+return uint32_t(c + (a >= b));
+}
+}
+, {32, "add.cc.u32 %d, %a, %b; subc.u32 %d, %a, %c;", H{UNUSED;
+return uint32_t(a - c - ((a + b) >> 32 == 0));
+}
+}
 , {32, "mad.lo.cc.u32 %d, %a, %b, %c; madc.hi.u32 %d, %a, %b, 0;", H{UNUSED;
 return uint32_t((a * b >> 32) + (((a * b & 0xFFFFFFFF) + c) >> 32));
 }
