@@ -199,9 +199,6 @@ TEST_F(CudaTest, WhatTheBackendLacksIsRefusedAtLoad) {
     expectMessage(MOERT_UNSUPPORTED, part);
     toy.program = before;
   };
-  refusesLoad("command 0 'embed' cannot run on the cuda backend: tensor maps are not made yet", [&](VariantSpec &v) {
-    v.operands[3] = format::Operand(format::OperandKind::TensorMap, Access::None, 0, 0, extent(0), 0);
-  });
   refusesLoad("cannot run on the cuda backend: no host function is registered",
               [&](VariantSpec &v) { addCommand(toy.program, v, CommandKind::HostCall, "call", 0, {}); });
   for (uint16_t ranks : {uint16_t(1), uint16_t(2)}) {
