@@ -1,7 +1,7 @@
 //===- CheckpointDirectory.cpp - A Hugging Face directory, opened -----------===//
 
 #include "lowering/HFToMoe/CheckpointDirectory.h"
-#include "lowering/HFToMoe/JsonFile.h"
+#include "passes/Json/JsonFile.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"

@@ -1,7 +1,7 @@
 //===- GgufConfig.cpp - What the metadata of a GGUF file says about a model -===//
 
 #include "lowering/HFToMoe/GgufConfig.h"
-#include "lowering/HFToMoe/JsonFile.h"
+#include "passes/Json/JsonFile.h"
 #include "runtime/readers/File.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringExtras.h"

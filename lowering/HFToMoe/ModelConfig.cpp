@@ -1,7 +1,7 @@
 //===- ModelConfig.cpp - What a Hugging Face config.json says about a model -===//
 
 #include "lowering/HFToMoe/ModelConfig.h"
-#include "lowering/HFToMoe/JsonFile.h"
+#include "passes/Json/JsonFile.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringSwitch.h"
 #include <cmath>

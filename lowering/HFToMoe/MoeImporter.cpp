@@ -3,10 +3,10 @@
 #include "lowering/HFToMoe/MoeImporter.h"
 #include "dialects/Moe/IR/MoeLayers.h"
 #include "lowering/HFToMoe/GgufConfig.h"
-#include "lowering/HFToMoe/JsonFile.h"
 #include "lowering/HFToMoe/WeightTable.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Builders.h"
+#include "passes/Json/JsonFile.h"
 #include <cmath>
 
 using namespace mlir;

@@ -1,7 +1,7 @@
 //===- WeightTable.cpp - The tensors of a checkpoint, asked for by name -----===//
 
 #include "lowering/HFToMoe/WeightTable.h"
-#include "lowering/HFToMoe/JsonFile.h"
+#include "passes/Json/JsonFile.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringSwitch.h"
 

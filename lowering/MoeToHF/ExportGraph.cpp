@@ -1,9 +1,9 @@
 //===- ExportGraph.cpp - A module read as the layers of a checkpoint --------===//
 
 #include "lowering/MoeToHF/ExportGraph.h"
-#include "lowering/HFToMoe/JsonFile.h"
 #include "passes/Analysis/FusionLegality.h"
 #include "passes/Analysis/ResidualStream.h"
+#include "passes/Json/JsonFile.h"
 #include <cmath>
 
 using namespace mlir;

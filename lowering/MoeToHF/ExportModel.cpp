@@ -1,11 +1,11 @@
 //===- ExportModel.cpp - A fused model as a checkpoint that an engine loads -===//
 
 #include "lowering/MoeToHF/ExportModel.h"
-#include "lowering/HFToMoe/JsonFile.h"
 #include "lowering/HFToMoe/ModelConfig.h"
 #include "lowering/MoeToHF/GgufTokenizer.h"
 #include "lowering/MoeToHF/HFConfig.h"
 #include "passes/Analysis/ResidualStream.h"
+#include "passes/Json/JsonFile.h"
 #include "runtime/readers/OutputFile.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FormatVariadic.h"

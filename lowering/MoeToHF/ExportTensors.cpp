@@ -2,7 +2,7 @@
 
 #include "lowering/MoeToHF/ExportTensors.h"
 #include "dialects/Moe/IR/MoeRope.h"
-#include "lowering/HFToMoe/JsonFile.h"
+#include "passes/Json/JsonFile.h"
 #include <cmath>
 #include <cstring>
 

@@ -1,7 +1,7 @@
 //===- GgufFile.cpp - A model as one GGUF file, architecture deci -----------===//
 
 #include "lowering/MoeToHF/GgufFile.h"
-#include "lowering/HFToMoe/JsonFile.h"
+#include "passes/Json/JsonFile.h"
 #include "runtime/readers/OutputFile.h"
 #include "llvm/Support/MathExtras.h"
 

@@ -1,7 +1,7 @@
 //===- GgufTokenizer.cpp - tokenizer.json as metadata of a GGUF file --------===//
 
 #include "lowering/MoeToHF/GgufTokenizer.h"
-#include "lowering/HFToMoe/JsonFile.h"
+#include "passes/Json/JsonFile.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"

@@ -1,9 +1,9 @@
 //===- HFConfig.cpp - config.json of an export -------------------------------===//
 
 #include "lowering/MoeToHF/HFConfig.h"
-#include "lowering/HFToMoe/JsonFile.h"
 #include "lowering/HFToMoe/ModelConfig.h"
 #include "lowering/MoeToHF/PythonFiles.h"
+#include "passes/Json/JsonFile.h"
 
 using namespace mlir;
 using namespace mlir::moe;

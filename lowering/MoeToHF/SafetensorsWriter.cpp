@@ -1,7 +1,7 @@
 //===- SafetensorsWriter.cpp - Tensors as the files of a directory ----------===//
 
 #include "lowering/MoeToHF/SafetensorsWriter.h"
-#include "lowering/HFToMoe/JsonFile.h"
+#include "passes/Json/JsonFile.h"
 #include "runtime/readers/OutputFile.h"
 #include "llvm/Support/FormatVariadic.h"
 

@@ -1,7 +1,7 @@
 //===- FusionCalibration.cpp - What was measured on a model, as plans need it ===//
 
 #include "passes/Analysis/FusionCalibration.h"
-#include "lowering/HFToMoe/JsonFile.h"
+#include "passes/Json/JsonFile.h"
 #include "runtime/readers/File.h"
 #include "runtime/readers/Safetensors.h"
 #include "llvm/ADT/STLExtras.h"

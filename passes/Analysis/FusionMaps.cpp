@@ -1,7 +1,7 @@
 //===- FusionMaps.cpp - The file with the maps of a fusion plan --------------===//
 
 #include "passes/Analysis/FusionMaps.h"
-#include "lowering/HFToMoe/JsonFile.h"
+#include "passes/Json/JsonFile.h"
 #include "runtime/readers/File.h"
 #include "runtime/readers/Safetensors.h"
 #include "llvm/ADT/STLExtras.h"

@@ -1,7 +1,7 @@
 //===- FusionPlan.cpp - Which layers are to be fused, and how ----------------===//
 
 #include "passes/Analysis/FusionPlan.h"
-#include "lowering/HFToMoe/JsonReader.h"
+#include "passes/Json/JsonReader.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/SmallString.h"
 #include "llvm/ADT/StringSwitch.h"

@@ -1,7 +1,7 @@
 //===- FusionPlanner.cpp - Which windows to fuse, under a budget -------------===//
 
 #include "passes/Analysis/FusionPlanner.h"
-#include "lowering/HFToMoe/JsonFile.h"
+#include "passes/Json/JsonFile.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/SmallVector.h"
 #include <algorithm>

@@ -1,7 +1,7 @@
 //===- PlacementFile.cpp - The map of experts that a pass is given ----------===//
 
 #include "passes/Analysis/PlacementFile.h"
-#include "lowering/HFToMoe/JsonReader.h"
+#include "passes/Json/JsonReader.h"
 
 using namespace mlir;
 using namespace mlir::moe;

@@ -8,8 +8,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "lowering/HFToMoe/JsonFile.h"
 #include "lowering/HFToMoe/ModelConfig.h"
+#include "passes/Json/JsonFile.h"
 #include <cmath>
 
 using namespace mlir::moe;

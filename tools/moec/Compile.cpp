@@ -1,12 +1,12 @@
 //===- Compile.cpp - moec compile: a model to IR or a package ---------------===//
 
 #include "dialects/Moe/IR/MoeRanks.h"
-#include "lowering/HFToMoe/JsonFile.h"
 #include "lowering/MoeToLinalg/MoeToLinalg.h"
 #include "lowering/MoeToSched/MoeToSched.h"
 #include "lowering/SchedToProgram/SchedToProgram.h"
 #include "mlir/Pass/PassManager.h"
 #include "passes/Analysis/PlacementFile.h"
+#include "passes/Json/JsonFile.h"
 #include "passes/Passes.h"
 #include "tools/moec/ComputedWeights.h"
 #include "tools/moec/Model.h"

@@ -1,9 +1,9 @@
 //===- ComputedWeights.cpp - The bytes of weight values, computed or stored -===//
 
 #include "tools/moec/ComputedWeights.h"
-#include "lowering/HFToMoe/JsonFile.h"
 #include "lowering/MoeToSched/MoeToSched.h"
 #include "lowering/SchedToProgram/SchedToProgram.h"
+#include "passes/Json/JsonFile.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Path.h"
 

@@ -1,7 +1,7 @@
 //===- Export.cpp - moec export: a model to a checkpoint for an engine ------===//
 
-#include "lowering/HFToMoe/JsonFile.h"
 #include "lowering/MoeToHF/ExportModel.h"
+#include "passes/Json/JsonFile.h"
 #include "tools/moec/ComputedWeights.h"
 #include "llvm/Support/FileSystem.h"
 

@@ -1,6 +1,6 @@
 //===- Inspect.cpp - moec inspect: what a directory or a package holds ------===//
 
-#include "lowering/HFToMoe/JsonFile.h"
+#include "passes/Json/JsonFile.h"
 #include "runtime/format/Checksum.h"
 #include "tools/moec/Model.h"
 #include "tools/moec/OutputFile.h"

@@ -7,7 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "tools/moec/Report.h"
-#include "lowering/HFToMoe/JsonFile.h"
+#include "passes/Json/JsonFile.h"
 #include "tools/moec/Console.h"
 #include "tools/moec/OutputFile.h"
 #include "tools/moec/place/PlaceReport.h"

@@ -1,7 +1,7 @@
 //===- RuntimeLibrary.cpp - libmoert, reached by dlopen ---------------------===//
 
 #include "tools/moec/RuntimeLibrary.h"
-#include "lowering/HFToMoe/JsonFile.h"
+#include "passes/Json/JsonFile.h"
 #include "llvm/ADT/SmallString.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Path.h"

@@ -8,8 +8,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "lowering/HFToMoe/JsonFile.h"
 #include "passes/Analysis/FusionMaps.h"
+#include "passes/Json/JsonFile.h"
 #include "runtime/format/Checksum.h"
 #include "runtime/readers/Fingerprint.h"
 #include "tools/moec/OutputFile.h"

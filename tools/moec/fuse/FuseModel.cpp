@@ -1,8 +1,8 @@
 //===- FuseModel.cpp - What moec fuse asks of a module -----------------------===//
 
 #include "tools/moec/fuse/FuseModel.h"
-#include "lowering/HFToMoe/JsonFile.h"
 #include "passes/Analysis/FusionLegality.h"
+#include "passes/Json/JsonFile.h"
 
 using namespace moec;
 using namespace mlir;

@@ -1,7 +1,7 @@
 //===- FuseProcess.cpp - Commands that moec fuse runs ------------------------===//
 
 #include "tools/moec/fuse/FuseProcess.h"
-#include "lowering/HFToMoe/JsonFile.h"
+#include "passes/Json/JsonFile.h"
 #include "runtime/format/Checksum.h"
 #include "tools/moec/OutputFile.h"
 #include "llvm/ADT/SmallString.h"

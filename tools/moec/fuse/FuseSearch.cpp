@@ -6,7 +6,7 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "lowering/HFToMoe/JsonFile.h"
+#include "passes/Json/JsonFile.h"
 #include "tools/moec/fuse/FuseRun.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/Support/FormatVariadic.h"

@@ -6,7 +6,7 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "lowering/HFToMoe/JsonFile.h"
+#include "passes/Json/JsonFile.h"
 #include "runtime/format/Checksum.h"
 #include "tools/moec/OutputFile.h"
 #include "tools/moec/fuse/Fuse.h"

@@ -6,8 +6,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef MOE_LOWERING_HFTOMOE_JSONFILE_H
-#define MOE_LOWERING_HFTOMOE_JSONFILE_H
+#ifndef MOE_PASSES_JSON_JSONFILE_H
+#define MOE_PASSES_JSON_JSONFILE_H
 
 #include "llvm/Support/Error.h"
 #include "llvm/Support/JSON.h"
@@ -32,4 +32,4 @@ llvm::Error makeError(const llvm::Twine &message);
 
 } // namespace mlir::moe
 
-#endif // MOE_LOWERING_HFTOMOE_JSONFILE_H
+#endif // MOE_PASSES_JSON_JSONFILE_H

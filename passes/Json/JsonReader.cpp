@@ -1,6 +1,6 @@
 //===- JsonReader.cpp - Checked members of JSON files of ours ---------------===//
 
-#include "lowering/HFToMoe/JsonReader.h"
+#include "passes/Json/JsonReader.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringExtras.h"
 

@@ -1,6 +1,6 @@
 //===- JsonFile.cpp - JSON of untrusted files, checked before it is parsed --===//
 
-#include "lowering/HFToMoe/JsonFile.h"
+#include "passes/Json/JsonFile.h"
 #include "llvm/ADT/SmallVector.h"
 #include "llvm/ADT/StringSet.h"
 #include "llvm/Support/FileSystem.h"

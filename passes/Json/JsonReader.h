@@ -10,10 +10,10 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef MOE_LOWERING_HFTOMOE_JSONREADER_H
-#define MOE_LOWERING_HFTOMOE_JSONREADER_H
+#ifndef MOE_PASSES_JSON_JSONREADER_H
+#define MOE_PASSES_JSON_JSONREADER_H
 
-#include "lowering/HFToMoe/JsonFile.h"
+#include "passes/Json/JsonFile.h"
 #include <optional>
 #include <vector>
 
@@ -59,4 +59,4 @@ private:
 
 } // namespace mlir::moe
 
-#endif // MOE_LOWERING_HFTOMOE_JSONREADER_H
+#endif // MOE_PASSES_JSON_JSONREADER_H
