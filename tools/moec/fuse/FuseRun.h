@@ -30,8 +30,7 @@ private:
   void judgeWindows(const mlir::moe::FusionLimits &limits);
   llvm::Expected<mlir::moe::FusionLimits> limitsOf(const mlir::moe::EngineFormat &format);
   std::vector<mlir::moe::WindowChoice>
-  measuredWindows(const mlir::moe::FusionLimits &limits,
-                  llvm::function_ref<double(const mlir::moe::MeasuredWindow &)> klOf) const;
+  windowsOf(mlir::moe::FusionForm form, llvm::function_ref<double(const mlir::moe::MeasuredWindow &)> klOf) const;
   Trial makeTrial(const llvm::Twine &name, const mlir::moe::PlanPoint &point,
                   llvm::ArrayRef<mlir::moe::WindowChoice> from) const;
   llvm::Error search();

@@ -142,9 +142,14 @@ Error FuseRun::chooseGroups() {
   return Error::success();
 }
 
-/// The measured windows within `limits` that this model can be given, each at the price `klOf`.
-std::vector<WindowChoice> FuseRun::measuredWindows(const FusionLimits &limits,
-                                                   llvm::function_ref<double(const MeasuredWindow &)> klOf) const {
+/// The measured windows in one form that this model can be given, whatever the engine loads, each at the price `klOf`.
+std::vector<WindowChoice> FuseRun::windowsOf(FusionForm form,
+                                             llvm::function_ref<double(const MeasuredWindow &)> klOf) const {
+  FusionLimits limits;
+  limits.forms = {form};
+  limits.fuseLast = command.fuseLast;
+  limits.hidden = result.layers.hidden;
+  limits.ranks = command.ranks;
   const FusionGains gains{command.subLayerGain, command.attentionGain};
   std::vector<WindowChoice> allowed;
   for (const MeasuredWindow &measured : result.calibration.windows) {
@@ -238,13 +243,8 @@ static std::vector<const PlanPoint *> spread(llvm::ArrayRef<PlanPoint> front, in
 std::vector<Trial> FuseRun::formsAlone() const {
   std::vector<Trial> trials;
   for (FusionForm form : {FusionForm::Removed, FusionForm::Deferred, FusionForm::Pair}) {
-    FusionLimits limits;
-    limits.forms = {form};
-    limits.fuseLast = command.fuseLast;
-    limits.hidden = result.layers.hidden;
-    limits.ranks = command.ranks;
     std::vector<WindowChoice> allowed =
-        measuredWindows(limits, [](const MeasuredWindow &measured) { return measured.klRepaired; });
+        windowsOf(form, [](const MeasuredWindow &measured) { return measured.klRepaired; });
     std::vector<PlanPoint> points = findFusionFront(result.layers.layers, allowed);
     // The first point is the model as it is.
     const auto last = static_cast<int64_t>(points.size()) - 1;
@@ -289,13 +289,8 @@ Error FuseRun::addComparisons() {
     llvm::erase_if(points, [](const PlanPoint &point) { return point.kl > kMaxKl; });
     return points;
   };
-  FusionLimits recipe;
-  recipe.forms = {FusionForm::Removed};
-  recipe.fuseLast = command.fuseLast;
-  recipe.hidden = result.layers.hidden;
-  recipe.ranks = command.ranks;
   const std::vector<WindowChoice> removed =
-      measuredWindows(recipe, [](const MeasuredWindow &measured) { return measured.kl; });
+      windowsOf(FusionForm::Removed, [](const MeasuredWindow &measured) { return measured.kl; });
   std::vector<Trial> trials;
   if (command.fronts > 0 && command.groups.empty()) {
     std::vector<PlanPoint> ours = within(front);
