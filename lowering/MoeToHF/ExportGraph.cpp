@@ -46,7 +46,9 @@ public:
       return makeError(problem);
     }
     if (!graph.rope) {
-      return makeError("the model has no attention; the formats of Llama models need one");
+      return makeError(
+          "no layer of the model has attention, but the formats of Llama models need one at least; leave a layer "
+          "out of the plan's windows of form R and of remove_attention");
     }
     return std::move(graph);
   }

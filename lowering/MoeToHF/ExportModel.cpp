@@ -177,6 +177,14 @@ Expected<ModelExport> ModelExport::plan(ModuleOp module, StringRef directory, co
   if (options.storeInF32) {
     storeInF32(result.tensors);
   }
+  if (format.format == ExportFormat::Gguf) {
+    addModelKeys(result.metadata, result.graph, result.tensors.front().element,
+                 llvm::sys::path::filename(directory.rtrim('/')), result.contextLength);
+    if (Error error =
+            addTokenizerKeys(result.metadata, directory, result.config, options.preTokenizer, result.graph.vocab)) {
+      return error;
+    }
+  }
   facts.layers = static_cast<int64_t>(result.graph.layers.size());
   facts.tensors = static_cast<int64_t>(result.tensors.size());
   facts.computedTensors = static_cast<int64_t>(result.getComputedWeights().size());
@@ -212,12 +220,6 @@ Error ModelExport::write(StringRef path, WeightBytes &weights, TensorProgress pr
 }
 
 Error ModelExport::writeFile(StringRef path, WeightBytes &weights, TensorProgress progress) {
-  GgufMetadata metadata;
-  addModelKeys(metadata, graph, tensors.front().element, llvm::sys::path::filename(StringRef(directory).rtrim('/')),
-               contextLength);
-  if (Error error = addTokenizerKeys(metadata, directory, config, options.preTokenizer, graph.vocab)) {
-    return error;
-  }
   facts.files = {llvm::sys::path::filename(path).str()};
   return writeGguf(path, metadata, tensors, weights, progress);
 }

@@ -14,6 +14,7 @@
 #define MOE_LOWERING_MOETOHF_EXPORTMODEL_H
 
 #include "lowering/MoeToHF/ExportTensors.h"
+#include "lowering/MoeToHF/GgufFile.h"
 #include "lowering/MoeToHF/SafetensorsWriter.h"
 #include "passes/Analysis/EngineFacts.h"
 #include "llvm/Support/JSON.h"
@@ -70,6 +71,8 @@ private:
   std::vector<ExportTensor> tensors;
   llvm::json::Object config;
   int64_t contextLength = 0;
+  /// Of a GGUF file; made by plan(), so that a tokenizer it cannot hold is refused before the weights are computed.
+  GgufMetadata metadata;
   ExportFacts facts;
 };
 

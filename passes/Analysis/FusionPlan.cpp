@@ -92,8 +92,8 @@ static FusionWindow readWindow(JsonReader &reader, const json::Value &value, con
   window.first = reader.integer(*object, where, "first", 0, kMaxFusionLayers);
   window.length = reader.integer(*object, where, "length", 1, kMaxFusionLayers);
   if (window.first + window.length > layers) {
-    reader.fail("'" + place + "' ends at layer " + Twine(window.last()) + ", but 'layers' says that the model has " +
-                Twine(layers));
+    reader.fail("'" + place + "' ends at layer " + Twine(window.last()) + ", but 'layers' says that the last one is " +
+                Twine(layers - 1));
   }
   const json::Value *form = object->get("form");
   StringRef name = form ? form->getAsString().value_or("") : "";

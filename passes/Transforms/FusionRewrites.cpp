@@ -3,6 +3,7 @@
 #include "passes/Transforms/FusionRewrites.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 #include "passes/Analysis/FusionLegality.h"
+#include "llvm/ADT/SetVector.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -299,20 +300,25 @@ static void eraseAll(ArrayRef<Operation *> ops) {
   SmallVector<Operation *> sorted(ops);
   llvm::sort(sorted, [](Operation *a, Operation *b) { return b->isBeforeInBlock(a); });
   llvm::SmallPtrSet<Operation *, 16> listed(sorted.begin(), sorted.end());
-  auto erase = [&](auto &self, Operation *op) -> void {
-    SmallVector<Value> operands(op->getOperands());
-    op->erase();
-    llvm::SmallPtrSet<Operation *, 4> seen;
-    for (Value operand : operands) {
+  // Sources that lost a reader wait here; one whose other readers still stand comes again with the last of them.
+  llvm::SetVector<Operation *> sources;
+  auto erase = [&](Operation *op) {
+    for (Value operand : op->getOperands()) {
       Operation *source = operand.getDefiningOp();
-      if (source && !listed.contains(source) && seen.insert(source).second && isOpTriviallyDead(source)) {
-        self(self, source);
+      if (source && !listed.contains(source)) {
+        sources.insert(source);
       }
     }
+    op->erase();
   };
   for (Operation *op : sorted) {
     assert(op->use_empty() && "the window has no taps");
-    erase(erase, op);
+    erase(op);
+  }
+  while (!sources.empty()) {
+    if (Operation *source = sources.pop_back_val(); isOpTriviallyDead(source)) {
+      erase(source);
+    }
   }
 }
 

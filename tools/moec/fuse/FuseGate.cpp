@@ -87,7 +87,8 @@ void FuseRun::noteFronts() {
     }
     const Trial *best = nullptr;
     for (const Trial &trial : result.trials) {
-      const bool isAsFast = trial.repair && trial.gain && trial.gain->median >= recipe.gain->median - 0.01;
+      const bool isOurs = trial.repair && trial.given.empty();
+      const bool isAsFast = isOurs && trial.gain && trial.gain->median >= recipe.gain->median - 0.01;
       if (isAsFast && (!best || trial.difference->kl < best->difference->kl)) {
         best = &trial;
       }
