@@ -448,6 +448,14 @@ bool GridState::landOne(bool pickRandom) {
   ++changes;
   if (!block.work.empty() && (!pickRandom || random() % 2)) {
     size_t which = pickRandom ? random() % block.work.size() : 0;
+    // Products of one warp are made in order: the next adds to what the one before left in the accumulators.
+    if (block.work[which].kind == PendingWork::MmaGroup) {
+      const Warp *warp = block.work[which].warp;
+      which = 0;
+      while (block.work[which].kind != PendingWork::MmaGroup || block.work[which].warp != warp) {
+        ++which;
+      }
+    }
     PendingWork work = std::move(block.work[which]);
     block.work.erase(block.work.begin() + long(which));
     if (work.read && !work.sourceRead) {

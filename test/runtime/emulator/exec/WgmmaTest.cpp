@@ -297,3 +297,45 @@ TEST(Wgmma, TheOtherRowsAreThoseUsedHere) {
   }
   EXPECT_EQ(all, "wgmma.fence.sync.aligned wgmma.commit_group.sync.aligned wgmma.wait_group.sync.aligned ");
 }
+
+/// The second product adds to what the first one left, whatever the time at which they land: the first begins with zeros.
+TEST(Wgmma, ProductsOnTheSameAccumulatorsAreInOrder) {
+  const std::string text = kernel(".param .u64 out", R"(
+  .reg .b32 %r<8>; .reg .b64 %rd<8>; .reg .f32 %d<4>; .reg .pred %p<2>;
+  .shared .align 128 .b8 s[4096];
+  ld.param.u64 %rd1, [out];
+  mov.u32 %r1, %tid.x;
+  mov.u32 %r2, s;
+  shl.b32 %r3, %r1, 5;
+  add.u32 %r3, %r3, %r2;
+  mov.u32 %r4, 0x3F803F80;
+  st.shared.v4.u32 [%r3], {%r4, %r4, %r4, %r4};
+  st.shared.v4.u32 [%r3+16], {%r4, %r4, %r4, %r4};
+  mov.f32 %d0, 0f40000000; mov.f32 %d1, %d0; mov.f32 %d2, %d0; mov.f32 %d3, %d0;
+  fence.proxy.async;
+  bar.sync 0;
+  shr.u32 %r5, %r2, 4;
+  cvt.u64.u32 %rd2, %r5;
+  or.b64 %rd2, %rd2, 0x800080000;
+  setp.ne.u32 %p0, %r1, %r1;
+  setp.eq.u32 %p1, %r1, %r1;
+  wgmma.fence.sync.aligned;
+  wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%d0, %d1, %d2, %d3}, %rd2, %rd2, %p0, 1, 1, 0, 0;
+  wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%d0, %d1, %d2, %d3}, %rd2, %rd2, %p1, 1, 1, 0, 0;
+  wgmma.commit_group.sync.aligned;
+  wgmma.wait_group.sync.aligned 0;
+  mul.wide.u32 %rd3, %r1, 16;
+  add.u64 %rd1, %rd1, %rd3;
+  st.global.v4.f32 [%rd1], {%d0, %d1, %d2, %d3};
+  ret;)");
+  for (uint64_t seed = 0; seed < 16; ++seed) {
+    Device device;
+    device.options.timing = Timing::Random;
+    device.options.seed = seed;
+    ASSERT_TRUE(device.load(text));
+    const uint64_t out = device.upload(std::vector<float>(512));
+    ASSERT_EQ(device.run({1, 1, 1}, {128, 1, 1}, out), LaunchError::None) << device.findings();
+    ASSERT_EQ(device.findings(), "");
+    ASSERT_EQ(device.download<float>(out, 512), std::vector<float>(512, 32.0F)) << "seed " << seed;
+  }
+}
