@@ -298,7 +298,8 @@ TEST(Wgmma, TheOtherRowsAreThoseUsedHere) {
   EXPECT_EQ(all, "wgmma.fence.sync.aligned wgmma.commit_group.sync.aligned wgmma.wait_group.sync.aligned ");
 }
 
-/// The second product adds to what the first one left, whatever the time at which they land: the first begins with zeros.
+/// The second product adds to what the first one left, whatever the time at which they land: the first begins with
+/// zeros.
 TEST(Wgmma, ProductsOnTheSameAccumulatorsAreInOrder) {
   const std::string text = kernel(".param .u64 out", R"(
   .reg .b32 %r<8>; .reg .b64 %rd<8>; .reg .f32 %d<4>; .reg .pred %p<2>;
