@@ -55,6 +55,7 @@ static void completeBarrier(Block &block, NamedBarrier &bar) {
           c.proxied = bar.proxied;
           c.block = std::max(c.block, bar.block);
           c.proxiedBlock = std::max(c.proxiedBlock, bar.proxiedBlock);
+          c.handOver(bar.fenced, bar.announced);
         }
       }
       waiter.warp->refreshReach();
@@ -158,6 +159,7 @@ static Step blockBarrier(Warp &w, const Op &op, uint32_t m) {
   }
   if (w.checks) {
     w.contribute(m, bar.clock, bar.proxied, bar.block, bar.proxiedBlock);
+    w.contributeFenced(m, bar.fenced, bar.announced);
   }
   if (mods.mode == Mode::Arrive) {
     bar.arriveOnly += threads;
@@ -192,6 +194,8 @@ static Step warpSync(Warp &w, const Op &op, uint32_t m) {
     Time block = 0, proxiedBlock = 0;
     bool whole = (m & w.live) == w.live;
     w.contribute(m, known, proxied, block, proxiedBlock);
+    Fenced fenced, announced;
+    w.contributeFenced(m, fenced, announced);
     if (!whole) {
       w.contributeOwn(m, known);
     }
@@ -202,6 +206,7 @@ static Step warpSync(Warp &w, const Op &op, uint32_t m) {
         c.proxied = proxied;
         c.block = std::max(c.block, block);
         c.proxiedBlock = std::max(c.proxiedBlock, proxiedBlock);
+        c.handOver(fenced, announced);
         if (whole) {
           c.warp = now;
         }
@@ -229,6 +234,8 @@ void clusterCheck(Block &block) {
   first.clusterArrived = 0;
   first.clusterDone = std::move(first.clusterClock);
   first.clusterDoneProxied = std::move(first.clusterProxied);
+  first.clusterDoneFenced = std::move(first.clusterFenced);
+  first.clusterFenced = Fenced();
   first.clusterClock = Clock();
   first.clusterProxied = Clock();
   for (const auto &[warp, split] : first.clusterWaiters) {
@@ -252,6 +259,9 @@ static Step clusterBarrier(Warp &w, const Op &op, uint32_t m) {
       first.clusterClock.learn(Clock::blockKey(w.block->actor), block);
       first.clusterProxied.learn(Clock::blockKey(w.block->actor), proxiedBlock);
       w.contributeOwn(m, first.clusterClock);
+      Fenced fenced, announced;
+      w.contributeFenced(m, fenced, announced);
+      first.clusterFenced.join(fenced, 1); // of several blocks
       w.grid->memory->actors.tick();
     } else if (w.checks) {
       // A relaxed arrival hands over what a fence before it has released.
@@ -276,6 +286,7 @@ static Step clusterBarrier(Warp &w, const Op &op, uint32_t m) {
     for (unsigned l = 0; l < 32; ++l) {
       if (m >> l & 1) {
         w.acquire(l, first.clusterDone, first.clusterDoneProxied);
+        w.clocks[l].fenced.join(first.clusterDoneFenced);
       }
     }
     w.refreshReach();

@@ -117,6 +117,13 @@ static Step spotOf(Warp &w, const Op &op, unsigned lane, uint64_t address, Space
   return step;
 }
 
+/// A copy that completes on an mbarrier accesses shared memory of `owner`, which must not exit before it is complete.
+static void noteCopy(Warp &w, const Op &op, unsigned lane, Block *owner, Actor agent) {
+  if (w.checks && owner) {
+    owner->visits[{agent, allLanes}] = {w.grid->memory->actors.now(), &w, &op, lane, true};
+  }
+}
+
 /// Puts the plan among the pending work, completing on the mbarrier at `barrier` of `owner` or on the lane's group.
 static void enqueue(Warp &w, const Op &op, unsigned lane, Plan plan, uint64_t bytes, Block *owner, uint32_t barrier,
                     bool group) {
@@ -222,6 +229,10 @@ static Step bulkCopy(Warp &w, const Op &op, uint32_t m) {
         agentLane = allLanes;
       }
       judgePlan(w, op, l, plan, reader, writer, agentLane);
+      if (!group) {
+        noteCopy(w, op, l, source, reader);
+        noteCopy(w, op, l, owner == w.block ? nullptr : owner, writer);
+      }
       enqueue(w, op, l, std::move(plan), bytes, barrierOwner, barrier, group);
     }
   }
@@ -375,6 +386,9 @@ static Step tensorCopy(Warp &w, const Op &op, uint32_t m) {
         agentLane = allLanes;
       }
       judgePlan(w, op, l, plan, reader, writer, agentLane);
+      if (!group && owner != w.block) {
+        noteCopy(w, op, l, owner, writer);
+      }
       enqueue(w, op, l, std::move(plan), bytes, barrierOwner, barrier, group);
     }
   }
@@ -474,6 +488,7 @@ static Step storeAsync(Warp &w, const Op &op, uint32_t m) {
       access.tag =
           Access::makeTag(allLanes, mods.reduce == Reduce::None ? AsyncAccess : AtomicAccess, ScopeCluster, op.site);
       piece.to.shadow->access(piece.to.offset, bytes, true, access, w.reach, judge);
+      noteCopy(w, op, l, owner == w.block ? nullptr : owner, bar.agent);
       w.grid->memory->actors.tick();
     }
     PendingWork work;

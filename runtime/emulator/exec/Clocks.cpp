@@ -11,7 +11,7 @@
 
 namespace moert::emulator {
 
-Clock Warp::exported(unsigned lane) {
+Clock Warp::exported(unsigned lane, bool own) {
   LaneClocks &c = clocks[lane];
   Clock out = c.known;
   if (c.block) {
@@ -20,7 +20,9 @@ Clock Warp::exported(unsigned lane) {
   if (c.warp > c.block) {
     out.learn(Clock::warpKey(actor), c.warp);
   }
-  out.learn(Clock::laneKey(actor, lane), grid->memory->actors.now());
+  if (own) {
+    out.learn(Clock::laneKey(actor, lane), grid->memory->actors.now());
+  }
   for (unsigned agent = 1; agent < 5; ++agent) {
     if (asyncKnown[agent][lane]) {
       // wgmma is done by the warp together: a lane that has waited for it knows the work of all.
@@ -42,6 +44,17 @@ Clock Warp::exportedProxied(unsigned lane) {
   }
   if (c.proxiedSelf) {
     out.learn(Clock::laneKey(actor, lane), c.proxiedSelf);
+  }
+  return out;
+}
+
+Fenced Warp::exportedFenced(unsigned lane) {
+  const LaneClocks &c = clocks[lane];
+  Fenced out = c.fenced;
+  for (unsigned reach = 0; out.any && reach < Fenced::reaches; ++reach) {
+    if (c.fencedSelf[reach]) {
+      out.known[reach].learn(Clock::laneKey(actor, lane), c.fencedSelf[reach]);
+    }
   }
   return out;
 }
@@ -121,6 +134,29 @@ void Warp::contributeOwn(uint32_t lanes, Clock &clock) {
   }
 }
 
+void Warp::contributeFenced(uint32_t lanes, Fenced &fenced, Fenced &announced) {
+  for (unsigned l = 0; l < 32; ++l) {
+    if (lanes >> l & 1) {
+      fenced.join(clocks[l].fenced);
+      announced.join(clocks[l].announced);
+    }
+  }
+  for (unsigned reach = 0; fenced.any && reach < Fenced::reaches; ++reach) {
+    Time least = UINT32_MAX;
+    for (unsigned l = 0; l < 32; ++l) {
+      least = lanes >> l & 1 ? std::min(least, clocks[l].fencedSelf[reach]) : least;
+    }
+    if (least && lanes == live) {
+      fenced.known[reach].learn(Clock::warpKey(actor), least);
+    }
+    for (unsigned l = 0; l < 32; ++l) {
+      if ((lanes >> l & 1) && (clocks[l].fencedSelf[reach] > least || (least && lanes != live))) {
+        fenced.known[reach].learn(Clock::laneKey(actor, l), clocks[l].fencedSelf[reach]);
+      }
+    }
+  }
+}
+
 void Warp::refreshReach() {
   Time floor = UINT32_MAX, blockTime = UINT32_MAX, pFloor = UINT32_MAX, pBlock = UINT32_MAX;
   for (unsigned l = 0; l < 32; ++l) {
@@ -149,10 +185,26 @@ void Warp::fence(uint32_t lanes, AccessScope scope, bool sequential) {
         c.pendingProxied[reach] = Clock();
       }
     }
+    if (sequential && c.announced.any) {
+      // How far a fence must reach for the scopes of `announced`.
+      const AccessScope needed[Fenced::reaches] = {ScopeCta, ScopeGpu, ScopeSys};
+      for (unsigned reach = 0; reach < Fenced::reaches && needed[reach] <= scope; ++reach) {
+        acquire(l, c.announced.known[reach], c.announced.proxied[reach]);
+      }
+    }
     c.fence = exported(l);
     c.fenceProxied = exportedProxied(l);
     c.fenceScope = scope;
     if (sequential) {
+      // What earlier fences knew is known now too.
+      const unsigned reaches = scope >= ScopeSys ? 3 : scope >= ScopeGpu ? 2 : 1;
+      const Clock others = exported(l, false);
+      for (unsigned reach = 0; reach < reaches; ++reach) {
+        c.fenced.known[reach] = others;
+        c.fenced.proxied[reach] = c.fenceProxied;
+        c.fencedSelf[reach] = grid->memory->actors.now();
+      }
+      c.fenced.any = true;
       Clock &order = scope >= ScopeGpu ? grid->memory->sequential : block->sequential;
       c.ordered.join(order);
       order.join(c.fence);

@@ -148,7 +148,6 @@ void Warp::diverge(uint32_t takenMask, uint32_t takenPc, uint32_t otherPc, uint3
 void Warp::release(int32_t index) {
   Entry e = entries[index];
   entries[index].used = false;
-  patience = 0;
   if (e.isReturn && e.callee) {
     freeFrame(e.callee);
   }
@@ -170,8 +169,9 @@ static void judgeExit(Block &block) {
   const Actors &actors = block.grid->memory->actors;
   for (const auto &[who, visit] : block.visits) {
     if (!block.exits.knows(actors, who.first, who.second, visit.time)) {
-      visit.warp->report(FindingKind::Race, *visit.op, who.second,
-                         "accesses shared memory of block " + std::to_string(block.rank) +
+      visit.warp->report(FindingKind::Race, *visit.op, visit.lane,
+                         (visit.copies ? "copies from or to" : "accesses") + std::string(" shared memory of block ") +
+                             std::to_string(block.rank) +
                              " of the cluster, and nothing orders that before the block's exit");
     }
   }
@@ -220,8 +220,6 @@ void Warp::exitLanes(uint32_t lanes) {
 }
 
 Step Warp::run(uint64_t budget) {
-  // Going on too early costs speed only: lanes meet again a little later.
-  constexpr uint64_t mostPatience = 512;
   yield = false;
   Step result = Step::Blocked;
   const bool delay = grid->options.delayLanes;
@@ -248,7 +246,7 @@ Step Warp::run(uint64_t budget) {
     asked = false;
     while (turn--) {
       const Op &op = ops[pc];
-      if (apart && mask != live && op.inst && op.inst->mods.aligned && !regroup()) {
+      if (apart && mask != live && op.run != joinLanes && op.inst->mods.aligned && !regroup()) {
         ++count; // the others have their turn next: no standstill
         break;
       }
@@ -258,7 +256,7 @@ Step Warp::run(uint64_t budget) {
                !entries[entry].isReturn) {
           Entry &meeting = entries[entry];
           meeting.arrived |= mask;
-          patience = 0;
+          meeting.patience = 0;
           if (meeting.arrived != meeting.expected) {
             dropCurrent();
             break;
@@ -332,10 +330,7 @@ Step Warp::run(uint64_t budget) {
     instructions += count;
     threadInstructions += threads;
     if (asked || spinning) {
-      patience += count;
-      if (patience > mostPatience) {
-        partMeetings();
-      }
+      losePatience(count);
     }
     if (count) {
       result = Step::Next;
@@ -355,7 +350,7 @@ Step joinLanes(Warp &w, const Op &, uint32_t) {
          !w.entries[w.entry].isReturn) {
     Entry &e = w.entries[w.entry];
     e.arrived |= w.mask;
-    w.patience = 0;
+    e.patience = 0;
     if (e.arrived != e.expected) {
       w.dropCurrent();
       return Step::Blocked;
@@ -605,6 +600,7 @@ static Step ret(Warp &w, const Op &op, uint32_t m) {
     return Step::Jumped;
   }
   Entry &e = w.entries[at];
+  e.patience = 0;
   if (!passResults(w, *e.call, w.frame, e.frame, m)) {
     return w.fault(FindingKind::OutOfBounds, LaunchError::IllegalAddress, op, unsigned(__builtin_ctz(m)),
                    "a result of " + w.frame->code->function->name + " is larger than what the caller has for it");

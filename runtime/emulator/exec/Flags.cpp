@@ -7,7 +7,8 @@
 // passes a message without its fences reads an old message in some runs, though
 // strong accesses do not race. Coherence is kept: who has read the new value, or
 // is ordered after somebody who has, reads no older one. fence.sc makes what its
-// threads know visible to those who execute one later.
+// threads know visible to those who execute one later; to order it takes a flag
+// between them, too (Fenced in memory/Sync.h).
 //
 // When: late timing returns the old value as long as it may, random timing every
 // other time, early never. A value is returned at most `patience` times, so loops
@@ -61,6 +62,9 @@ void writeFlag(Warp &w, const Op &op, const Target &t, unsigned lane, unsigned b
   } else {
     location.write(c.fence, c.fenceProxied, std::min(mode.scope, c.fenceScope), w.block->place, keep);
   }
+  if (c.fenced.any) {
+    location.announce(w.exportedFenced(lane), mode.scope, w.block->place);
+  }
 }
 
 /// May `lane` still read the value before the last write?
@@ -107,6 +111,11 @@ const uint8_t *readFlag(Warp &w, const Op &op, const Target &t, unsigned lane, u
   for (const Carried &carried : value ? old.carried : location->carried) {
     if (!includes(carried.scope, carried.place, here) || !includes(mode.scope, here, carried.place)) {
       continue;
+    }
+    if (carried.fenced.any) {
+      // Fences that reach only their block matter to that block only, those of the device to the device.
+      const unsigned first = here.block == carried.place.block ? 0 : here.device == carried.place.device ? 1 : 2;
+      c.announced.join(carried.fenced, first);
     }
     if (mode.acquire) {
       w.acquire(lane, carried.clock, carried.proxied);

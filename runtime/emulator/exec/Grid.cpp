@@ -519,12 +519,6 @@ void GridState::deadlock() {
   }
 }
 
-/// Do lanes of the warp wait where paths meet?
-static bool lanesWait(const Warp &warp) {
-  return std::any_of(warp.entries.begin(), warp.entries.end(),
-                     [](const Entry &e) { return e.used && !e.isReturn && e.arrived && e.arrived != e.expected; });
-}
-
 Grid::State GridState::step(uint64_t budget, bool alone) {
   didProgress = false;
   if (state == State::Done || state == State::Failed) {
@@ -657,9 +651,11 @@ Grid::State GridState::step(uint64_t budget, bool alone) {
     bool parted = false;
     for (auto &block : blocks) {
       for (auto &warp : block->warps) {
-        if (lanesWait(*warp)) {
-          warp->partMeetings();
-          parted = true;
+        for (Entry &meeting : warp->entries) {
+          if (meeting.waits()) {
+            warp->partMeeting(meeting);
+            parted = true;
+          }
         }
       }
     }

@@ -33,6 +33,8 @@ void completePhaseIfDone(Block &owner, Mbarrier &bar) {
   bar.completedProxied = std::move(bar.currentProxied);
   bar.current = Clock();
   bar.currentProxied = Clock();
+  bar.completedFenced = std::move(bar.currentFenced);
+  bar.currentFenced = Fenced();
   ++owner.grid->changes;
 }
 
@@ -225,6 +227,9 @@ static Step arrive(Warp &w, const Op &op, uint32_t m) {
         // A release in scope: remote waiters are in the cluster; a scope of cta covers the own block only.
         bar.current.join(w.exported(l));
         bar.currentProxied.join(w.exportedProxied(l));
+        if (w.clocks[l].fenced.any) {
+          bar.currentFenced.join(w.exportedFenced(l), owner == w.block ? 0 : 1);
+        }
       }
       bar.pending -= count;
       if (code == Opcode::MbarrierArriveDrop) {
@@ -279,6 +284,7 @@ static Step testWait(Warp &w, const Op &op, uint32_t m) {
       LaneClocks &c = w.clocks[l];
       if (!c.known.sameAs(bar.completed)) {
         w.acquire(l, bar.completed, bar.completedProxied);
+        c.fenced.join(bar.completedFenced, owner == w.block ? 0 : 1);
         learnt = true;
       }
     }

@@ -5,7 +5,8 @@
 // Lanes that wait where paths meet do not wait for ever: when the others ask
 // memory again and again, they may be waiting for what comes behind the meeting
 // (`while (atomicCAS(lock, 0, 1)) {}` by every lane of a warp). Then the lanes that
-// have arrived go on alone, up to the next .aligned operation.
+// have arrived go on alone, up to the next .aligned operation. Behind a call they
+// leave the same way: the lock may be taken in a function.
 //
 //===----------------------------------------------------------------------===//
 #include "runtime/emulator/exec/Warp.h"
@@ -44,18 +45,32 @@ bool Warp::meet(const Op &op, uint32_t &lanes, uint32_t members, bool anyPc) {
   return true;
 }
 
-void Warp::partMeetings() {
-  patience = 0;
-  for (size_t i = 0; i < entries.size(); ++i) {
-    Entry &e = entries[i];
-    if (e.used && !e.isReturn && e.arrived && e.arrived != e.expected) {
-      const uint32_t lanes = e.arrived;
-      e.expected &= ~lanes;
-      e.arrived = 0;
-      newSplit(e.pc, lanes, e.parent, e.frame);
-      apart = true;
+/// Going on too early costs speed only: lanes meet again a little later.
+constexpr uint64_t mostPatience = 512;
+
+void Warp::losePatience(uint64_t count) {
+  for (Entry &e : entries) {
+    if (e.waits() && (e.patience += count) > mostPatience) {
+      partMeeting(e);
     }
   }
+}
+
+void Warp::partMeeting(Entry &meeting) {
+  const uint32_t lanes = meeting.arrived;
+  meeting.expected &= ~lanes;
+  meeting.arrived = 0;
+  meeting.patience = 0;
+  int32_t next = meeting.parent;
+  if (meeting.isReturn) {
+    // An indirect call of several targets: the lanes leave the meeting of all targets too.
+    while (next >= 0 && entries[next].isReturn && !entries[next].call && entries[next].pc == meeting.pc) {
+      entries[next].expected &= ~lanes;
+      next = entries[next].parent;
+    }
+  }
+  newSplit(meeting.pc, lanes, next, meeting.frame);
+  apart = true;
 }
 
 bool Warp::regroup() {

@@ -142,7 +142,7 @@ Step resolveOne(Warp &w, const Op &op, unsigned lane, uint64_t address, Space sp
 
 void noteVisit(Warp &w, const Op &op, unsigned lane, Block *owner) {
   if (w.checks && owner && owner != w.block) {
-    owner->visits[{w.actor, lane}] = {w.grid->memory->actors.now(), &w, &op};
+    owner->visits[{w.actor, lane}] = {w.grid->memory->actors.now(), &w, &op, lane, false};
   }
 }
 

@@ -18,6 +18,7 @@
 #include "runtime/emulator/memory/Shadow.h"
 #include "runtime/emulator/memory/Sync.h"
 
+#include <algorithm>
 #include <atomic>
 #include <deque>
 #include <functional>
@@ -90,6 +91,8 @@ struct Entry {
   const Op *call = nullptr;
   bool isReturn = false; ///< the lanes arrive by `ret`; they go on at `pc` in `frame` (the caller's)
   bool used = false;
+  uint64_t patience = 0; ///< instructions of turns that asked memory since lanes wait here and nobody else has come
+  bool waits() const { return used && arrived && arrived != expected; }
 };
 
 /// What one lane knows. Own accesses, and those of the own block and warp up to a time, are kept apart from the clock:
@@ -101,8 +104,22 @@ struct LaneClocks {
   Clock ordered;             ///< visible behind fence.sc, though not ordered before
   Clock fence, fenceProxied; ///< exported at the last fence, for relaxed writes behind it
   AccessScope fenceScope = ScopeCta;
+  Fenced fenced;                         ///< what fence.sc operations knew that are ordered before, own accesses apart
+  Time fencedSelf[Fenced::reaches] = {}; ///< own accesses up to the last fence.sc
+  Fenced announced;                      ///< the same of those who wrote what was read: known behind a fence.sc
   Time block = 0, warp = 0;
   Time proxiedBlock = 0, proxiedWarp = 0, proxiedSelf = 0;
+
+  /// At a barrier: what all who came are behind, this lane among them.
+  void handOver(const Fenced &all, const Fenced &allAnnounced) {
+    if (all.any) {
+      fenced = all;
+      std::fill_n(fencedSelf, Fenced::reaches, Time(0));
+    }
+    if (allAnnounced.any) {
+      announced = allAnnounced;
+    }
+  }
 };
 
 /// A cp.async of one warp, not yet landed for the lanes of `mask`.
@@ -129,6 +146,7 @@ struct Mbarrier {
   bool initFenced = false;           ///< a fence.mbarrier_init followed
   Clock current, currentProxied;     ///< of the running phase
   Clock completed, completedProxied; ///< of the last completed one
+  Fenced currentFenced, completedFenced;
 };
 
 /// Asynchronous work of a block other than cp.async: lands as a whole.
@@ -173,7 +191,6 @@ struct Warp {
   bool spinning = false;      ///< its last mbarrier test failed
   bool asked = false;         ///< has executed an atomic operation or a strong load in this turn
   bool apart = false;         ///< some lanes went on from a meeting without the others
-  uint64_t patience = 0;      ///< instructions of turns that asked while other lanes waited at a meeting
 
   // cp.async
   std::deque<PendingCopy> copies;
@@ -237,20 +254,27 @@ struct Warp {
   void release(int32_t entry);
   /// Lanes meet at a warp-wide operation: true when all `members` are here (and `mask` is who executes it).
   bool meet(const Op &op, uint32_t &mask, uint32_t members, bool anyPc);
-  /// Lanes that wait at a meeting go on without the others, who may be spinning on what only those lanes will do.
-  void partMeetings();
-  /// Before an .aligned operation: takes in the lanes that `partMeetings` has set apart. False: waits for them.
+  /// `count` instructions of a turn that asked memory have passed: lanes that have waited long at a meeting meanwhile
+  /// go on without the others, who may be spinning on what only those lanes will do.
+  void losePatience(uint64_t count);
+  /// Those who wait at that meeting go on.
+  void partMeeting(Entry &meeting);
+  /// Before an .aligned operation: takes in the lanes that `partMeeting` has set apart. False: waits for them.
   bool regroup();
   /// Executes until blocked, `budget` used up or a fault.
   Step run(uint64_t budget);
 
   // Clocks (Clocks.cpp).
-  Clock exported(unsigned lane);
+  /// `own`: with the lane's own accesses.
+  Clock exported(unsigned lane, bool own = true);
   Clock exportedProxied(unsigned lane);
+  Fenced exportedFenced(unsigned lane);
   void acquire(unsigned lane, const Clock &clock, const Clock &proxied);
   /// Joins what the lanes of `mask` know into both clocks, without their own accesses.
   void contribute(uint32_t mask, Clock &clock, Clock &proxied, Time &block, Time &proxiedBlock);
   void contributeOwn(uint32_t mask, Clock &clock);
+  /// The same for what fence.sc operations of the lanes, and those before them, knew.
+  void contributeFenced(uint32_t mask, Fenced &fenced, Fenced &announced);
   /// Reports a write to a register that a running wgmma reads or writes.
   void judgeRegisters(const Op &op);
   void refreshReach();
@@ -278,6 +302,7 @@ struct NamedBarrier {
   uint64_t popc = 0;
   bool all = true, any = false;
   Clock clock, proxied;
+  Fenced fenced, announced;
   Time block = 0, proxiedBlock = 0;
 };
 
@@ -305,11 +330,14 @@ struct Block {
   std::vector<std::pair<Warp *, int32_t>> clusterWaiters;
   uint32_t clusterPhase = 0;
   Clock clusterClock, clusterProxied, clusterDone, clusterDoneProxied;
+  Fenced clusterFenced, clusterDoneFenced;
   /// Who of the cluster has accessed this block's shared memory last, for its exit: by actor and lane.
   struct Visit {
     Time time;
     Warp *warp;
     const Op *op;
+    unsigned lane;
+    bool copies; ///< the copy that it has issued does
   };
   std::map<std::pair<Actor, unsigned>, Visit> visits;
   Clock exits;      ///< what its exited threads knew

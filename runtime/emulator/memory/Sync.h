@@ -6,6 +6,12 @@
 // both include each other. A read-modify-write keeps what the location carried
 // (release sequence), a plain strong store replaces it.
 //
+// fence.sc hands over more (PTX ISA 8.9.3, 8.9.4, 8.10.2): fences that include each other are in one order, and that
+// order agrees with what flags show. When every thread writes and executes fence.sc, and a barrier later one of them
+// sets a flag without a fence of its own, whoever reads the flag and then executes fence.sc is behind all those fences:
+// the other order would put its read before the write that it has seen. `Fenced` follows this, along barriers and
+// flags.
+//
 // A location also keeps its value before the last strong write: a strong read
 // that nothing orders after that write may still return it, as on a card whose
 // stores become visible out of order (exec/Flags.cpp says when it does).
@@ -52,12 +58,30 @@ inline AccessScope scopeBetween(const Place &a, const Place &b) {
                                   : ScopeSys;
 }
 
+/// What was ordered before the fence.sc operations that somebody is behind, by how far those fences reach: only threads
+/// of the own block (0), of the device (1), everybody (2).
+struct Fenced {
+  static constexpr unsigned reaches = 3;
+  Clock known[reaches], proxied[reaches];
+  bool any = false;
+
+  /// Joins `other`, from reach `first` on.
+  void join(const Fenced &other, unsigned first = 0) {
+    for (unsigned reach = first; other.any && reach < reaches; ++reach) {
+      known[reach].join(other.known[reach]);
+      proxied[reach].join(other.proxied[reach]);
+      any = true;
+    }
+  }
+};
+
 /// A clock that a location carries, and from where.
 struct Carried {
   AccessScope scope;
   Place place;
   Clock clock;
   Clock proxied;
+  Fenced fenced;
 };
 
 /// The value before the last strong write. Who is not ordered after that write may still read it.
@@ -80,17 +104,29 @@ struct Location {
     if (!keep) {
       carried.clear();
     }
-    if (clock.empty()) {
-      return;
+    if (!clock.empty()) {
+      Carried &to = from(scope, place);
+      to.clock.join(clock);
+      to.proxied.join(proxied);
     }
+  }
+  /// Behind `write`: what fence.sc operations before it knew, with the scope of the write alone.
+  void announce(const Fenced &fenced, AccessScope scope, const Place &place) {
+    if (fenced.any) {
+      from(scope, place).fenced.join(fenced);
+    }
+  }
+
+private:
+  /// What is carried from `place` with `scope`.
+  Carried &from(AccessScope scope, const Place &place) {
     for (Carried &other : carried) {
       if (other.scope == scope && includes(scope, other.place, place) && includes(scope, place, other.place)) {
-        other.clock.join(clock);
-        other.proxied.join(proxied);
-        return;
+        return other;
       }
     }
-    carried.push_back({scope, place, clock, proxied});
+    carried.push_back({scope, place, {}, {}, {}});
+    return carried.back();
   }
 };
 

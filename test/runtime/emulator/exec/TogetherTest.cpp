@@ -3,7 +3,8 @@
 // Idioms of libraries in which one thread acts for others: a thread that frees a
 // buffer for its warpgroup (CUTLASS), a lane that acquires for its warp and tells
 // by a shuffle, the system's part of shared memory (both of Cooperative Groups),
-// and a lock that every lane of a warp takes. Each beside the fault it is nearest.
+// a lock that every lane of a warp takes, a flag that one thread sets behind the
+// fences of all. Each beside the fault it is nearest.
 //
 //===----------------------------------------------------------------------===//
 #include "test/runtime/emulator/exec/Harness.h"
@@ -263,8 +264,125 @@ TAKE:
 
 TEST(Together, EveryLaneOfAWarpTakesOneLock) {
   const std::string text = kernel(".param .u64 out", lock);
-  right(text, {2, 1, 1}, {32, 1, 1}, {0, 64, 64 * 32}, {false});
+  right(text, {2, 1, 1}, {32, 1, 1}, {0, 64, 64 * 32});
   races(without(text, "  fence.acq_rel.gpu;\n  atom.global.exch", "  atom.global.exch"), {2, 1, 1}, {32, 1, 1}, 3);
+}
+
+TEST(Together, EveryLaneOfAWarpTakesOneLockInAFunction) {
+  const std::string text = kernel(".param .u64 out", R"(
+  .reg .b32 %r<8>; .reg .b64 %rd<4>;
+  ld.param.u64 %rd1, [out];
+  { .param .b64 p0; st.param.b64 [p0], %rd1; call.uni acquire, (p0); }
+  ld.volatile.global.u32 %r2, [%rd1+4];
+  add.u32 %r2, %r2, 1;
+  st.volatile.global.u32 [%rd1+4], %r2;
+  { .param .b64 p0; st.param.b64 [p0], %rd1; call.uni leave, (p0); }
+  bar.sync 0;
+  ret;)",
+                                  R"(
+.func acquire(.param .b64 where)
+{
+  .reg .b32 %r<4>; .reg .b64 %rd<4>; .reg .pred %p<4>;
+  ld.param.b64 %rd1, [where];
+AGAIN:
+  atom.global.cas.b32 %r1, [%rd1], 0, 1;
+  setp.ne.u32 %p1, %r1, 0;
+  @%p1 bra AGAIN;
+  membar.gl;
+  ret;
+}
+.func leave(.param .b64 where)
+{
+  .reg .b32 %r<4>; .reg .b64 %rd<4>;
+  ld.param.b64 %rd1, [where];
+  membar.gl;
+  atom.global.exch.b32 %r1, [%rd1], 0;
+  ret;
+})");
+  right(text, {1, 1, 1}, {12, 1, 1}, {0, 12});
+}
+
+TEST(Together, LanesOfAWarpPassABaton) {
+  const std::string text = kernel(".param .u64 out", R"(
+  .reg .b32 %r<8>; .reg .b64 %rd<4>; .reg .pred %p<4>;
+  .shared .align 4 .u32 turn;
+  ld.param.u64 %rd1, [out];
+  mov.u32 %r1, %tid.x;
+  setp.ne.u32 %p1, %r1, 0;
+  @%p1 bra READY;
+  st.volatile.shared.u32 [turn], 0;
+READY:
+  bar.sync 0;
+WAIT:
+  ld.volatile.shared.u32 %r2, [turn];
+  setp.ne.u32 %p2, %r2, %r1;
+  @%p2 bra WAIT;
+  add.u32 %r3, %r1, 1;
+  membar.cta;
+  st.volatile.shared.u32 [turn], %r3;
+  mul.wide.u32 %rd2, %r1, 4;
+  add.u64 %rd2, %rd1, %rd2;
+  st.global.u32 [%rd2], %r3;
+  bar.sync 0;
+  ret;)");
+  std::vector<uint32_t> expected;
+  for (uint32_t i = 0; i < 40; ++i) {
+    expected.push_back(i + 1);
+  }
+  right(text, {1, 1, 1}, {40, 1, 1}, expected);
+}
+
+// Every thread of block 0 writes and executes fence.sc; behind a barrier one of them sets the flag. Block 1 waits for
+// it, and copies what they wrote.
+const char *fencesOfAll = R"(
+  .reg .b32 %r<8>; .reg .b64 %rd<8>; .reg .pred %p<4>;
+  ld.param.u64 %rd1, [out];
+  mov.u32 %r1, %tid.x;
+  setp.ne.u32 %p1, %r1, 0;
+  mul.wide.u32 %rd2, %r1, 4;
+  add.u64 %rd2, %rd1, %rd2;
+  mov.u32 %r2, %ctaid.x;
+  setp.ne.u32 %p2, %r2, 0;
+  @%p2 bra READ;
+  add.u32 %r3, %r1, 5;
+  st.global.u32 [%rd2+4], %r3;
+  fence.sc.gpu; // all
+  bar.sync 0;
+  @!%p1 atom.global.exch.b32 %r4, [%rd1], 1;
+  ret;
+READ:
+  @%p1 bra MEET;
+WAIT:
+  atom.global.add.u32 %r4, [%rd1], 0;
+  setp.eq.u32 %p3, %r4, 0;
+  @%p3 bra WAIT;
+  fence.sc.gpu; // one
+MEET:
+  bar.sync 0;
+  ld.global.u32 %r5, [%rd2+4];
+  st.global.u32 [%rd2+260], %r5;
+  ret;
+)";
+
+TEST(Together, OneThreadSetsAFlagBehindTheFencesOfAll) {
+  const std::string text = kernel(".param .u64 out", fencesOfAll);
+  const std::string all = "fence.sc.gpu; // all", one = "fence.sc.gpu; // one";
+  std::vector<uint32_t> expected{1};
+  for (uint32_t i = 0; i < 128; ++i) {
+    expected.push_back(i % 64 + 5);
+  }
+  right(text, {2, 1, 1}, {64, 1, 1}, expected);
+  // Whoever comes behind the reader by a barrier may execute the fence, too.
+  right(without(without(text, one), "MEET:\n  bar.sync 0;", "MEET:\n  bar.sync 0;\n  fence.sc.gpu;"), {2, 1, 1},
+        {64, 1, 1}, expected);
+  for (const std::string &fence : {all, one}) {
+    // Release and acquire are of those who access the flag themselves, which here says nothing of the others.
+    for (const char *weaker : {"", "fence.acq_rel.gpu;", "membar.cta;"}) {
+      SCOPED_TRACE(fence + " is now " + weaker);
+      races(without(text, fence, weaker), {2, 1, 1}, {64, 1, 1}, 129);
+    }
+  }
+  races(without(text, "bar.sync 0;\n  @!%p1", "@!%p1"), {2, 1, 1}, {64, 1, 1}, 129);
 }
 
 } // namespace

@@ -235,6 +235,43 @@ TEST(Exit, WaitsForTheOthersOfTheCluster) {
   EXPECT_TRUE(found);
 }
 
+TEST(Exit, WaitsForBulkCopiesToTheOthersOfTheCluster) {
+  // Each block copies to the other; the mbarrier is where the bytes go, so the source hears of the end by a barrier.
+  const std::string text = kernel(two, R"(
+  .reg .b32 %r<8>; .reg .b64 %rd<4>; .reg .pred %p<2>;
+  .shared .align 16 .b8 from[16];
+  .shared .align 16 .b8 to[16];
+  .shared .align 8 .b64 bar;
+  mov.u32 %r1, from;
+  mov.u32 %r2, to;
+  mov.u32 %r3, bar;
+  mbarrier.init.shared.b64 [%r3], 1;
+  st.shared.v4.u32 [%r1], {1, 2, 3, 4};
+  fence.mbarrier_init.release.cluster;
+  fence.proxy.async.shared::cta;
+  mbarrier.arrive.expect_tx.shared.b64 %rd1, [%r3], 16;
+  barrier.cluster.arrive.aligned;
+  barrier.cluster.wait.aligned;
+  mov.u32 %r4, %cluster_ctarank;
+  xor.b32 %r4, %r4, 1;
+  mapa.shared::cluster.u32 %r5, %r2, %r4;
+  mapa.shared::cluster.u32 %r6, %r3, %r4;
+  cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%r5], [%r1], 16, [%r6];
+WAIT:
+  mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 %p1, [%r3], 0;
+  @!%p1 bra WAIT;
+  barrier.cluster.arrive.release.aligned;
+  barrier.cluster.wait.acquire.aligned;
+  ret;)");
+  EXPECT_EQ(findingsOf(text, {2, 1, 1}, {1, 1, 1}, {2, 1, 1}), "");
+  const std::string open =
+      without(without(text, "barrier.cluster.arrive.release.aligned;"), "barrier.cluster.wait.acquire.aligned;");
+  EXPECT_TRUE(hasFinding(open, FindingKind::Race, {2, 1, 1}, {1, 1, 1}, {2, 1, 1}));
+  // Nor may the target exit while bytes are on their way to it.
+  const std::string unread = without(text, "@!%p1 bra WAIT;");
+  EXPECT_TRUE(hasFinding(unread, FindingKind::Race, {2, 1, 1}, {1, 1, 1}, {2, 1, 1}));
+}
+
 TEST(Cluster, RelaxedArrivalHandsOverWhatAFenceReleased) {
   const std::string text = kernel(two, R"(
   .reg .b32 %r<8>; .reg .b64 %rd<4>;
