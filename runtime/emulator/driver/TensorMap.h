@@ -17,7 +17,8 @@
 
 namespace moert::emulator {
 
-/// Fields of a tiled map. Enumerations are those of PTX tensormap.replace, which are those of the driver API.
+/// Fields of a tiled map, with the driver API's enumerations. Those of PTX tensormap.replace are the same but for the
+/// element type (exec/Tensormap.cpp).
 struct TensorMapFields {
   uint64_t globalAddress = 0;
   uint64_t globalStride[4] = {}; ///< bytes; of dimensions 1 to 4

@@ -56,7 +56,8 @@ public:
   void conflict(const Access &earlier, bool earlierWrites, const Access &now, bool nowWrites, uint64_t offset) override;
 
   const uint8_t *newBytes = nullptr, *oldBytes = nullptr; ///< of a store: equal bytes make the race a note
-  const uint8_t *allBytes = nullptr;                      ///< newBytes of all lanes of the instruction
+  const uint8_t *allBytes = nullptr;                      ///< newBytes of the lanes that execute the instruction now
+  uint32_t allMask = 0;                                   ///< which these are
   unsigned size = 0;
   unsigned lane = 0; ///< who issues
   bool shared = false;

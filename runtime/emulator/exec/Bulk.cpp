@@ -104,6 +104,11 @@ static void judgePlan(Warp &w, const Op &op, unsigned lane, const Plan &plan, Ac
       now.actor = writer;
       now.tag = Access::makeTag(agentLane, kind, ScopeGpu, op.site);
       judge.shared = piece.to.shared;
+      if (plan.reduce == Reduce::None) {
+        judge.newBytes = piece.from.pointer; // none: a fill
+        judge.oldBytes = piece.to.pointer;
+        judge.size = piece.bytes;
+      }
       piece.to.shadow->access(piece.to.offset, piece.bytes, true, now, reach, judge);
     }
   }

@@ -322,11 +322,17 @@ void WarpJudge::conflict(const Access &earlier, bool earlierWrites, const Access
   // Lanes of one instruction are judged before any of them writes.
   const uint8_t *oldBytes = this->oldBytes;
   if (allBytes && earlier.actor == now.actor && earlier.site() == now.site() && earlier.time == now.time &&
-      earlier.lane() < 32) {
+      earlier.lane() < 32 && (allMask >> earlier.lane() & 1)) {
     oldBytes = allBytes + size_t(earlier.lane()) * size;
   }
-  bool equal = earlierWrites && nowWrites && newBytes && earlier.kind() != AsyncAccess &&
-               std::memcmp(newBytes, oldBytes, size) == 0;
+  bool comparable = earlierWrites && nowWrites && newBytes;
+  if (comparable && now.kind() == AsyncAccess) {
+    while (w.grid->landOne(false)) { // the earlier bytes may be on their way
+    }
+  } else {
+    comparable &= earlier.kind() != AsyncAccess;
+  }
+  bool equal = comparable && std::memcmp(newBytes, oldBytes, size) == 0;
   // Reading a word plainly before a loop of compare-and-swap on it is how CUDA's own manual writes it.
   auto guess = [](const Access &plain, bool writes, const Access &other) {
     return !writes && plain.kind() == Weak && other.kind() == AtomicAccess;
@@ -399,6 +405,7 @@ void judge(Warp &w, const Op &op, uint32_t mask, const Target &t, unsigned bytes
   WarpJudge judge(w, op);
   judge.size = bytes;
   judge.allBytes = data;
+  judge.allMask = mask;
   Access now;
   now.time = w.grid->memory->actors.now();
   now.actor = w.actor;

@@ -52,6 +52,26 @@ static Field fieldOf(Mode mode, unsigned ordinal) {
   }
 }
 
+/// Element types as tensormap.replace numbers them (PTX ISA, tensormap.replace), in the driver API's numbers: f32.ftz,
+/// f64 and bf16 differ.
+constexpr uint8_t driverTypes[] = {0, 1, 2, 3, 4, 5, 6, 7, 10, 8, 9, 11, 12};
+
+/// How many values a field with an enumeration has; 0: it has none.
+static uint64_t choicesOf(Mode mode) {
+  switch (mode) {
+  case Mode::Elemtype:
+    return sizeof driverTypes; // those behind them are for later architectures
+  case Mode::InterleaveLayout:
+    return 3;
+  case Mode::SwizzleMode:
+    return 4;
+  case Mode::FillMode:
+    return 2;
+  default:
+    return 0;
+  }
+}
+
 /// The map at the address of one lane, shown to the shadow as read or written. Failed after a report.
 static Step mapAt(Warp &w, const Op &op, unsigned lane, uint64_t address, Space space, bool write, uint8_t *&pointer,
                   Shadow *&shadow, uint64_t &offset) {
@@ -85,11 +105,13 @@ static Step replace(Warp &w, const Op &op, uint32_t m) {
     if (step != Step::Next) {
       return step;
     }
-    const uint64_t value = w.lane(op.b, l);
-    if (field.bytes < 8 && value >> (8 * field.bytes)) {
+    uint64_t value = w.lane(op.b, l);
+    const uint64_t choices = choicesOf(op.inst->mods.mode);
+    if ((field.bytes < 8 && value >> (8 * field.bytes)) || (choices && value >= choices)) {
       return w.fault(FindingKind::Illegal, LaunchError::IllegalInstruction, op, l,
                      "tensormap.replace writes " + std::to_string(value) + ", which no such field holds");
     }
+    value = op.inst->mods.mode == Mode::Elemtype ? driverTypes[value] : value;
     std::memcpy(pointer + field.offset, &value, field.bytes);
     if (shadow) {
       shadow->setDefined(offset + field.offset, field.bytes, !(w.undefined(op.b) >> l & 1));

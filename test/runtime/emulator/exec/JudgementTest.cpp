@@ -280,6 +280,55 @@ TEST(Judgement, EqualValueWritesAreANote) {
   EXPECT_NE(device.sink.findings()[0].text().find("note: race"), std::string::npos);
 }
 
+TEST(Judgement, EqualValueWritesOfLanesThatRunApart) {
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    Device device;
+    ASSERT_TRUE(device.load(kernel(".param .u64 out", R"(
+  .reg .b64 %rd<8>;
+  ld.param.u64 %rd1, [out];
+  st.global.u32 [%rd1], 7;
+  st.global.u32 [%rd1+4], 9;
+  ret;)")));
+    device.options.timing = Timing::Random;
+    device.options.seed = seed;
+    device.options.delayLanes = true;
+    EXPECT_EQ(device.run({1, 1, 1}, {32, 1, 1}, device.upload(std::vector<uint32_t>(2))), LaunchError::None);
+    EXPECT_EQ(device.findings(), "");
+  }
+}
+
+TEST(Judgement, EqualBytesOfBulkCopiesAreANote) {
+  // Two lanes copy 16 bytes each from shared memory to one place, as Triton does when two partitions own one tile.
+  for (bool same : {true, false}) {
+    const std::string text = kernel(".param .u64 out", R"(
+  .reg .b32 %r<8>; .reg .b64 %rd<4>;
+  .shared .align 16 .b8 s[32];
+  ld.param.u64 %rd1, [out];
+  mov.u32 %r1, %tid.x;
+  shl.b32 %r2, %r1, 4;
+  mov.u32 %r3, s;
+  add.u32 %r3, %r3, %r2;
+  )" + std::string(same ? "mov.u32 %r4, 5;" : "add.u32 %r4, %r1, 5;") +
+                                                           R"(
+  st.shared.v4.u32 [%r3], {%r4, 1, 2, 3};
+  fence.proxy.async.shared::cta;
+  cp.async.bulk.global.shared::cta.bulk_group [%rd1], [%r3], 16;
+  cp.async.bulk.commit_group;
+  cp.async.bulk.wait_group 0;
+  ret;)");
+    for (const Modes &mode : modes) {
+      Device device;
+      ASSERT_TRUE(device.load(text));
+      device.options.timing = mode.timing;
+      device.options.seed = mode.seed;
+      device.options.delayLanes = mode.delay;
+      EXPECT_EQ(device.run({1, 1, 1}, {2, 1, 1}, device.upload(std::vector<uint32_t>(4))), LaunchError::None);
+      EXPECT_EQ(device.found(FindingKind::Race), !same) << device.findings();
+      EXPECT_FALSE(device.sink.findings().empty());
+    }
+  }
+}
+
 // Each thread copies 16 bytes to shared memory and reads its neighbour's.
 const char *copies = R"(
   .reg .b32 %r<8>; .reg .b64 %rd<8>;

@@ -203,6 +203,98 @@ LOOP:
   }
 }
 
+/// A kernel whose lane 0 builds a map of 8 rows of 16 elements in shared memory, of element type `number` and `bytes`
+/// bytes, and copies a box of 4 x 8 from (column 8, row 2); lanes below `words` store a word of it each.
+static std::string withElementType(unsigned number, unsigned bytes) {
+  const std::string size = std::to_string(32 * bytes), row = std::to_string(16 * bytes);
+  return kernel(".param .u64 out, .param .u64 in, .param .u64 map", R"(
+  .reg .b32 %r<16>; .reg .b64 %rd<8>; .reg .pred %p<4>;
+  .shared .align 128 .b8 tile[256];
+  .shared .align 128 .b8 fresh[128];
+  .shared .align 8 .b64 bar;
+  ld.param.u64 %rd1, [out];
+  ld.param.u64 %rd2, [in];
+  ld.param.u64 %rd3, [map];
+  mov.u32 %r1, %tid.x;
+  mov.u32 %r2, fresh;
+  mov.u32 %r3, tile;
+  mov.u32 %r4, bar;
+  shl.b32 %r5, %r1, 2;
+  add.u32 %r6, %r2, %r5;
+  st.shared.u32 [%r6], 0;
+  bar.warp.sync -1;
+  setp.ne.u32 %p1, %r1, 0;
+  @%p1 bra MADE;
+  tensormap.replace.tile.global_address.shared::cta.b1024.b64 [%r2], %rd2;
+  tensormap.replace.tile.rank.shared::cta.b1024.b32 [%r2], 1;
+  tensormap.replace.tile.box_dim.shared::cta.b1024.b32 [%r2], 0, 8;
+  tensormap.replace.tile.box_dim.shared::cta.b1024.b32 [%r2], 1, 4;
+  tensormap.replace.tile.global_dim.shared::cta.b1024.b32 [%r2], 0, 16;
+  tensormap.replace.tile.global_dim.shared::cta.b1024.b32 [%r2], 1, 8;
+  tensormap.replace.tile.global_stride.shared::cta.b1024.b64 [%r2], 0, )" +
+                                                                        row + R"(;
+  tensormap.replace.tile.element_stride.shared::cta.b1024.b32 [%r2], 0, 1;
+  tensormap.replace.tile.element_stride.shared::cta.b1024.b32 [%r2], 1, 1;
+  tensormap.replace.tile.elemtype.shared::cta.b1024.b32 [%r2], )" + std::to_string(number) +
+                                                                        R"(;
+  mbarrier.init.shared.b64 [%r4], 1;
+  fence.proxy.async;
+MADE:
+  bar.warp.sync -1;
+  tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.gpu.sync.aligned [%rd3], [%r2], 128;
+  @%p1 bra WAIT;
+  fence.proxy.tensormap::generic.acquire.gpu [%rd3], 128;
+  mbarrier.arrive.expect_tx.shared.b64 _, [%r4], )" + size + R"(;
+  mov.u32 %r7, 8;
+  mov.u32 %r8, 2;
+  cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%r3], [%rd3, {%r7, %r8}], [%r4];
+WAIT:
+  bar.warp.sync -1;
+LOOP:
+  mbarrier.try_wait.parity.shared.b64 %p2, [%r4], 0;
+  @!%p2 bra LOOP;
+COPY:
+  setp.ge.u32 %p3, %r5, )" + size +
+                                                                        R"(;
+  @%p3 bra DONE;
+  add.u32 %r9, %r3, %r5;
+  ld.shared.u32 %r10, [%r9];
+  cvt.u64.u32 %rd5, %r5;
+  add.u64 %rd5, %rd1, %rd5;
+  st.global.u32 [%rd5], %r10;
+  add.u32 %r5, %r5, 128;
+  bra COPY;
+DONE:
+  ret;)");
+}
+
+TEST(Tensormap, ElementTypesHaveTheNumbersOfTheIsa) {
+  // u8 u16 u32 s32 u64 s64 f16 f32 f32.ftz f64 bf16 tf32 tf32.ftz; the driver API numbers some otherwise.
+  const unsigned bytesOf[] = {1, 2, 4, 4, 8, 8, 2, 4, 4, 8, 2, 4, 4};
+  std::vector<uint8_t> values(1024);
+  for (unsigned i = 0; i < values.size(); ++i) {
+    values[i] = uint8_t(i * 7 + i / 256);
+  }
+  for (unsigned number = 0; number < std::size(bytesOf) + 1; ++number) {
+    SCOPED_TRACE(number);
+    const unsigned bytes = number < std::size(bytesOf) ? bytesOf[number] : 4;
+    Device device;
+    ASSERT_TRUE(device.load(withElementType(number, bytes)));
+    uint64_t in = device.upload(values), out = device.upload(std::vector<uint8_t>(256));
+    uint64_t map = device.memory.allocate(0, 128);
+    const LaunchError error = device.run({1, 1, 1}, {32, 1, 1}, out, in, map);
+    if (number == std::size(bytesOf)) {
+      EXPECT_EQ(error, LaunchError::IllegalInstruction) << "a type of later architectures";
+      continue;
+    }
+    EXPECT_EQ(device.findings(), "");
+    auto got = device.download<uint8_t>(out, 32 * bytes);
+    for (unsigned i = 0; i < got.size(); ++i) {
+      ASSERT_EQ(got[i], values[(2 + i / (8 * bytes)) * 16 * bytes + 8 * bytes + i % (8 * bytes)]) << i;
+    }
+  }
+}
+
 TEST(Wmma, FourBitsAndSingleBits) {
   std::mt19937 random(7);
   struct Case {
