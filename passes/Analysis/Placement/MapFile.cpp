@@ -4,6 +4,7 @@
 #include "runtime/readers/File.h"
 #include "runtime/readers/Json.h"
 #include <algorithm>
+#include <optional>
 #include <set>
 
 using namespace moe::placement;
@@ -222,9 +223,11 @@ static Result<Map> readOwn(const std::string &path, const JsonView &root, Map ma
   return std::move(map);
 }
 
-/// The YAML that TensorRT-LLM's own script and `writeTrtllm` write: three keys, one flow list per layer.
+/// The YAML that TensorRT-LLM's own script and `writeTrtllm` write: three keys in any order (the script sorts them),
+/// one flow list per layer.
 static Result<Map> readTrtllm(const std::string &path, const std::string &text, Map map) {
-  size_t line = 0, slots = 0;
+  size_t line = 0;
+  std::optional<size_t> slots;
   bool inLayers = false;
   for (size_t at = 0; at < text.size();) {
     const size_t end = std::min(text.find('\n', at), text.size());
@@ -247,7 +250,11 @@ static Result<Map> readTrtllm(const std::string &path, const std::string &text, 
     if (indent == 0) {
       inLayers = key == "initial_global_assignments";
       if (key == "num_slots") {
-        slots = std::strtoul(value.c_str(), nullptr, 10);
+        char *after;
+        slots = std::strtoul(value.c_str(), &after, 10);
+        if (*after != 0) {
+          return fail("num_slots must be a number");
+        }
       } else if (!inLayers && key != "layer_updates_per_iter") {
         return fail("the keys are num_slots, initial_global_assignments and layer_updates_per_iter");
       }
@@ -273,11 +280,17 @@ static Result<Map> readTrtllm(const std::string &path, const std::string &text, 
       }
       next = after;
     }
-    if (experts.size() != slots) {
-      return error(Code::InvalidArgument, path, ":", line, ": layer ", key, " has ", experts.size(),
-                   " slots, but num_slots is ", slots);
-    }
     MOERT_TRY(placeLayer(path, map, std::atoi(key.c_str()), std::move(experts)));
+  }
+  if (!slots) {
+    return error(Code::InvalidArgument, path,
+                 ": is not a placement: it is neither JSON nor has it num_slots (TensorRT-LLM)");
+  }
+  for (size_t layer = 0; layer < map.layers.size(); ++layer) {
+    if (!map.layers[layer].empty() && map.layers[layer].size() != *slots) {
+      return error(Code::InvalidArgument, path, ": layer ", map.model.layerIds[layer], " has ",
+                   map.layers[layer].size(), " slots, but num_slots is ", *slots);
+    }
   }
   return std::move(map);
 }

@@ -15,6 +15,7 @@ namespace {
 
 constexpr int64_t kMaxElements = int64_t(1) << 27;
 constexpr size_t kMaxValues = 1 << 20;
+constexpr size_t kMaxDimensions = 16;
 
 /// Little-endian integer at `at`; the caller checked the bounds.
 template <typename T> T load(const std::string &bytes, size_t at) {
@@ -286,7 +287,8 @@ Status Unpickler::pushStorage() {
 Status Unpickler::buildTensor(const std::vector<int> &arguments) {
   if (arguments.size() < 4 || pool[arguments[0]].kind != Kind::Storage || pool[arguments[1]].kind != Kind::Number ||
       pool[arguments[2]].kind != Kind::Tuple || pool[arguments[3]].kind != Kind::Tuple ||
-      pool[arguments[2]].items.size() != pool[arguments[3]].items.size()) {
+      pool[arguments[2]].items.size() != pool[arguments[3]].items.size() ||
+      pool[arguments[2]].items.size() > kMaxDimensions) {
     return corrupt("builds a tensor from something else");
   }
   const std::string type = pool[arguments[0]].text;
@@ -301,7 +303,13 @@ Status Unpickler::buildTensor(const std::vector<int> &arguments) {
   PickledTensor tensor;
   std::vector<int64_t> stride;
   const int64_t offset = pool[arguments[1]].integer, available = static_cast<int64_t>(storage->second.size / width);
+  // The limits keep the sums below from running over. A tensor whose elements lie on one another would make gigabytes
+  // of a small file, so its elements are no more than those stored; for the same reason an empty one has no extents.
   int64_t count = 1, last = offset;
+  if (offset < 0 || offset > available) {
+    return error(Code::Corrupt, path, ": a tensor begins at element ", offset, " of a storage of ", available,
+                 "; copy the file again");
+  }
   for (size_t i = 0; i < pool[arguments[2]].items.size(); ++i) {
     const int64_t extent = pool[pool[arguments[2]].items[i]].integer, by = pool[pool[arguments[3]].items[i]].integer;
     if (extent < 0 || extent > kMaxElements || by < 0 || by > kMaxElements || count * extent > kMaxElements) {
@@ -313,9 +321,19 @@ Status Unpickler::buildTensor(const std::vector<int> &arguments) {
     stride.push_back(by);
   }
   elements += count;
-  if (offset < 0 || elements > kMaxElements || (count > 0 && last >= available)) {
+  if (count > 0 && last >= available) {
     return error(Code::Corrupt, path, ": a tensor reaches to element ", last, " of a storage of ", available,
                  "; copy the file again");
+  }
+  if (elements > kMaxElements) {
+    return corrupt("builds tensors of more elements than statistics need");
+  }
+  if (count > available) {
+    return error(Code::Unsupported, path, ": a tensor of ", count, " elements lies on a storage of ", available,
+                 ": its elements share memory; save it after contiguous()");
+  }
+  if (count == 0) {
+    tensor.shape.assign(tensor.shape.size(), 0);
   }
   tensor.values.reserve(count);
   std::vector<int64_t> index(stride.size(), 0);

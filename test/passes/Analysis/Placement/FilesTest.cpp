@@ -43,6 +43,66 @@ std::string safetensors(const std::vector<std::pair<std::string, std::vector<int
   return std::string(reinterpret_cast<const char *>(&size), 8) + header + data;
 }
 
+/// A zip archive of stored entries, as torch.save writes it; checksums are left 0, which nobody here reads.
+std::string zip(const std::vector<std::pair<std::string, std::string>> &entries) {
+  std::string text, directory;
+  auto number = [](std::string &to, uint64_t value, size_t bytes) {
+    to.append(reinterpret_cast<const char *>(&value), bytes);
+  };
+  for (const auto &[name, data] : entries) {
+    const size_t local = text.size();
+    // Signature, version, flags, method, time, date, checksum; sizes; lengths of name and extra field.
+    number(text, 0x04034b50, 4);
+    text.append(14, '\0');
+    number(text, data.size(), 4);
+    number(text, data.size(), 4);
+    number(text, name.size(), 4);
+    text += name + data;
+    number(directory, 0x02014b50, 4);
+    directory.append(16, '\0');
+    number(directory, data.size(), 4);
+    number(directory, data.size(), 4);
+    number(directory, name.size(), 2);
+    directory.append(12, '\0');
+    number(directory, local, 4);
+    directory += name;
+  }
+  const size_t start = text.size();
+  text += directory;
+  number(text, 0x06054b50, 4);
+  number(text, 0, 4);
+  number(text, entries.size(), 2);
+  number(text, entries.size(), 2);
+  number(text, directory.size(), 4);
+  number(text, start, 4);
+  number(text, 0, 2);
+  return text;
+}
+
+/// A file of torch.save with one f32 tensor on a storage of 8 elements.
+std::string torchFile(int64_t offset, const std::vector<int64_t> &shape, const std::vector<int64_t> &strides) {
+  auto integer = [](int64_t value) {
+    return std::string("\x8a\x08") + std::string(reinterpret_cast<const char *>(&value), 8);
+  };
+  auto tuple = [&](const std::vector<int64_t> &values) {
+    std::string text = "(";
+    for (int64_t value : values) {
+      text += integer(value);
+    }
+    return text + "t";
+  };
+  auto string = [](const std::string &value) {
+    const auto size = static_cast<uint32_t>(value.size());
+    return "X" + std::string(reinterpret_cast<const char *>(&size), 4) + value;
+  };
+  const std::string program = "\x80\x02"
+                              "ctorch._utils\n_rebuild_tensor_v2\n((" +
+                              string("storage") + "ctorch\nFloatStorage\n" + string("0") + string("cpu") + integer(8) +
+                              "tQ" + integer(offset) + tuple(shape) + tuple(strides) + "tR.";
+  const std::vector<float> values = {1, 2, 3, 4, 5, 6, 7, 8};
+  return zip({{"x/data.pkl", program}, {"x/data/0", std::string(reinterpret_cast<const char *>(values.data()), 32)}});
+}
+
 } // namespace
 
 TEST_F(Files, SglangJson) {
@@ -83,6 +143,31 @@ TEST_F(Files, TorchFiles) {
   Result<Statistics> ascend = readStatistics(input("ascend_heat.pt"), {});
   ASSERT_TRUE(ascend.ok()) << ascend.status().message();
   EXPECT_EQ(ascend->profiles[0].layers[1], (Loads{2, 5, 8, 11, 14, 17, 20, 23}));
+}
+
+/// Numbers of the file that would reach outside of its storage, or make much of little, are refused.
+TEST_F(Files, TorchTensorsStayWithinTheirStorage) {
+  Result<PickledFile> whole = parseTorchFile("t.pt", torchFile(0, {2, 4}, {4, 1}));
+  ASSERT_TRUE(whole.ok()) << whole.status().message();
+  EXPECT_EQ(whole->tensors[""].values, (std::vector<double>{1, 2, 3, 4, 5, 6, 7, 8}));
+  EXPECT_EQ(parseTorchFile("t.pt", torchFile(4, {2, 2}, {2, 1}))->tensors[""].values,
+            (std::vector<double>{5, 6, 7, 8}));
+  auto expect = [](const std::string &bytes, const std::string &part) {
+    Result<PickledFile> file = parseTorchFile("t.pt", bytes);
+    ASSERT_FALSE(file.ok()) << part;
+    EXPECT_NE(file.status().message().find(part), std::string::npos) << file.status().message();
+  };
+  expect(torchFile(1, {2, 4}, {4, 1}), "a tensor reaches to element 8 of a storage of 8");
+  expect(torchFile(-1, {2, 4}, {4, 1}), "a tensor begins at element -1 of a storage of 8");
+  // The last element's number wraps around.
+  expect(torchFile(INT64_MAX - 3, {2, 4}, {4, 1}), "begins at element 9223372036854775804 of a storage of 8");
+  expect(torchFile(0, {2, 4}, {int64_t(1) << 62, 1}), "impossible shape");
+  expect(torchFile(0, {1 << 20, 1 << 20}, {0, 0}), "impossible shape");
+  expect(torchFile(0, std::vector<int64_t>(17, 1), std::vector<int64_t>(17, 1)), "from something else");
+  expect(torchFile(0, {1 << 16, 64}, {0, 0}), "a tensor of 4194304 elements lies on a storage of 8");
+  Result<PickledFile> empty = parseTorchFile("t.pt", torchFile(0, {1 << 27, 0, 1 << 27}, {0, 0, 0}));
+  ASSERT_TRUE(empty.ok());
+  EXPECT_EQ(empty->tensors[""].shape, (std::vector<int64_t>{0, 0, 0}));
 }
 
 TEST_F(Files, TorchFilesThatAreNot) {
@@ -208,6 +293,16 @@ TEST_F(Files, MapsReadBackInEveryFormat) {
   }
 }
 
+/// The engine's own script writes keys in alphabetical order.
+TEST_F(Files, TensorRtLlmKeysInAnyOrder) {
+  const ModelLayers model{2, 3, {1, 2}};
+  Result<Map> map = parseMap(
+      "map", "initial_global_assignments:\n  1: [1, 0]\n  2: [0, 1]\nlayer_updates_per_iter: 0\nnum_slots: 2\n", model,
+      2);
+  ASSERT_TRUE(map.ok()) << map.status().message();
+  EXPECT_EQ(map->layers, (std::vector<LayerMap>{{1, 0}, {0, 1}}));
+}
+
 TEST_F(Files, BadMaps) {
   const ModelLayers model{2, 3, {1, 2}};
   auto expect = [&](const std::string &text, const std::string &part) {
@@ -223,6 +318,10 @@ TEST_F(Files, BadMaps) {
   expect("num_slots: 2\ninitial_global_assignments:\n  0: [0, 1]\n", "layer 0 is not an MoE layer of the model");
   expect("num_slots: 2\ninitial_global_assignments:\n  1: [0, 1]\n", "has no slots for MoE layer 2");
   expect("num_slots: 2\nep_size: 2\n", "map:2: the keys are num_slots");
+  expect("num_slots: 4\ninitial_global_assignments:\n  1: [0, 1]\n  2: [0, 1]\n",
+         "layer 1 has 2 slots, but num_slots is 4");
+  expect("num_slots: many\n", "map:1: num_slots must be a number");
+  expect("layer_updates_per_iter: 0\n", "neither JSON nor has it num_slots");
   expect("num_slots: 2\ninitial_global_assignments:\n  1: [0, x]\n", "map:3: must be a list of expert numbers");
   expect(R"({"moe_layer_count": 1, "layer_list": []})", "has 0 layers and moe_layer_count 1");
   expect(R"({"format": "moe-placement", "version": 1, "experts": 4, "ranks": 2, "total_layers": 3, "layers": []})",
