@@ -3,6 +3,7 @@
 #include "passes/Analysis/PlacementFile.h"
 #include "passes/Analysis/ResidualStream.h"
 #include "passes/Passes.h"
+#include "passes/Transforms/RankRewrites.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_PLACEEXPERTS
@@ -37,10 +38,6 @@ struct PlaceExpertsPass : moe::impl::PlaceExpertsBase<PlaceExpertsPass> {
 
   LogicalResult place() {
     ModuleOp module = getOperation();
-    auto step = module.lookupSymbol<func::FuncOp>("step");
-    if (!step) {
-      return module.emitError("has no function @step, whose experts could be placed");
-    }
     std::optional<PlacementFile> file;
     if (!map.empty()) {
       llvm::Expected<PlacementFile> read = readPlacementFile(map);
@@ -54,6 +51,10 @@ struct PlaceExpertsPass : moe::impl::PlaceExpertsBase<PlaceExpertsPass> {
       }
     } else if (ranks < 1) {
       return module.emitError("moe-place-experts needs a map, or ranks to place experts on in order");
+    }
+    func::FuncOp step = getStepForRanks(module, file ? file->ranks : ranks, "moe-place-experts");
+    if (!step) {
+      return failure();
     }
     ResidualStream stream(step);
     if (file && file->totalLayers != stream.getNumLayers()) {

@@ -137,6 +137,9 @@ struct ReportCommand : CommonOptions {
 
 /// Makes fatal errors inside LLVM end as "moec: internal error: ..." with exit code 2.
 void installErrorHandlers();
+/// Flushes standard output at the end of a command that gave `code`. A full disk or a closed pipe behind it is an error
+/// of the user's, which else the destructor of the stream would call a bug.
+ExitCode finishOutput(ExitCode code);
 
 ExitCode runImport(const ImportCommand &command);
 ExitCode runCompile(const CompileCommand &command);

@@ -21,6 +21,16 @@ void moec::installErrorHandlers() {
   });
 }
 
+ExitCode moec::finishOutput(ExitCode code) {
+  llvm::outs().flush();
+  if (!llvm::outs().has_error()) {
+    return code;
+  }
+  printError("standard output cannot be written: " + llvm::outs().error().message());
+  llvm::outs().clear_error();
+  return code == kSuccess ? kUserError : code;
+}
+
 void moec::printError(const llvm::Twine &message) {
   std::string text = message.str();
   for (StringRef line : llvm::split(StringRef(text).rtrim('\n'), '\n')) {

@@ -39,17 +39,21 @@ static Error systemError(StringRef path, StringRef action) {
   return makeError(path + ": cannot be " + action + ": " + std::strerror(code) + hint);
 }
 
-Error moec::checkReplaced(StringRef path, StringRef start) {
+Error moec::checkReplaced(StringRef path, llvm::function_ref<bool(StringRef)> isKnown) {
   fs::file_status status;
   if (fs::status(path, status) || status.type() != fs::file_type::regular_file || status.getSize() == 0) {
     return Error::success();
   }
-  auto file = llvm::MemoryBuffer::getFileSlice(path, std::min<uint64_t>(start.size(), status.getSize()), 0);
-  if (file && (*file)->getBuffer() == start) {
+  auto file = llvm::MemoryBuffer::getFileSlice(path, std::min<uint64_t>(64, status.getSize()), 0);
+  if (file && isKnown((*file)->getBuffer())) {
     return Error::success();
   }
   return makeError(path +
                    ": exists and is something else than what is written here; remove it, or choose another name");
+}
+
+Error moec::checkReplaced(StringRef path, StringRef start) {
+  return checkReplaced(path, [&](StringRef begin) { return begin.starts_with(start); });
 }
 
 /// Opens `path` with `flags` and writes all of `contents`; `durable`: and waits until they are on the disk.

@@ -9,6 +9,7 @@
 #ifndef MOE_TOOLS_MOEC_OUTPUTFILE_H
 #define MOE_TOOLS_MOEC_OUTPUTFILE_H
 
+#include "llvm/ADT/STLFunctionalExtras.h"
 #include "llvm/Support/Error.h"
 
 namespace moec {
@@ -17,8 +18,9 @@ namespace moec {
 llvm::Error writeOutput(llvm::StringRef path, llvm::StringRef contents);
 
 /// An error if there is a file at `path` that does not begin with `start`: it is something else than what is going to
-/// be written there, and must not be lost.
+/// be written there, and must not be lost. Or whose first 64 bytes `isKnown` does not know.
 llvm::Error checkReplaced(llvm::StringRef path, llvm::StringRef start);
+llvm::Error checkReplaced(llvm::StringRef path, llvm::function_ref<bool(llvm::StringRef)> isKnown);
 
 /// Removes the temporary files and directories of `path` that processes left which were killed while writing it.
 void removeLeftovers(llvm::StringRef path);

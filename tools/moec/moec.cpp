@@ -322,7 +322,7 @@ int main(int argc, char **argv) {
   std::signal(SIGXFSZ, SIG_IGN);
   installErrorHandlers();
   try {
-    return run(argc, argv);
+    return finishOutput(run(argc, argv));
   } catch (const std::exception &exception) {
     std::cerr << "moec: internal error: " << exception.what() << '\n';
     return kInternalError;

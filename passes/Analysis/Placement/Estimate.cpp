@@ -28,15 +28,20 @@ double moe::placement::remoteBytes(double remoteNodes, int64_t hidden) {
   return remoteNodes * static_cast<double>(hidden) * (1 + 4.0 / 128 + 2);
 }
 
-double moe::placement::layerSeconds(const LayerMap &map, const Loads &loads, const Cluster &cluster, double tokens,
-                                    double remoteNodes, const ModelFacts &model, const Topology &topology) {
+double moe::placement::layerSeconds(const LayerMap &map, const std::vector<int> &shares, const Loads &loads,
+                                    const Cluster &cluster, double tokens, double remoteNodes, const ModelFacts &model,
+                                    const Topology &topology) {
   const double sum = std::accumulate(loads.begin(), loads.end(), 0.0);
   const double assignments = tokens * model.routing.expertsPerToken;
-  std::vector<int> counts = countReplicas(map, static_cast<int>(loads.size()));
+  std::vector<int> sums(loads.size());
+  for (int slot = 0; slot < cluster.slots; ++slot) {
+    sums[map[slot]] += shares.empty() ? 1 : shares[slot];
+  }
   std::vector<double> active(cluster.ranks, 0.0), work(cluster.ranks, 0.0);
   for (int slot = 0; slot < cluster.slots; ++slot) {
     const int expert = map[slot], rank = cluster.rankOf(slot);
-    const double here = sum > 0 ? assignments * loads[expert] / sum / counts[expert] : 0;
+    const double part = (shares.empty() ? 1.0 : shares[slot]) / sums[expert];
+    const double here = sum > 0 ? assignments * loads[expert] / sum * part : 0;
     active[rank] += 1 - std::exp(-here);
     work[rank] += here;
   }

@@ -27,9 +27,10 @@ namespace moe::placement {
 /// maximum m + k_R sqrt(m), k_R being the expected maximum of R standard normal numbers.
 double noiseFloor(double assignmentsPerRank, int ranks);
 
-/// Seconds of one layer and step; see above. `remoteNodes` is the number of other nodes that a token visits.
-double layerSeconds(const LayerMap &map, const Loads &loads, const Cluster &cluster, double tokens, double remoteNodes,
-                    const ModelFacts &model, const Topology &topology);
+/// Seconds of one layer and step; see above. `shares` as in Map (empty: the replicas of an expert are alike);
+/// `remoteNodes` is the number of other nodes that a token visits.
+double layerSeconds(const LayerMap &map, const std::vector<int> &shares, const Loads &loads, const Cluster &cluster,
+                    double tokens, double remoteNodes, const ModelFacts &model, const Topology &topology);
 
 /// Bytes that cross node borders per token and layer.
 double remoteBytes(double remoteNodes, int64_t hidden);

@@ -4,6 +4,7 @@
 #include "runtime/readers/File.h"
 #include "runtime/readers/Json.h"
 #include <algorithm>
+#include <cstring>
 #include <optional>
 #include <set>
 
@@ -95,6 +96,16 @@ static std::string writeOwn(const Map &map) {
     text += "}";
   }
   return text + "\n]}\n";
+}
+
+bool moe::placement::startsLikeMap(const std::string &text) {
+  for (const char *start : {"{\"format\": \"moe-placement\"", "{\"physical_to_logical_map\"", "{\"moe_layer_count\"",
+                            "num_slots:", "initial_global_assignments:"}) {
+    if (text.compare(0, std::strlen(start), start) == 0) {
+      return true;
+    }
+  }
+  return false;
 }
 
 std::string moe::placement::writeMap(const Map &map, MapFormat format) {
@@ -200,9 +211,14 @@ static Result<Map> readOwn(const std::string &path, const JsonView &root, Map ma
                  root.at("ranks").integer(1, kMost), " ranks and ", root.at("total_layers").integer(1, kMost),
                  " layers, but these are ", map.model.experts, ", ", map.ranks, " and ", map.model.totalLayers);
   }
+  const int64_t slots = root.at("slots").integer(1, kMost);
   for (const JsonView &layer : root.at("layers").elements()) {
     const int id = static_cast<int>(layer.at("layer").integer(0, kMost));
-    MOERT_TRY(placeLayer(path, map, id, readSlots(layer.at("slots"))));
+    LayerMap experts = readSlots(layer.at("slots"));
+    if (static_cast<int64_t>(experts.size()) != slots) {
+      layer.fail(Code::InvalidArgument, "has ", experts.size(), " slots, but the map says ", slots);
+    }
+    MOERT_TRY(placeLayer(path, map, id, std::move(experts)));
     if (!layer.has("shares")) {
       continue;
     }

@@ -22,6 +22,9 @@ Result<MapFormat> parseMapFormat(const std::string &name);
 /// The text of the file; ends with a newline.
 std::string writeMap(const Map &map, MapFormat format);
 
+/// Whether a file that begins so may be a map, as `writeMap` or the script of an engine writes it.
+bool startsLikeMap(const std::string &text);
+
 /// Reads a map of any of the formats, which the text says. `model` and `ranks` are what it must fit; they also say what
 /// the formats leave out. Duplicates on a rank are left for `checkMap`. `path` is for messages.
 Result<Map> parseMap(const std::string &path, const std::string &text, const ModelLayers &model, int ranks);

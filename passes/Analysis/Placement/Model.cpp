@@ -3,10 +3,14 @@
 #include "passes/Analysis/Placement/Model.h"
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 using namespace moe::placement;
 using moert::concat;
 using moert::error;
+
+/// Most counts of a layer: room for sums over profiles and squares.
+static constexpr double kMostCounts = 1e100;
 
 Status moe::placement::checkCluster(const Cluster &cluster, int experts) {
   if (cluster.ranks < 1 || cluster.nodes < 1) {
@@ -69,6 +73,17 @@ Status moe::placement::checkMap(const Map &map, bool allowDuplicates) {
     if (auto missing = std::find(seen.begin(), seen.end(), 0); missing != seen.end()) {
       return error(Code::InvalidArgument, place, "expert ", missing - seen.begin(), " has no slot");
     }
+    if (map.shares.empty()) {
+      continue;
+    }
+    std::vector<int64_t> sums(experts);
+    for (int slot = 0; slot < map.slots(); ++slot) {
+      sums[slots[slot]] += map.shares[layer][slot];
+    }
+    if (auto none = std::find(sums.begin(), sums.end(), 0); none != sums.end()) {
+      return error(Code::InvalidArgument, place, "all shares of expert ", none - sums.begin(),
+                   " are 0, so that none of its replicas takes a token");
+    }
   }
   return Status();
 }
@@ -102,6 +117,11 @@ Status moe::placement::checkStatistics(const Statistics &statistics) {
       const Loads &loads = profile.layers[layer];
       if (Status status = checkLoads(place, loads, model.experts); !status.ok()) {
         return status;
+      }
+      if (const double sum = std::accumulate(loads.begin(), loads.end(), 0.0); !(sum <= kMostCounts)) {
+        return error(Code::InvalidArgument, place,
+                     "the counts add up to more than 1e100, beyond which sums over profiles "
+                     "would no longer be numbers");
       }
       if (std::all_of(loads.begin(), loads.end(), [](double load) { return load == 0; })) {
         return error(Code::InvalidArgument, place,

@@ -66,6 +66,8 @@ struct Statistics {
   ModelLayers model;
   /// Experts per token where the source says so, else 0.
   int expertsPerToken = 0;
+  /// The source counts MoE layers only and no model says which they are: layers are numbered as if all were MoE layers.
+  bool assumesNoDenseLayers = false;
   std::vector<Profile> profiles;
 };
 
@@ -101,7 +103,8 @@ struct Map {
 /// Fails unless E <= S, S % R == 0, R % N == 0 and a rank has no more slots than there are experts.
 Status checkCluster(const Cluster &cluster, int experts);
 
-/// Fails unless every layer has S slots, every expert a slot, and (`allowDuplicates` aside) no rank an expert twice.
+/// Fails unless every layer has S slots, every expert a slot and, where there are shares, one that is not 0, and
+/// (`allowDuplicates` aside) no rank an expert twice.
 Status checkMap(const Map &map, bool allowDuplicates = false);
 
 /// Fails on counts that are not finite or negative, on layers of another width, and on MoE layers without any load.

@@ -53,6 +53,7 @@ public:
   Plan run();
 
 private:
+  bool hasFewMoves() const { return options.previous && options.maxMoves < 1; }
   /// The layer as the statistics are.
   LayerProblem makeProblem(size_t layer) const;
   /// The layer as it is planned for.
@@ -156,7 +157,8 @@ LayerProblem Planner::makeProblem(size_t layer) const {
       problem.pairs = makePairs(layer);
     }
     if (problem.pairs.empty()) {
-      problem.homes = homeRewards(meanLoads(problem), cluster, options.routing.groups);
+      problem.homes = homeRewards(meanLoads(problem), cluster, options.routing.groups,
+                                  hasFewMoves() ? options.previous->layers[layer] : LayerMap());
     }
     if (!problem.pairs.empty() || !problem.homes.empty()) {
       problem.localityWeight = options.localityWeight;
@@ -308,16 +310,16 @@ namespace {
 /// Which point of every layer's frontier to take.
 struct Allotment {
   std::vector<size_t> chosen;
-  /// What the last moves gain, in balancedness of one layer per move.
+  /// What the last moves gain, in the worth of one layer per move.
   double price = 0;
 };
 
 } // namespace
 
-/// The points such that the sum of balance is largest with at most `budget` moves beyond the first ones: exact, by
-/// dynamic programming over layers and moves.
+/// The points such that the sum of what they are worth is largest with at most `budget` moves beyond the first ones:
+/// exact, by dynamic programming over layers and moves.
 static Allotment allotMoves(const std::vector<std::vector<FrontierPoint>> &frontiers,
-                            const std::vector<std::vector<double>> &balance, int budget) {
+                            const std::vector<std::vector<double>> &worth, int budget) {
   const size_t layers = frontiers.size(), width = static_cast<size_t>(budget) + 1;
   std::vector<double> best(width, 0.0), next(width);
   std::vector<uint16_t> choice(layers * width, 0);
@@ -330,7 +332,7 @@ static Allotment allotMoves(const std::vector<std::vector<FrontierPoint>> &front
         if (moves > used) {
           break;
         }
-        if (const double sum = best[used - moves] + balance[layer][at]; sum > next[used]) {
+        if (const double sum = best[used - moves] + worth[layer][at]; sum > next[used]) {
           next[used] = sum;
           choice[layer * width + used] = static_cast<uint16_t>(at);
         }
@@ -356,7 +358,8 @@ void Planner::replanAll(Plan &plan) {
   // A layer may take several times its part of the budget.
   const int perLayer = std::min<int>(cluster.slots, static_cast<int>(options.maxMoves * cluster.slots * 2.5) + 2);
   std::vector<std::vector<FrontierPoint>> frontiers(layers);
-  std::vector<std::vector<double>> balance(layers);
+  /// [layer][point]: balancedness and, where it counts, locality.
+  std::vector<std::vector<double>> worth(layers);
   int left = budget;
   // Without prices: polishes.
   auto improve = [&](size_t layer, const LayerProblem &problem, size_t start, const std::vector<double> &prices,
@@ -366,13 +369,16 @@ void Planner::replanAll(Plan &plan) {
     walk.seed += prices.empty() ? static_cast<uint64_t>(round) : static_cast<uint64_t>(prices.front() * 1e9);
     frontiers[layer] = prices.empty() ? polish(problem, frontiers[layer], start, walk)
                                       : replan(problem, frontiers[layer], start, most, prices, walk);
-    balance[layer].clear();
+    worth[layer].clear();
     for (const FrontierPoint &point : frontiers[layer]) {
       double mean = 0;
       for (int k = 0; k < problem.profiles(); ++k) {
         mean += problem.importance[k] * balancedness(point.map, problem.loads[k], cluster);
       }
-      balance[layer].push_back(mean);
+      if (problem.localityWeight != 0) {
+        mean += problem.localityWeight * evaluate(problem, point.map).locality;
+      }
+      worth[layer].push_back(mean);
     }
   };
   for (size_t layer = 0; layer < layers; ++layer) {
@@ -380,7 +386,7 @@ void Planner::replanAll(Plan &plan) {
     LayerMap start = removeDuplicates(problem.previous, meanLoads(problem), cluster);
     const LayerScore score = evaluate(problem, start);
     left -= score.moves;
-    frontiers[layer] = {{score.moves, score.peak, std::move(start)}};
+    frontiers[layer] = {{score.moves, score.total, std::move(start)}};
     improve(layer, problem, 0, kFirstPrices, 0);
     done(layer);
   }
@@ -388,13 +394,13 @@ void Planner::replanAll(Plan &plan) {
   // twice with the moves that the layer has then.
   Allotment allotment;
   for (int round = 0; round < 4; ++round) {
-    allotment = allotMoves(frontiers, balance, std::max(left, 0));
+    allotment = allotMoves(frontiers, worth, std::max(left, 0));
     const std::vector<double> prices(round < 2, std::max(allotment.price, 1e-5));
     for (size_t layer = 0; layer < layers; ++layer) {
       improve(layer, makePlannedProblem(layer), allotment.chosen[layer], prices, round + 1);
     }
   }
-  allotment = allotMoves(frontiers, balance, std::max(left, 0));
+  allotment = allotMoves(frontiers, worth, std::max(left, 0));
   for (size_t layer = 0; layer < layers; ++layer) {
     plan.map.layers[layer] = std::move(frontiers[layer][allotment.chosen[layer]].map);
   }
@@ -454,12 +460,14 @@ Plan Planner::run() {
     plan.before.layers[layer] =
         options.previous ? options.previous->layers[layer] : trivialMap(cluster, statistics.model.experts);
   }
-  const bool fewMoves = options.previous && options.maxMoves < 1;
-  if (fewMoves) {
+  if (options.previous) {
+    plan.before.shares = options.previous->shares;
+  }
+  if (hasFewMoves()) {
     replanAll(plan);
   }
   for (size_t layer = 0; layer < layers; ++layer) {
-    if (!fewMoves) {
+    if (!hasFewMoves()) {
       const LayerProblem problem = makePlannedProblem(layer);
       double bound = 0;
       for (int k = 0; k < problem.profiles(); ++k) {
@@ -501,9 +509,17 @@ Result<Plan> moe::placement::planPlacement(const Statistics &statistics, const P
                  "resampling needs a recording with two windows or more, but no profile has them; record "
                  "more steps, or plan for the sums");
   }
-  if (!options.importance.empty() && options.importance.size() != statistics.profiles.size()) {
-    return error(Code::InvalidArgument, "there are ", options.importance.size(), " profile weights, but ",
-                 statistics.profiles.size(), " profiles");
+  if (!options.importance.empty()) {
+    if (options.importance.size() != statistics.profiles.size()) {
+      return error(Code::InvalidArgument, "there are ", options.importance.size(), " profile weights, but ",
+                   statistics.profiles.size(), " profiles");
+    }
+    const double sum = std::accumulate(options.importance.begin(), options.importance.end(), 0.0);
+    const double least = *std::min_element(options.importance.begin(), options.importance.end());
+    if (!(sum > 0) || !std::isfinite(sum) || !(least >= 0)) {
+      return error(Code::InvalidArgument, "profile weights have the sum ", sum, " and the least is ", least,
+                   ", but weights are finite, not negative, and not all 0");
+    }
   }
   if (options.previous) {
     const Map &previous = *options.previous;

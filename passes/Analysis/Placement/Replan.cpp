@@ -29,10 +29,11 @@ public:
   Replanning(const LayerProblem &problem, const std::vector<FrontierPoint> &known, size_t start, int maxMoves,
              const SearchLimits &limits)
       : Walker(problem, known[start].map, kWalkDoublings, limits), maxMoves(maxMoves), frontier(maxMoves + 1),
-        bestPeaks(maxMoves + 1, 1e300) {
+        bestTotals(maxMoves + 1, 1e300),
+        othersAtStart(-problem.localityWeight * evaluate(problem, known[start].map).locality) {
     for (const FrontierPoint &point : known) {
       frontier[point.moves] = point;
-      bestPeaks[point.moves] = point.peak;
+      bestTotals[point.moves] = point.total;
     }
   }
 
@@ -55,7 +56,9 @@ private:
 
   const int maxMoves;
   std::vector<FrontierPoint> frontier;
-  std::vector<double> bestPeaks;
+  std::vector<double> bestTotals;
+  /// The terms besides the peak, of the map at the start.
+  const double othersAtStart;
 };
 
 } // namespace
@@ -71,11 +74,11 @@ double Replanning::peak() {
 void Replanning::arrive(double value) {
   const int moves = layer().moves();
   // The smooth value is never above the peak, so most maps need no closer look.
-  if (moves > maxMoves || value >= bestPeaks[moves]) {
+  if (moves > maxMoves || value + othersAtStart >= bestTotals[moves]) {
     return;
   }
-  if (const double now = peak(); now < bestPeaks[moves] - 1e-12) {
-    bestPeaks[moves] = now;
+  if (const double now = peak() + state.changeOfOthers() + othersAtStart; now < bestTotals[moves] - 1e-12) {
+    bestTotals[moves] = now;
     frontier[moves] = {moves, now, layer().map()};
   }
 }
@@ -142,8 +145,8 @@ std::vector<FrontierPoint> Replanning::takePoints() {
   std::vector<FrontierPoint> points;
   double best = 1e300;
   for (FrontierPoint &point : frontier) {
-    if (!point.map.empty() && point.peak < best) {
-      best = point.peak;
+    if (!point.map.empty() && point.total < best) {
+      best = point.total;
       points.push_back(std::move(point));
     }
   }

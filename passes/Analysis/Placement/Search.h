@@ -54,16 +54,16 @@ LayerMap searchPairs(const LayerProblem &problem, const SearchLimits &limits);
 /// For any objective: improves `start`; returns it if nothing better was found.
 LayerMap anneal(const LayerProblem &problem, const LayerMap &start, const SearchLimits &limits);
 
-/// The best map found with so many moves; `peak` as in LayerScore.
+/// The best map found with so many moves; `total`, the objective, as in LayerScore.
 struct FrontierPoint {
   int moves = 0;
-  double peak = 0;
+  double total = 0;
   LayerMap map;
 };
 
 /// Walks from point `start` of `known`, one after the other, in which a moved slot costs the price (in units of the
-/// mean rank load). Gives `known` with what was found: ascending moves up to `maxMoves`, each with less peak than all
-/// before.
+/// mean rank load). Gives `known` with what was found: ascending moves up to `maxMoves`, each with a lower total than
+/// all before.
 std::vector<FrontierPoint> replan(const LayerProblem &problem, const std::vector<FrontierPoint> &known, size_t start,
                                   int maxMoves, const std::vector<double> &prices, const SearchLimits &limits);
 

@@ -26,8 +26,10 @@ public:
   const LayerState &layer() const { return state; }
   /// Sets p = 2^doublings and computes all sums anew: small changes drift.
   void rebuild(int newDoublings);
-  /// The objective of the map as it is.
+  /// The objective of the map as it is, but for a constant: that of the map at the start.
   double value() const { return smoothPeak(sums) + extra; }
+  /// How the terms besides the peak changed since the start.
+  double changeOfOthers() const { return extra; }
   /// Prepares the proposal, which must be possible.
   void consider(const Proposal &proposal);
   /// The objective after the proposal considered last.

@@ -302,7 +302,9 @@ static Result<Statistics> readTorch(const std::string &path, const ModelHint &hi
       from += experts;
     }
   }
-  return makeProfile(path, std::move(steps), isSglang, hint);
+  MOERT_ASSIGN(statistics, makeProfile(path, std::move(steps), isSglang, hint));
+  statistics.assumesNoDenseLayers = !isSglang && hint.totalLayers == 0;
+  return std::move(statistics);
 }
 
 //===----------------------------------------------------------------------===//
@@ -457,6 +459,7 @@ Result<Statistics> moe::placement::readAllStatistics(const std::vector<std::stri
                    ": statistics of one plan are of one model");
     }
     all.expertsPerToken = std::max(all.expertsPerToken, statistics.expertsPerToken);
+    all.assumesNoDenseLayers |= statistics.assumesNoDenseLayers;
     for (Profile &profile : statistics.profiles) {
       all.profiles.push_back(std::move(profile));
     }

@@ -2,6 +2,7 @@
 
 #include "passes/Analysis/Placement/Traffic.h"
 #include "passes/Analysis/Placement/Random.h"
+#include "passes/Analysis/Placement/Relabel.h"
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -117,16 +118,10 @@ double moe::placement::countRemoteNodes(const std::vector<int> &tokens, int expe
   return count == 0 ? 0 : static_cast<double>(visits) / count * (1.0 - 1.0 / cluster.nodes);
 }
 
-std::vector<double> moe::placement::homeRewards(const Loads &loads, const Cluster &cluster, int groups) {
-  const int experts = static_cast<int>(loads.size()), nodes = cluster.nodes;
-  if (groups % nodes != 0 || experts % groups != 0) {
-    return {};
-  }
-  const int groupSize = experts / groups;
-  std::vector<double> groupLoads(groups, 0.0), nodeLoads(nodes, 0.0);
-  for (int expert = 0; expert < experts; ++expert) {
-    groupLoads[expert / groupSize] += loads[expert];
-  }
+/// The node of each group: heavy groups first, each to the node with the least load that has room.
+static std::vector<int> balancedHomes(const Loads &groupLoads, int nodes) {
+  const int groups = static_cast<int>(groupLoads.size());
+  std::vector<double> nodeLoads(nodes, 0.0);
   std::vector<int> order(groups), filled(nodes, 0), home(groups);
   std::iota(order.begin(), order.end(), 0);
   std::sort(order.begin(), order.end(),
@@ -142,6 +137,41 @@ std::vector<double> moe::placement::homeRewards(const Loads &loads, const Cluste
     ++filled[best];
     nodeLoads[best] += groupLoads[group];
   }
+  return home;
+}
+
+/// The node of each group such that as much load as possible is at home in `map`.
+static std::vector<int> presentHomes(const Loads &loads, const Cluster &cluster, int groups, const LayerMap &map) {
+  const int experts = static_cast<int>(loads.size()), perNode = groups / cluster.nodes;
+  const std::vector<int> counts = countReplicas(map, experts);
+  // Each node is as many columns as it has room for groups.
+  std::vector<double> cost(static_cast<size_t>(groups) * groups, 0.0);
+  for (int slot = 0; slot < cluster.slots; ++slot) {
+    const int expert = map[slot], group = expert / (experts / groups), node = cluster.nodeOf(cluster.rankOf(slot));
+    for (int column = node * perNode; column < (node + 1) * perNode; ++column) {
+      cost[group * groups + column] -= loads[expert] / counts[expert];
+    }
+  }
+  std::vector<int> home = solveAssignment(cost, groups);
+  for (int &column : home) {
+    column /= perNode;
+  }
+  return home;
+}
+
+std::vector<double> moe::placement::homeRewards(const Loads &loads, const Cluster &cluster, int groups,
+                                                const LayerMap &previous) {
+  const int experts = static_cast<int>(loads.size()), nodes = cluster.nodes;
+  if (groups % nodes != 0 || experts % groups != 0) {
+    return {};
+  }
+  const int groupSize = experts / groups;
+  Loads groupLoads(groups, 0.0);
+  for (int expert = 0; expert < experts; ++expert) {
+    groupLoads[expert / groupSize] += loads[expert];
+  }
+  const std::vector<int> home =
+      previous.empty() ? balancedHomes(groupLoads, nodes) : presentHomes(loads, cluster, groups, previous);
   const double sum = std::accumulate(loads.begin(), loads.end(), 0.0);
   std::vector<double> homes(static_cast<size_t>(experts) * nodes, 0.0);
   for (int expert = 0; expert < experts; ++expert) {

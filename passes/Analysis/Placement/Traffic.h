@@ -43,9 +43,9 @@ double countRemoteNodes(const std::vector<int> &tokens, int expertsPerToken, con
                         const Cluster &cluster, uint64_t seed);
 
 /// LayerProblem::homes for groups: each group has a home node (E / N experts' worth of groups each, node loads balanced
-/// as far as groups allow), and a replica there counts with its share of the load. Empty when groups do not divide by
-/// N.
-std::vector<double> homeRewards(const Loads &loads, const Cluster &cluster, int groups);
+/// as far as groups allow), and a replica there counts with its share of the load. Of a map in use that may change
+/// little (`previous`, else empty) homes stay where most of the groups' load is. Empty when groups do not divide by N.
+std::vector<double> homeRewards(const Loads &loads, const Cluster &cluster, int groups, const LayerMap &previous = {});
 
 } // namespace moe::placement
 

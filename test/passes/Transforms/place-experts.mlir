@@ -10,6 +10,8 @@
 // RUN: not moe-opt %s --moe-place-experts=map=%S/Inputs/place-short.json 2>&1 | FileCheck %s --check-prefix=SHORT
 // RUN: not moe-opt %s --moe-place-experts=map=%S/Inputs/two-layers-d.json 2>&1 | FileCheck %s --check-prefix=FORMAT
 // RUN: sed 's/= moe.add %h, %o/= moe.add %h, %n/' %s | not moe-opt --moe-place-experts=ranks=2 2>&1 | FileCheck %s --check-prefix=ASIDE
+// RUN: moe-opt %s --moe-expert-parallel=ranks=2 2>/dev/null | not moe-opt --moe-place-experts=ranks=2 2>&1 | FileCheck %s --check-prefix=DIVIDED
+// RUN: sed 's/@step/@other/' %s | not moe-opt --moe-place-experts=ranks=2 2>&1 | FileCheck %s --check-prefix=STEP
 
 // CHECK: moe.experts {{.*}} activation relu placement <ranks = 2, slots = [0, 1, 2, 3, 0, 1], shares = [3, 1, 1, 1, 1, 0]> : tensor<?x8xf32>
 // LINEAR: placement <ranks = 2, slots = [0, 1, 2, 3]>
@@ -21,6 +23,8 @@
 // TWICE: error: {{.*}}place-duplicate.json: layer 0: rank 1 holds expert 0 twice (slot 5 again), but one copy serves a rank
 // SHORT: error: {{.*}}place-short.json: 'layers[0].slots' must be a list of 6 numbers (one per slot), but is one of 4
 // ASIDE: error: 'moe.experts' op is of no layer: moe-place-experts expects its result to reach the residual stream through moe.combine and moe.add only
+// DIVIDED: error: {{.*}}is divided among 2 ranks already; moe-place-experts takes a module of one rank
+// STEP: error: {{.*}}has no function @step, which moe-place-experts could divide among ranks
 // FORMAT: error: {{.*}}two-layers-d.json: is not a placement: an object with "format": "moe-placement" is expected, as moec place --format json writes it
 moe.weight @embed : tensor<16x8xf32>
 moe.weight @norm : tensor<8xf32>

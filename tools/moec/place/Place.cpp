@@ -9,8 +9,10 @@
 #include "tools/moec/place/PlaceReport.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FormatVariadic.h"
+#include "llvm/Support/Path.h"
 #include "llvm/Support/Process.h"
 #include "llvm/Support/raw_ostream.h"
+#include <cmath>
 #include <numeric>
 
 using namespace moec;
@@ -70,6 +72,67 @@ static Status completeOptions(const PlaceCommand &command, const std::optional<M
   return Status();
 }
 
+/// Fails on numbers that are none: ranges of options let NaN through.
+static Status checkNumbers(const PlaceCommand &command) {
+  for (const auto &[name, value] :
+       {std::pair("--max-moves", command.maxMoves), std::pair("--locality", command.locality),
+        std::pair("--effort", command.effort), std::pair("--time-budget", command.timeBudget),
+        std::pair("--tokens-per-step", command.tokensPerStep), std::pair("--replan-every", command.replanEvery),
+        std::pair("--bandwidth", command.bandwidth), std::pair("--expert-bytes", command.expertBytes)}) {
+    if (!std::isfinite(value)) {
+      return moert::error(Code::InvalidArgument, name, " is ", value, ", but must be a finite number");
+    }
+  }
+  if (command.maxMoves < 1 && command.previous.empty()) {
+    return moert::error(Code::InvalidArgument, "--max-moves ", command.maxMoves,
+                        " counts moves from a map in use, but there is none: name it with --previous");
+  }
+  return Status();
+}
+
+/// Fails on outputs that cannot be written, that are one another, or that something else would be lost for, before
+/// anything is planned.
+static llvm::Error checkOutputs(const PlaceCommand &command) {
+  auto fail = [](const llvm::Twine &message) {
+    return llvm::createStringError(llvm::inconvertibleErrorCode(), message);
+  };
+  if (command.output == "-" && command.json) {
+    return fail("-o - and --json would both write to standard output; name a file for -o");
+  }
+  llvm::SmallVector<std::pair<llvm::StringRef, std::string>> outputs;
+  for (const auto &[option, name] : {std::pair<llvm::StringRef, std::string>("-o", command.output),
+                                     {"--html", command.html},
+                                     {"--bake", llvm::StringRef(command.bake).rtrim('/').str()}}) {
+    if (name.empty() && option != "-o") {
+      continue;
+    }
+    if (name.empty()) {
+      return fail("-o is empty; name a file for the map");
+    }
+    for (const auto &[otherOption, other] : outputs) {
+      if (other == name) {
+        return fail(name + ": is the output of " + otherOption + " and of " + option + "; choose two names");
+      }
+    }
+    outputs.push_back({option, name});
+    llvm::StringRef parent = llvm::sys::path::parent_path(name);
+    parent = parent.empty() ? "." : parent;
+    // What lies in the checkpoint that is baked is written after it.
+    const bool isBaked = !command.bake.empty() && parent == llvm::StringRef(command.bake).rtrim('/');
+    if (name != "-" && !isBaked && !llvm::sys::fs::is_directory(parent)) {
+      return fail(name + ": cannot be written: there is no directory " + parent);
+    }
+    if (option != "--bake" && llvm::sys::fs::is_directory(name)) {
+      return fail(name + ": is a directory, but the output of " + option + " is one file; name a file");
+    }
+  }
+  if (llvm::Error error =
+          checkReplaced(command.output, [](llvm::StringRef begin) { return startsLikeMap(begin.str()); })) {
+    return error;
+  }
+  return command.html.empty() ? llvm::Error::success() : checkReplaced(command.html, "<!DOCTYPE html>");
+}
+
 /// Fails when --bake cannot work out, before anything is planned.
 static Status checkBake(const PlaceCommand &command) {
   if (command.bake.empty()) {
@@ -109,8 +172,13 @@ static void addShares(Map &map, const Statistics &statistics, const PlanOptions 
 
 ExitCode moec::runPlace(const PlaceCommand &command) {
   Progress progress(command, 3);
-  if (Status status = checkBake(command); !status.ok()) {
-    return ::fail(status);
+  for (Status (*check)(const PlaceCommand &) : {checkNumbers, checkBake}) {
+    if (Status status = check(command); !status.ok()) {
+      return ::fail(status);
+    }
+  }
+  if (llvm::Error error = checkOutputs(command)) {
+    return moec::fail(std::move(error));
   }
   progress.begin("read statistics");
   std::optional<ModelFacts> model;

@@ -175,13 +175,15 @@ std::vector<double> rankTraffic(const PlaceInput &input, const Map &map) {
   return traffic;
 }
 
-/// Seconds of a step in all MoE layers, as a mean over profiles.
+/// Seconds of a step in all MoE layers, as a mean over profiles; replicas share as the map says.
 double stepSeconds(const PlaceCommand &command, const PlaceInput &input, const Map &map,
                    double LayerReport::*remoteNodes) {
   double seconds = 0;
   for (size_t layer = 0; layer < map.layers.size(); ++layer) {
-    seconds += layerSeconds(map.layers[layer], meanLoads(input, layer), input.options.cluster, command.tokensPerStep,
-                            input.plan.layers[layer].*remoteNodes, *input.model, *input.topology);
+    const std::vector<int> shares = map.shares.empty() ? std::vector<int>() : map.shares[layer];
+    seconds +=
+        layerSeconds(map.layers[layer], shares, meanLoads(input, layer), input.options.cluster, command.tokensPerStep,
+                     input.plan.layers[layer].*remoteNodes, *input.model, *input.topology);
   }
   return seconds;
 }
@@ -257,6 +259,7 @@ json::Object moec::describePlan(const PlaceCommand &command, const PlaceInput &i
                       {"top_k", input.options.routing.expertsPerToken},
                       {"seed", command.seed},
                       {"resamples", command.resamples},
+                      {"assumes_no_dense_layers", input.statistics.assumesNoDenseLayers},
                       {"ended_by_time", plan.endedByTime}};
   json::Array names, windows, evenness;
   for (const Profile &profile : input.statistics.profiles) {
@@ -424,9 +427,15 @@ void moec::printPlan(const json::Object &report) {
   if (report.get("step_seconds_before")) {
     row("step", "MoE layers " + withPrefix(number(report, "step_seconds_before"), "s") + " before, " +
                     withPrefix(number(report, "step_seconds_after"), "s") +
-                    " after (expected loads, kernels at full rate)");
+                    " after (expected loads, kernels at full rate" +
+                    (report.getString("format") == "json" ? ", replicas sharing as the map says)" : ")"));
   }
   row("verdict", report.getString("verdict").value_or("") + ": " + report.getString("reason").value_or(""));
+  if (report.getBoolean("assumes_no_dense_layers").value_or(false)) {
+    row("note",
+        "the statistics count MoE layers only, so layers are numbered as if none were dense; name the model with "
+        "--model if it has dense layers");
+  }
   if (report.getBoolean("ended_by_time").value_or(false)) {
     row("note", "the time budget ended the search; another run may give another map");
   }

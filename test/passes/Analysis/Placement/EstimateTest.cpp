@@ -30,13 +30,17 @@ TEST(Estimate, LayerSeconds) {
   topology.operationRate = 6e6; // A token in an expert is 6000 operations: a millisecond.
   topology.networkRate = 1000;
   const Cluster cluster{2, 4, 1};
-  const double seconds = layerSeconds({0, 1, 2, 3}, {5, 5, 0, 0}, cluster, 1000, 0, model, topology);
+  const double seconds = layerSeconds({0, 1, 2, 3}, {}, {5, 5, 0, 0}, cluster, 1000, 0, model, topology);
   EXPECT_NEAR(seconds, 2 * 1 + 2000 * 1e-3, 1e-6);
-  const double balanced = layerSeconds({0, 2, 1, 3}, {5, 5, 0, 0}, cluster, 1000, 0, model, topology);
+  const double balanced = layerSeconds({0, 2, 1, 3}, {}, {5, 5, 0, 0}, cluster, 1000, 0, model, topology);
   EXPECT_NEAR(balanced, 1 + 1000 * 1e-3, 1e-6);
   // 500 tokens of a rank visit one other node each, 303.125 bytes per token.
-  EXPECT_NEAR(layerSeconds({0, 2, 1, 3}, {5, 5, 0, 0}, cluster, 1000, 1, model, topology) - balanced,
+  EXPECT_NEAR(layerSeconds({0, 2, 1, 3}, {}, {5, 5, 0, 0}, cluster, 1000, 1, model, topology) - balanced,
               500 * 303.125 / 1000, 1e-6);
+  // Two ranks with replicas of both experts: alike, or three quarters of each on one of them.
+  const Cluster both{2, 4, 1};
+  EXPECT_NEAR(layerSeconds({0, 1, 0, 1}, {}, {5, 5}, both, 1000, 0, model, topology), 2 + 1000 * 1e-3, 1e-6);
+  EXPECT_NEAR(layerSeconds({0, 1, 0, 1}, {3, 3, 1, 1}, {5, 5}, both, 1000, 0, model, topology), 2 + 1500 * 1e-3, 1e-6);
 }
 
 TEST(Estimate, MigrationIsThatOfTheBusiestRank) {

@@ -269,6 +269,7 @@ TEST_F(Files, MapsReadBackInEveryFormat) {
     ASSERT_TRUE(plan.ok()) << plan.status().message();
     for (MapFormat format : {MapFormat::Json, MapFormat::Sglang, MapFormat::Trtllm, MapFormat::VllmAscend}) {
       const std::string text = writeMap(plan->map, format);
+      EXPECT_TRUE(startsLikeMap(text.substr(0, 64)));
       const Status status = checkMapFile(plan->map, format, text);
       EXPECT_TRUE(status.ok()) << status.message();
       Result<Map> read = parseMap("map", text, statistics.model, shape.ranks);
@@ -326,5 +327,16 @@ TEST_F(Files, BadMaps) {
   expect(R"({"moe_layer_count": 1, "layer_list": []})", "has 0 layers and moe_layer_count 1");
   expect(R"({"format": "moe-placement", "version": 1, "experts": 4, "ranks": 2, "total_layers": 3, "layers": []})",
          "is for 4 experts, 2 ranks and 3 layers, but these are 2, 2 and 3");
+  auto own = [](const std::string &layers) {
+    return R"({"format": "moe-placement", "version": 1, "experts": 2, "ranks": 2, "slots": 4, "total_layers": 3, )"
+           R"("layers": [)" +
+           layers + "]}";
+  };
+  const std::string second = R"({"layer": 2, "slots": [0, 1, 1, 0], "shares": [1, 1, 1, 1]})";
+  EXPECT_TRUE(
+      parseMap("map", own(R"({"layer": 1, "slots": [0, 1, 0, 1], "shares": [1, 0, 0, 1]}, )" + second), model, 2).ok());
+  expect(own(R"({"layer": 1, "slots": [0, 1, 0, 1], "shares": [0, 1, 0, 1]}, )" + second),
+         "layer 1: all shares of expert 0 are 0");
+  expect(own(R"({"layer": 1, "slots": [0, 1], "shares": [1, 1]}, )" + second), "has 2 slots, but the map says 4");
   expect(R"({"x": 1})", "is not a placement");
 }

@@ -3,6 +3,7 @@
 #include "passes/Analysis/Placement/Planner.h"
 #include "passes/Analysis/Placement/LayerProblem.h"
 #include "test/passes/Analysis/Placement/Synthetic.h"
+#include <cmath>
 #include <gtest/gtest.h>
 
 using namespace moe::placement;
@@ -116,7 +117,8 @@ TEST(Planner, ReplansWithinItsMoves) {
   EXPECT_EQ(movesOf(*same), 0);
 }
 
-/// Workloads that differ as much as a model's decoding and prefill do: the stale map has a balancedness of 0.71.
+/// Workloads that differ as much as a model's decoding and prefill do: the stale map has a balancedness of 0.71. Without
+/// the walks that keep to a layer's moves 9 % would reach 0.9884.
 TEST(Planner, FewMovesRestoreBalance) {
   const Statistics both = makeStatistics(4, 256, 2, 0.65, 0.3);
   Statistics before = both, after = both;
@@ -128,7 +130,7 @@ TEST(Planner, FewMovesRestoreBalance) {
   ASSERT_TRUE(first.ok());
   options.previous = &first->map;
   options.effort = 0.4; // Quick enough for sanitizers.
-  for (auto [moves, least] : {std::pair(0.04, 0.95), std::pair(0.09, 0.98)}) {
+  for (auto [moves, least] : {std::pair(0.04, 0.95), std::pair(0.09, 0.989)}) {
     options.maxMoves = moves;
     Result<Plan> next = planPlacement(after, options);
     ASSERT_TRUE(next.ok());
@@ -139,6 +141,31 @@ TEST(Planner, FewMovesRestoreBalance) {
 }
 
 /// Eight windows of a text, and nine others that a plan has not seen. Experts of one topic rise and fall together.
+/// Few moves are weighed by the whole objective, and groups stay at home where the map in use has them, not where a new
+/// map would.
+TEST(Planner, FewMovesKeepGroupsAtHome) {
+  const Statistics both = makeStatistics(2, 256, 2, 0.65, 0.3);
+  Statistics before = both, after = both;
+  before.profiles.resize(1);
+  after.profiles.erase(after.profiles.begin());
+  PlanOptions options;
+  options.cluster = {32, 288, 4};
+  options.routing = {8, 8, 4};
+  Result<Plan> first = planPlacement(before, options);
+  ASSERT_TRUE(first.ok());
+  options.previous = &first->map;
+  options.maxMoves = 0.09;
+  options.effort = 0.2;
+  Result<Plan> near = planPlacement(after, options);
+  options.localityWeight = 0;
+  Result<Plan> far = planPlacement(after, options);
+  ASSERT_TRUE(near.ok() && far.ok());
+  EXPECT_GT(meanOf(*near, &LayerReport::after), 0.96);
+  EXPECT_GT(meanOf(*near, &LayerReport::after), meanOf(*far, &LayerReport::after) - 0.03);
+  EXPECT_LT(meanOf(*near, &LayerReport::remoteAfter), meanOf(*far, &LayerReport::remoteAfter) - 0.05);
+  EXPECT_LE(movesOf(*near), 0.09 * 2 * 288);
+}
+
 TEST(Planner, ResampledPlansHoldForOtherWindows) {
   double eplb = 0, plain = 0, resampled = 0;
   for (uint64_t seed = 1; seed <= 6; ++seed) {
@@ -274,6 +301,18 @@ TEST(Planner, SaysWhatDoesNotFit) {
   options.resamples = 8;
   EXPECT_NE(message().find("a recording with two windows or more, but no profile has them"), std::string::npos);
   options.resamples = 0;
+  for (double weight : {0.0, -1.0, double(NAN), double(INFINITY)}) {
+    options.importance = {weight};
+    EXPECT_NE(message().find("weights are finite, not negative, and not all 0"), std::string::npos) << message();
+  }
+  options.importance = {1, 1};
+  EXPECT_NE(message().find("there are 2 profile weights, but 1 profiles"), std::string::npos) << message();
+  options.importance = {};
+  const double count = statistics.profiles[0].layers[1][3];
+  statistics.profiles[0].layers[1][3] = 1e200;
+  EXPECT_NE(message().find("layer 1: the counts add up to more than 1e100"), std::string::npos) << message();
+  statistics.profiles[0].layers[1][3] = count;
+  EXPECT_EQ(message(), "");
   statistics.profiles[0].layers[1][3] = -1;
   EXPECT_NE(message().find("layer 1: the count of expert 3 is -1"), std::string::npos) << message();
   statistics.profiles[0].layers[1].assign(16, 0.0);

@@ -255,7 +255,7 @@ TEST(Search, WalksGiveTheRecordedMaps) {
   EXPECT_EQ(fingerprint({anneal(problem, start, limits)}), 8867278209614590812ull);
   LayerProblem drifted = makeProblem(cluster, {loads[1]});
   drifted.previous = descend(makeProblem(cluster, {loads[0]}), start, limits);
-  const std::vector<FrontierPoint> known = {{0, evaluate(drifted, drifted.previous).peak, drifted.previous}};
+  const std::vector<FrontierPoint> known = {{0, evaluate(drifted, drifted.previous).total, drifted.previous}};
   std::vector<LayerMap> maps;
   for (const FrontierPoint &point : replan(drifted, known, 0, 12, {0.01, 0.003}, limits)) {
     maps.push_back(point.map);
