@@ -117,8 +117,8 @@ TEST(Planner, ReplansWithinItsMoves) {
   EXPECT_EQ(movesOf(*same), 0);
 }
 
-/// Workloads that differ as much as a model's decoding and prefill do: the stale map has a balancedness of 0.71. Without
-/// the walks that keep to a layer's moves 9 % would reach 0.9884.
+/// Workloads that differ as much as a model's decoding and prefill do: the stale map has a balancedness of 0.71.
+/// Without the walks that keep to a layer's moves 9 % would reach 0.9884.
 TEST(Planner, FewMovesRestoreBalance) {
   const Statistics both = makeStatistics(4, 256, 2, 0.65, 0.3);
   Statistics before = both, after = both;
