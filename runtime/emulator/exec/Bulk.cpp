@@ -142,7 +142,7 @@ static void enqueue(Warp &w, const Op &op, unsigned lane, Plan plan, uint64_t by
     w.bulkReadGroup[lane] = w.bulkGroup[lane];
     work.kind = PendingWork::BulkGroup;
     work.group = w.bulkGroup[lane];
-    w.bulkTime[lane][w.bulkGroup[lane] % 16] = now;
+    w.bulkTime[lane][w.bulkGroup[lane] % Warp::keptGroups] = now;
     work.land = [shared] { movePieces(*shared); };
   } else {
     Actor agent = owner->mbarriers[barrier].agent;
@@ -404,7 +404,7 @@ static Step bulkCommit(Warp &w, const Op &, uint32_t m) {
   for (unsigned l = 0; l < 32; ++l) {
     if (m >> l & 1) {
       ++w.bulkGroup[l];
-      w.bulkTime[l][w.bulkGroup[l] % 16] = 0;
+      w.bulkTime[l][w.bulkGroup[l] % Warp::keptGroups] = 0;
     }
   }
   if (w.checks) {
@@ -435,10 +435,11 @@ static Step bulkWait(Warp &w, const Op &op, uint32_t m) {
       }
     }
     if (w.checks) {
-      for (uint32_t g = before > 16 ? before - 16 : 0; g < before; ++g) {
-        w.asyncKnown[AgentBulkRead][l] = std::max(w.asyncKnown[AgentBulkRead][l], w.bulkTime[l][g % 16]);
+      for (uint32_t g = Warp::oldestGroup(open); g < before; ++g) {
+        w.asyncKnown[AgentBulkRead][l] = std::max(w.asyncKnown[AgentBulkRead][l], w.bulkTime[l][g % Warp::keptGroups]);
         if (!readOnly) {
-          w.asyncKnown[AgentBulkWrite][l] = std::max(w.asyncKnown[AgentBulkWrite][l], w.bulkTime[l][g % 16]);
+          w.asyncKnown[AgentBulkWrite][l] =
+              std::max(w.asyncKnown[AgentBulkWrite][l], w.bulkTime[l][g % Warp::keptGroups]);
         }
       }
     }

@@ -123,7 +123,7 @@ static Step copyAsync(Warp &w, const Op &op, uint32_t m) {
       judgeOf.shared = true;
       copy.toShadow->access(to.offset[l], bytes, true, now, w.reach, judgeOf);
     }
-    w.copyTime[l][w.copyGroup[l] % 16] = now.time;
+    w.copyTime[l][w.copyGroup[l] % Warp::keptGroups] = now.time;
   }
   w.copies.push_back(copy);
   if (w.grid->options.timing == Timing::Early) {
@@ -141,7 +141,7 @@ static Step commitGroup(Warp &w, const Op &, uint32_t m) {
   for (unsigned l = 0; l < 32; ++l) {
     if (m >> l & 1) {
       ++w.copyGroup[l];
-      w.copyTime[l][w.copyGroup[l] % 16] = 0;
+      w.copyTime[l][w.copyGroup[l] % Warp::keptGroups] = 0;
     }
   }
   if (w.checks) {
@@ -160,8 +160,8 @@ static Step waitGroup(Warp &w, const Op &op, uint32_t m) {
     uint32_t before = all ? open + 1 : open > uint32_t(op.imm) ? open - uint32_t(op.imm) : 0;
     landCopies(w, l, before);
     if (w.checks) {
-      for (uint32_t g = before > 16 ? before - 16 : 0; g < before; ++g) {
-        w.asyncKnown[AgentCopy][l] = std::max(w.asyncKnown[AgentCopy][l], w.copyTime[l][g % 16]);
+      for (uint32_t g = Warp::oldestGroup(open); g < before; ++g) {
+        w.asyncKnown[AgentCopy][l] = std::max(w.asyncKnown[AgentCopy][l], w.copyTime[l][g % Warp::keptGroups]);
       }
     }
   }

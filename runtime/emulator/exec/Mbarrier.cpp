@@ -353,7 +353,7 @@ static Step copyArrive(Warp &w, const Op &op, uint32_t m) {
     };
     // What is issued from here on belongs to a later group.
     ++w.copyGroup[l];
-    w.copyTime[l][w.copyGroup[l] % 16] = 0;
+    w.copyTime[l][w.copyGroup[l] % Warp::keptGroups] = 0;
     if (w.grid->options.timing == Timing::Early) {
       work.land();
     } else {

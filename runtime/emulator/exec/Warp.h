@@ -192,12 +192,16 @@ struct Warp {
   bool asked = false;         ///< has executed an atomic operation or a strong load in this turn
   bool apart = false;         ///< some lanes went on from a meeting without the others
 
+  static constexpr unsigned keptGroups = 64; ///< of copies, of which the time is remembered
   // cp.async
   std::deque<PendingCopy> copies;
   uint32_t copyGroup[32] = {};
-  Time copyTime[32][16] = {};
+  Time copyTime[32][keptGroups] = {};
+  /// The oldest group whose time is remembered when `open` is the running one: the place of one before it is that of a
+  /// group under way.
+  static uint32_t oldestGroup(uint32_t open) { return open >= keptGroups ? open - (keptGroups - 1) : 0; }
   uint32_t bulkGroup[32] = {};
-  Time bulkTime[32][16] = {};
+  Time bulkTime[32][keptGroups] = {};
   const Op *bulkReads[32] = {}; ///< the last bulk copy out of shared memory that no wait has covered
   uint32_t bulkReadGroup[32] = {};
   uint32_t mmaGroup = 0;

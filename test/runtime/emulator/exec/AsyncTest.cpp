@@ -159,6 +159,87 @@ WAIT:
   wrong(right, "@!%p2 bra WAIT;", "", FindingKind::Race, {1, 1, 1}, {64, 1, 1});
 }
 
+// Thread 0 copies 200 words, each a group of its own, waits for all but the last two, and after a barrier thread 32
+// reads one of the newest three.
+const std::string manyGroups = kernel(".param .u64 out", R"(
+  .reg .b32 %r<16>; .reg .b64 %rd<8>; .reg .pred %p<4>;
+  .shared .align 128 .b8 s[800];
+  ld.param.u64 %rd1, [out];
+  mov.u32 %r1, %tid.x;
+  mov.u32 %r2, s;
+  setp.ne.u32 %p1, %r1, 0;
+  @%p1 bra READY;
+  mov.u32 %r3, 0;
+COPY:
+  add.u32 %r4, %r2, %r3;
+  cvt.u64.u32 %rd2, %r3;
+  add.u64 %rd3, %rd1, %rd2;
+  cp.async.ca.shared.global [%r4], [%rd3], 4;
+  cp.async.commit_group;
+  add.u32 %r3, %r3, 4;
+  setp.lt.u32 %p2, %r3, 800;
+  @%p2 bra COPY;
+  cp.async.wait_group 2;
+READY:
+  bar.sync 0;
+  setp.ne.u32 %p3, %r1, 32;
+  @%p3 bra DONE;
+  ld.shared.u32 %r5, [%r2+788];
+  st.global.u32 [%rd1+4096], %r5;
+DONE:
+  ret;)");
+
+// Thread 0 copies 200 times 16 bytes out of shared memory, each a group of its own, waits for all but the last two to
+// be read, and after a barrier thread 32 writes over the source of one of the newest three.
+const std::string manyBulkGroups = kernel(".param .u64 out", R"(
+  .reg .b32 %r<16>; .reg .b64 %rd<8>; .reg .pred %p<4>;
+  .shared .align 128 .b8 s[3200];
+  ld.param.u64 %rd1, [out];
+  mov.u32 %r1, %tid.x;
+  mov.u32 %r2, s;
+  setp.ne.u32 %p1, %r1, 0;
+  @%p1 bra READY;
+  mov.u32 %r3, 0;
+FILL:
+  add.u32 %r4, %r2, %r3;
+  st.shared.u32 [%r4], %r3;
+  add.u32 %r3, %r3, 4;
+  setp.lt.u32 %p2, %r3, 3200;
+  @%p2 bra FILL;
+  fence.proxy.async;
+  mov.u32 %r3, 0;
+COPY:
+  add.u32 %r4, %r2, %r3;
+  cvt.u64.u32 %rd2, %r3;
+  add.u64 %rd3, %rd1, %rd2;
+  cp.async.bulk.global.shared::cta.bulk_group [%rd3], [%r4], 16;
+  cp.async.bulk.commit_group;
+  add.u32 %r3, %r3, 16;
+  setp.lt.u32 %p2, %r3, 3200;
+  @%p2 bra COPY;
+  cp.async.bulk.wait_group.read 2;
+READY:
+  bar.sync 0;
+  setp.ne.u32 %p3, %r1, 32;
+  @%p3 bra DONE;
+  st.shared.u32 [%r2+3152], %r1;
+DONE:
+  bar.sync 0;
+  @%p1 bra END;
+  cp.async.bulk.wait_group 0;
+END:
+  ret;)");
+
+TEST(Async, GroupsUnderWayStayUnknownHoweverManyCameBefore) {
+  EXPECT_EQ(findingsOf(manyGroups, {1, 1, 1}, {64, 1, 1}, {197}), "");
+  wrong(manyGroups, "[%r2+788]", "[%r2+792]", FindingKind::Race, {1, 1, 1}, {64, 1, 1});
+  wrong(manyGroups, "[%r2+788]", "[%r2+796]", FindingKind::Race, {1, 1, 1}, {64, 1, 1});
+  wrong(manyGroups, "wait_group 2", "wait_group 3", FindingKind::Race, {1, 1, 1}, {64, 1, 1});
+  EXPECT_EQ(findingsOf(manyBulkGroups, {1, 1, 1}, {64, 1, 1}), "");
+  wrong(manyBulkGroups, "[%r2+3152]", "[%r2+3168]", FindingKind::Race, {1, 1, 1}, {64, 1, 1});
+  wrong(manyBulkGroups, "read 2", "read 3", FindingKind::Race, {1, 1, 1}, {64, 1, 1});
+}
+
 TEST(Async, ClusterBarrierAndRemoteMemory) {
   // Each block stores to the other's shared memory and reads its own behind the barrier.
   const std::string right = kernel(".param .u64 out", R"(
