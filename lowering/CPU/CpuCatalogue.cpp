@@ -19,10 +19,10 @@ void CpuCatalogue::specialise(kernels::Matmul &kernel, int64_t k, int64_t n) con
   kernel.nDivisible &= n % target.lanes == 0;
 }
 
-kernels::AttentionCut CpuCatalogue::cut(kernels::Attention &kernel, int64_t perHead) const {
+kernels::AttentionCut CpuCatalogue::cut(kernels::Attention &kernel, const kernels::AttentionSizes &sizes) const {
   // A block of tokens keeps a state per query head in scratch. Where that has no room (Q/G times value_dim above some
   // 60,000), tokens are served one by one at any T.
-  kernel.many &= AttentionKernel{kernel}.scratchBytes(library.getTarget(), perHead) <= MOERT_KERNEL_SCRATCH;
+  kernel.many &= AttentionKernel{kernel}.scratchBytes(library.getTarget(), sizes.perHead) <= MOERT_KERNEL_SCRATCH;
   return {kernel.many ? AttentionKernel::blockTokens : 1, 1};
 }
 
@@ -67,7 +67,15 @@ struct Implement {
 } // namespace
 
 std::string CpuCatalogue::use(const kernels::Kernel &kernel) {
-  return std::visit([&](const auto &config) { return library.use(Implement()(config)); }, kernel);
+  return std::visit(
+      [&](const auto &config) -> std::string {
+        if constexpr (std::is_same_v<std::decay_t<decltype(config)>, kernels::JoinSplits>) {
+          llvm_unreachable("cut splits no keys");
+        } else {
+          return library.use(Implement()(config));
+        }
+      },
+      kernel);
 }
 
 std::vector<kernels::KernelSymbol> CpuCatalogue::getSymbols() const {

@@ -1,5 +1,6 @@
 //===- AttentionKernel.cpp - Causal attention over the KV cache -----------===//
 //
+// The form for all types and heads (TiledAttention.cpp has those of tensor cores).
 // Online softmax, sums in f32. A workgroup serves one (token, query head). Its
 // warps share the keys: 32 at a time, one key per lane for the scores (the query
 // lies in shared memory), then one or two value dims per lane for the weighted
@@ -8,7 +9,7 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "lowering/GPU/Kernels.h"
+#include "lowering/GPU/TiledAttention.h"
 #include <cfloat>
 
 using namespace mlir;
@@ -182,4 +183,10 @@ void AttentionEmitter::emit() {
   meet(overKeys(first));
 }
 
-void mlir::moe::gpu::emit(const kernels::Attention &kernel, KernelBuilder &b) { AttentionEmitter(kernel, b).emit(); }
+void mlir::moe::gpu::emit(const kernels::Attention &kernel, KernelBuilder &b) {
+  if (isTiled(kernel)) {
+    emitTiled(kernel, b);
+  } else {
+    AttentionEmitter(kernel, b).emit();
+  }
+}

@@ -2,6 +2,7 @@
 
 #include "lowering/GPU/GpuCatalogue.h"
 #include "lowering/GPU/Kernels.h"
+#include "lowering/GPU/TiledAttention.h"
 #include "lowering/Kernels/Optimize.h"
 #include "mlir/Conversion/Passes.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -68,9 +69,12 @@ void GpuCatalogue::specialise(kernels::Matmul &kernel, int64_t k, int64_t n) con
   }
 }
 
-kernels::AttentionCut GpuCatalogue::cut(kernels::Attention &kernel, int64_t perHead) const {
+kernels::AttentionCut GpuCatalogue::cut(kernels::Attention &kernel, const kernels::AttentionSizes &sizes) const {
+  if (isTiled(kernel)) {
+    return cutTiled(kernel, sizes);
+  }
   kernel.many = false;
-  return {1, perHead};
+  return {1, sizes.perHead};
 }
 
 std::string GpuCatalogue::whyNot(const kernels::Kernel &kernel, int64_t experts) const {
@@ -80,7 +84,7 @@ std::string GpuCatalogue::whyNot(const kernels::Kernel &kernel, int64_t experts)
   if (experts > maxExperts) {
     return "but the kernels of GPUs have room for " + std::to_string(maxExperts);
   }
-  if (auto *attention = std::get_if<kernels::Attention>(&kernel)) {
+  if (auto *attention = std::get_if<kernels::Attention>(&kernel); attention && !isTiled(*attention)) {
     const int64_t warps = getThreads(target, kernel) / KernelBuilder::warpSize;
     const int64_t bytes = 4 * (attention->keyDim + warps * (attention->valueDim + 2));
     if (bytes > sharedBytes) {
@@ -107,8 +111,11 @@ int64_t mlir::moe::gpu::getThreads(const GpuTarget &target, const kernels::Kerne
 }
 
 int64_t mlir::moe::gpu::getSharedBytes(const GpuTarget &target, const kernels::Kernel &kernel) {
-  auto *matmul = std::get_if<kernels::Matmul>(&kernel);
-  return matmul && usesWarpgroups(target, *matmul) ? warpgroupSharedBytes(*matmul) : 0;
+  if (auto *matmul = std::get_if<kernels::Matmul>(&kernel)) {
+    return usesWarpgroups(target, *matmul) ? warpgroupSharedBytes(*matmul) : 0;
+  }
+  auto *attention = std::get_if<kernels::Attention>(&kernel);
+  return attention && isTiled(*attention) ? tiledAttentionSharedBytes(*attention) : 0;
 }
 
 std::string GpuCatalogue::use(const kernels::Kernel &kernel) {

@@ -30,7 +30,7 @@ public:
   kernels::MatmulTile matmulTile(const kernels::Matmul &kernel) const override;
   int64_t weightBox(const kernels::Matmul &kernel) const override;
   void specialise(kernels::Matmul &kernel, int64_t k, int64_t n) const override;
-  kernels::AttentionCut cut(kernels::Attention &kernel, int64_t perHead) const override;
+  kernels::AttentionCut cut(kernels::Attention &kernel, const kernels::AttentionSizes &sizes) const override;
   std::string whyNot(const kernels::Kernel &kernel, int64_t experts) const override;
   std::string use(const kernels::Kernel &kernel) override;
   std::vector<kernels::KernelSymbol> getSymbols() const override { return symbols; }

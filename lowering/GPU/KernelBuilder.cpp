@@ -42,6 +42,10 @@ void KernelBuilder::finish() {
                                                        llvm::to_vector(function.getBody().front().getArgumentTypes())));
 }
 
+void KernelBuilder::expectBlocks(int32_t count) {
+  function->setAttr(NVVM::NVVMDialect::getMinctasmAttrName(), getI32IntegerAttr(count));
+}
+
 Value KernelBuilder::nextWord() { return function.getBody().front().addArgument(getI64Type(), getLoc()); }
 
 Value KernelBuilder::nextPointer() { return LLVM::IntToPtrOp::create(*this, pointer(global), nextWord()); }
@@ -192,6 +196,14 @@ void KernelBuilder::storePair(Num first, Num second, Value pointer, Type element
   LLVM::StoreOp::create(*this, pair, pointer, 2 * bytesOf(type));
 }
 
+Value KernelBuilder::packBF16(Num first, Num second) {
+  Value pair = LLVM::PoisonOp::create(*this, VectorType::get({2}, f32()));
+  pair = LLVM::InsertElementOp::create(*this, pair, first.value, i32(0));
+  pair = LLVM::InsertElementOp::create(*this, pair, second.value, i32(1));
+  Value rounded = arith::TruncFOp::create(*this, VectorType::get({2}, getBF16Type()), pair);
+  return LLVM::BitcastOp::create(*this, getI32Type(), rounded);
+}
+
 Int KernelBuilder::dynamicShared(int64_t alignment) {
   constexpr StringLiteral name = "dynamic_shared";
   auto memory = module.lookupSymbol<LLVM::GlobalOp>(name);
@@ -245,9 +257,10 @@ Num KernelBuilder::exp(Num value) {
   Num h = value * number(high);
   Num l = fma(value, number(high), number(0.0) - h);
   l = fma(value, number(log2e - high), l);
-  Num power{this, math::Exp2Op::create(*this, h.value)};
-  return power * fma(l, number(0.69314718055994530942), number(1.0));
+  return exp2(h) * fma(l, number(0.69314718055994530942), number(1.0));
 }
+
+Num KernelBuilder::exp2(Num value) { return {this, math::Exp2Op::create(*this, value.value)}; }
 
 Num KernelBuilder::sigmoid(Num value) { return number(1.0) / (number(1.0) + exp(number(0.0) - value)); }
 

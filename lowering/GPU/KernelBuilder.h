@@ -35,6 +35,9 @@ public:
   /// Opens the kernel `name` for `target` in `module` with blocks of `threads`; `finish` closes it.
   KernelBuilder(ModuleOp module, const GpuTarget &target, StringRef name, int64_t threads);
   void finish();
+  /// Asks for registers to be spent such that so many blocks run on a multiprocessor: without it ptxas may spill a few
+  /// to have more of them run.
+  void expectBlocks(int32_t count);
 
   const GpuTarget &target;
   const int64_t threads;
@@ -101,6 +104,8 @@ public:
   Num round(Num value, Type element);
   /// Stores a pair of neighbours at once; `pointer` is aligned for both.
   void storePair(Num first, Num second, Value pointer, Type element);
+  /// A pair of neighbours in one word (i32), rounded to bf16.
+  Value packBF16(Num first, Num second);
   /// `count` elements of shared memory of the block.
   Value allocateShared(Type element, int64_t count, int64_t alignment = 16);
   /// The first multiple of `alignment` in the dynamic shared memory of the block, as an address of that space.
@@ -115,7 +120,8 @@ public:
 
   // Arithmetic.
   Num fma(Num a, Num c, Num sum);
-  Num exp(Num value); ///< within some 2 units in the last place
+  Num exp(Num value);  ///< within some 2 units in the last place
+  Num exp2(Num value); ///< ex2.approx
   Num sqrt(Num value);
   Num abs(Num value);
   Num erf(Num value);

@@ -8,7 +8,7 @@
 // Matmul: a workgroup makes a tile of outputs (matmulTile) of every row, or of so
 // many rows of the dense `many` form. Where it uses warpgroups, weights are
 // tensor maps (arrays of them for experts) instead of pointers. Attention: a
-// workgroup serves one (token, query head).
+// workgroup serves one (token, query head), or what TiledAttention.h says.
 //
 //===----------------------------------------------------------------------===//
 
@@ -52,6 +52,7 @@ void emit(const kernels::RopeAngles &kernel, KernelBuilder &b);
 void emit(const kernels::Rope &kernel, KernelBuilder &b);
 void emit(const kernels::CacheWrite &kernel, KernelBuilder &b);
 void emit(const kernels::Attention &kernel, KernelBuilder &b);
+void emit(const kernels::JoinSplits &kernel, KernelBuilder &b);
 void emit(const kernels::Route &kernel, KernelBuilder &b);
 void emit(const kernels::SortByExpert &kernel, KernelBuilder &b);
 void emit(const kernels::RoutingStatistics &kernel, KernelBuilder &b);

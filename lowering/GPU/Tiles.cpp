@@ -84,12 +84,11 @@ SmallVector<Value> CopyRing::overSteps(ValueRange inits,
 // Fragments
 //===----------------------------------------------------------------------===//
 
-/// Four 8x8 matrices of bf16; lane l gives the address of row l % 8 of matrix l / 8.
-static SmallVector<Value> loadMatrices(KernelBuilder &b, Value pointer) {
+SmallVector<Value> mlir::moe::gpu::loadMatrices(KernelBuilder &b, Value pointer, bool transposed) {
   Type word = b.getI32Type();
   Type type = LLVM::LLVMStructType::getLiteral(b.getContext(), {word, word, word, word});
   Value loaded =
-      NVVM::LdMatrixOp::create(b, type, pointer, 4, NVVM::MMALayout::row,
+      NVVM::LdMatrixOp::create(b, type, pointer, 4, transposed ? NVVM::MMALayout::col : NVVM::MMALayout::row,
                                NVVM::LdStMatrixShapeAttr::get(b.getContext(), 8, 8), NVVM::LdStMatrixEltType::B16);
   SmallVector<Value> words;
   for (int64_t i = 0; i < 4; ++i) {
@@ -98,11 +97,24 @@ static SmallVector<Value> loadMatrices(KernelBuilder &b, Value pointer) {
   return words;
 }
 
+SmallVector<Value> mlir::moe::gpu::multiplyMatrices(KernelBuilder &b, ArrayRef<Value> rows, ArrayRef<Value> columns,
+                                                    ValueRange sums) {
+  Type four = LLVM::LLVMStructType::getLiteral(b.getContext(), SmallVector<Type>(4, b.f32()));
+  Value product =
+      NVVM::MmaOp::create(b, four, rows, columns, sums, ArrayRef<int64_t>{16, 8, 16}, std::nullopt, std::nullopt,
+                          std::array<NVVM::MMATypes, 2>{NVVM::MMATypes::bf16, NVVM::MMATypes::bf16},
+                          std::array<NVVM::MMALayout, 2>{NVVM::MMALayout::row, NVVM::MMALayout::col});
+  SmallVector<Value> results;
+  for (int64_t i = 0; i < 4; ++i) {
+    results.push_back(LLVM::ExtractValueOp::create(b, product, i));
+  }
+  return results;
+}
+
 SmallVector<Value> Fragments::multiply(KernelBuilder &b, Value tileA, Int row0, Value tileB, Int column0,
                                        ValueRange sums) {
   constexpr int64_t height = 16, width = 8, depth = 16;
   const Type element = b.getI16Type();
-  Type four = LLVM::LLVMStructType::getLiteral(b.getContext(), SmallVector<Type>(4, b.f32()));
   SmallVector<Value> next(sums);
   for (int64_t k = 0; k < SharedTile::depth; k += depth) {
     // A: rows 0-7 and 8-15, then the same of the second half of K. B: both halves of K of rows 0-7, then of 8-15.
@@ -119,14 +131,8 @@ SmallVector<Value> Fragments::multiply(KernelBuilder &b, Value tileA, Int row0, 
     for (const SmallVector<Value> &a : as) {
       for (const SmallVector<Value> &pair : bs) {
         for (size_t half = 0; half < 2; ++half, at += 4) {
-          SmallVector<Value> c(ArrayRef<Value>(next).slice(at, 4)), operandB{pair[2 * half], pair[2 * half + 1]};
-          Value product = NVVM::MmaOp::create(
-              b, four, a, operandB, c, ArrayRef<int64_t>{height, width, depth}, std::nullopt, std::nullopt,
-              std::array<NVVM::MMATypes, 2>{NVVM::MMATypes::bf16, NVVM::MMATypes::bf16},
-              std::array<NVVM::MMALayout, 2>{NVVM::MMALayout::row, NVVM::MMALayout::col});
-          for (int64_t i = 0; i < 4; ++i) {
-            next[at + i] = LLVM::ExtractValueOp::create(b, product, i);
-          }
+          llvm::copy(multiplyMatrices(b, a, {pair[2 * half], pair[2 * half + 1]}, ValueRange(next).slice(at, 4)),
+                     next.begin() + static_cast<ptrdiff_t>(at));
         }
       }
     }

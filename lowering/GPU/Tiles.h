@@ -60,6 +60,14 @@ private:
   Int k;
 };
 
+/// Four 8x8 matrices of bf16 in shared memory as fragments of a warp; lane l gives the address of row l % 8 of matrix
+/// l / 8. `transposed`: of their columns.
+SmallVector<Value> loadMatrices(KernelBuilder &b, Value pointer, bool transposed = false);
+/// sums + A B^T of 16 rows of A, 8 of B and 16 elements of K (mma.sync.m16n8k16). `rows`: the four 8x8 matrices of A,
+/// of rows 0 to 7 and 8 to 15, then of the second half of K; `columns`: those of both halves of K of B. Of the sums a
+/// lane has columns 2 (l % 4) and the next of row l / 4, then of the row 8 further.
+SmallVector<Value> multiplyMatrices(KernelBuilder &b, ArrayRef<Value> rows, ArrayRef<Value> columns, ValueRange sums);
+
 /// A warp's part of a product of tiles: 32 rows of A times 32 rows of B.
 struct Fragments {
   static constexpr int64_t rows = 32, columns = 32, sums = rows * columns / KernelBuilder::warpSize;

@@ -20,8 +20,14 @@ struct MatmulTile {
   int64_t outputs, rows; ///< rows: of the dense `many` form
 };
 
+/// What attention works on: kv heads, queries of each, and the context that the model is made for (0: not known),
+/// beyond which it may go.
+struct AttentionSizes {
+  int64_t heads, perHead, context;
+};
+
 /// How attention is cut: a workgroup serves a block of `tokens` tokens, and one of `parts` parts of a kv head's
-/// queries.
+/// queries (and of the keys, if the kernel splits them).
 struct AttentionCut {
   int64_t tokens, parts;
 };
@@ -46,8 +52,8 @@ public:
   virtual int64_t weightBox(const Matmul &) const { return 0; }
   /// Fills in what the kernel may assume of its sizes: one of K and N, and of every N that it was told before.
   virtual void specialise(Matmul &kernel, int64_t k, int64_t n) const = 0;
-  /// How the work of `kernel` is cut for `perHead` queries per kv head; takes `many` back where there is no such form.
-  virtual AttentionCut cut(Attention &kernel, int64_t perHead) const = 0;
+  /// How the work of `kernel` is cut; takes `many` back where there is no such form, and decides on splits.
+  virtual AttentionCut cut(Attention &kernel, const AttentionSizes &sizes) const = 0;
   /// Why the target has no such kernel, as the end of a sentence about an op; empty if it has. `experts`: of kernels
   /// that choose or sort experts.
   virtual std::string whyNot(const Kernel &kernel, int64_t experts) const = 0;

@@ -65,10 +65,18 @@ std::string Attention::name() const {
   if (valueDim != keyDim) {
     name += "_v" + std::to_string(valueDim);
   }
+  if (splits > 0) {
+    return name + "_splits" + std::to_string(splits);
+  }
   if (sinks) {
     name += "_sinks_" + typeName(sinks);
   }
   return name;
+}
+
+std::string JoinSplits::name() const {
+  std::string name = "join_splits" + std::to_string(splits) + "_" + typeName(out) + "_v" + std::to_string(valueDim);
+  return sinks ? name + "_sinks_" + typeName(sinks) : name;
 }
 
 std::string Route::name() const {

@@ -97,11 +97,27 @@ struct CacheWrite {
 /// Causal attention over the cache: q, seq, pos, K cache, V cache, out, rows,
 /// G, queries per kv head, C, scale, window (0: none), [sinks]. key_dim and
 /// value_dim are fixed: their vectors live in registers. `many`: a workgroup
-/// serves a block of tokens.
+/// serves a block of tokens. `splits` above 0: the keys of a token are divided
+/// among so many workgroups, and `out` are their states, f32
+/// [T, heads, splits, 2 + value_dim]: maximum of the scores times log2(e), sum of
+/// the weights, weighted sum of the values. Of a split without a key nothing is
+/// written, and the sinks are left to the kernel that joins the states.
 struct Attention {
   Type x, cache, sinks; ///< sinks null: none
   int64_t keyDim, valueDim;
   bool many = false;
+  int64_t splits = 0;
+  std::string name() const;
+
+  /// Fewest keys of a split, and what their number is a multiple of.
+  static constexpr int64_t splitKeys = 256, splitStep = 128;
+};
+
+/// The result of attention from the states of its splits: states, pos, out,
+/// heads, window (0: none), [sinks]. One workgroup per token and head.
+struct JoinSplits {
+  Type out, sinks; ///< sinks null: none
+  int64_t valueDim, splits;
   std::string name() const;
 };
 
@@ -217,9 +233,9 @@ struct Product {
 };
 
 /// Any of them.
-using Kernel = std::variant<Matmul, Embedding, GatherRows, Add, RMSNorm, RopeAngles, Rope, CacheWrite, Attention, Route,
-                            SortByExpert, RoutingStatistics, MaskPadding, Localize, Dispatch, CopyListedRows, Combine,
-                            CopyRows, CopyPart, ScaleRows, SumRows, FloorRows, Product>;
+using Kernel = std::variant<Matmul, Embedding, GatherRows, Add, RMSNorm, RopeAngles, Rope, CacheWrite, Attention,
+                            JoinSplits, Route, SortByExpert, RoutingStatistics, MaskPadding, Localize, Dispatch,
+                            CopyListedRows, Combine, CopyRows, CopyPart, ScaleRows, SumRows, FloorRows, Product>;
 
 /// "f32", "bf16", ... for kernel names.
 std::string typeName(Type type);

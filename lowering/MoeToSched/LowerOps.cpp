@@ -289,28 +289,45 @@ LogicalResult StepLowering::lowerAttention(AttentionOp op) {
   }
 
   kernels::Attention kernel{x, type.getElement(), Type(), keyDim, valueDim, many};
-  const kernels::AttentionCut cut = context.kernels.cut(kernel, perHead);
+  auto facts = op->getParentOfType<ModuleOp>()->getAttrOfType<DictionaryAttr>("moe.model");
+  auto trained = facts ? facts.getAs<IntegerAttr>("trained_context") : IntegerAttr();
+  const kernels::AttentionCut cut = context.kernels.cut(kernel, {g, perHead, trained ? trained.getInt() : 0});
+  const int64_t heads = g * perHead, stateBytes = heads * kernel.splits * (2 + valueDim) * 4;
+  const int states = kernel.splits > 0 ? newBuffer(perRow(Rows::Tokens, stateBytes)) : -1;
   SmallVector<Operand> operands{read(op.getQ()),
                                 read(op.getSeq()),
                                 read(op.getPos()),
                                 read(keys),
                                 read(cacheValues),
-                                write(tensorBuffer(op.getResult())),
+                                write(states >= 0 ? states : tensorBuffer(op.getResult())),
                                 rowCount(Rows::Tokens),
                                 constant(g),
                                 constant(perHead),
                                 size(sched::Dim::C),
                                 constant(static_cast<float>(op.getScale().convertToDouble())),
                                 constant(static_cast<int64_t>(op.getWindow().value_or(0)))};
+  SmallVector<Operand> sinks;
   if (op.getSinks()) {
-    FailureOr<Attribute> sinks = context.weights.getTensor(op, op.getSinks());
-    if (failed(sinks)) {
+    FailureOr<Attribute> tensor = context.weights.getTensor(op, op.getSinks());
+    if (failed(tensor)) {
       return failure();
     }
     kernel.sinks = elementOf(op.getSinks());
-    operands.push_back({*sinks});
+    sinks.push_back({*tensor});
   }
-  return launch(op, "", kernel, gridPerRow(Rows::Tokens, cut.tokens, g * cut.parts), operands);
+  sched::GridAttr grid = gridPerRow(Rows::Tokens, cut.tokens, g * cut.parts);
+  if (states < 0) {
+    operands.append(sinks);
+    return launch(op, "", kernel, grid, operands);
+  }
+  if (failed(launch(op, "splits", kernel, grid, operands))) {
+    return failure();
+  }
+  SmallVector<Operand> joined{read(states), read(op.getPos()), write(tensorBuffer(op.getResult())), constant(heads),
+                              constant(static_cast<int64_t>(op.getWindow().value_or(0)))};
+  joined.append(sinks);
+  return launch(op, "join", kernels::JoinSplits{x, kernel.sinks, valueDim, kernel.splits},
+                gridPerRow(Rows::Tokens, 1, heads), joined);
 }
 
 //===----------------------------------------------------------------------===//

@@ -1,4 +1,4 @@
-//===- RowKernelsTest.cpp - Norm, rope, attention, weights against loops ---===//
+//===- RowKernelsTest.cpp - Norm, rope, cache, weights against loops ---===//
 
 #include "test/lowering/GPU/KernelHarness.h"
 #include <numeric>
@@ -10,57 +10,7 @@ using namespace mlir::moe::gpu::test;
 
 namespace {
 
-class GpuRowKernelsTest : public KernelTest {
-protected:
-  /// Attention over a cache that the test fills; tokens of three sequences in one batch.
-  void checkAttention(Type type, Type cacheType, int64_t d, int64_t v, int64_t g, int64_t perHead, int64_t window,
-                      bool sinks) {
-    SCOPED_TRACE(testing::Message() << "d " << d << " g " << g << " window " << window);
-    const int64_t context = 170, sequences = 3, q = g * perHead;
-    Guarded<int32_t> seq, pos;
-    for (auto [s, from, to] : {std::tuple(0, 5, 6), std::tuple(1, 0, 4), std::tuple(2, 160, 163)}) {
-      for (int p = from; p < to; ++p) {
-        seq.push_back(s);
-        pos.push_back(p);
-      }
-    }
-    const int64_t tokens = static_cast<int64_t>(seq.size());
-    Tensor qs = random(type, tokens * q * d), keys = random(cacheType, sequences * context * g * d),
-           values = random(cacheType, sequences * context * g * v), sink = random(bf16, q), ys(type, tokens * q * v);
-    kernels::Attention kernel{type, cacheType, sinks ? bf16 : Type(), d, v, false};
-    const kernels::AttentionCut cut = catalogue.cut(kernel, perHead);
-    const float scale = 1.0f / std::sqrt(static_cast<float>(d));
-    std::vector<Argument> arguments{in(qs), in(seq), in(pos), in(keys), in(values), out(ys),
-                                    tokens, g,       perHead, context,  scale,      window};
-    if (sinks) {
-      arguments.push_back(in(sink));
-    }
-    run(kernel, (tokens + cut.tokens - 1) / cut.tokens * g * cut.parts, arguments);
-    std::vector<double> expected(tokens * q * v);
-    for (int64_t t = 0; t < tokens; ++t) {
-      for (int64_t h = 0; h < q; ++h) {
-        auto row = [&](int64_t p) { return (seq[t] * context + p) * g + h / perHead; };
-        int64_t from = window ? std::max<int64_t>(0, pos[t] - window + 1) : 0;
-        double sum = sinks ? std::exp(double(sink[h])) : 0;
-        for (int64_t p = from; p <= pos[t]; ++p) {
-          double score = 0;
-          for (int64_t i = 0; i < d; ++i) {
-            score += double(qs[(t * q + h) * d + i]) * keys[row(p) * d + i];
-          }
-          double weight = std::exp(score * scale);
-          sum += weight;
-          for (int64_t i = 0; i < v; ++i) {
-            expected[(t * q + h) * v + i] += weight * values[row(p) * v + i];
-          }
-        }
-        for (int64_t i = 0; i < v; ++i) {
-          expected[(t * q + h) * v + i] /= sum;
-        }
-      }
-    }
-    expectNear(ys, expected, 2e-5, type.isBF16() ? 0x1p-8 : 1e-5);
-  }
-};
+class GpuRowKernelsTest : public KernelTest {};
 
 TEST_F(GpuRowKernelsTest, RMSNorm) {
   for (int64_t n : {1, 72, 500}) {
@@ -115,15 +65,6 @@ TEST_F(GpuRowKernelsTest, Rope) {
     }
     expectNear(ys, expected, 1e-6, 1e-6);
   }
-}
-
-TEST_F(GpuRowKernelsTest, Attention) {
-  checkAttention(f32, f32, 32, 32, 2, 2, 0, false);
-  checkAttention(bf16, bf16, 64, 64, 1, 3, 0, false);
-  checkAttention(f32, bf16, 20, 20, 3, 1, 7, false);
-  checkAttention(f32, f32, 24, 40, 2, 2, 1, true);
-  checkAttention(bf16, bf16, 15, 15, 1, 2, 0, true);
-  checkAttention(f32, f32, 128, 128, 1, 1, 130, false);
 }
 
 TEST_F(GpuRowKernelsTest, CacheWrite) {

@@ -1,0 +1,391 @@
+//===- TiledAttention.cpp - Attention on tensor cores ---------------------===//
+
+#include "lowering/GPU/TiledAttention.h"
+#include "lowering/GPU/WarpAttention.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+using namespace mlir::moe::gpu;
+
+static constexpr double log2e = 1.4426950408889634074;
+/// Rows of (token, head) of a workgroup with many tokens: 16 per warp.
+static constexpr int64_t blockRows = matmulThreads / KernelBuilder::warpSize * WarpAttention::rows;
+static constexpr int64_t blockStages = 2;
+/// Queries and sums of longer heads would not fit into the registers of a warp.
+static constexpr int64_t maxDim = 256;
+/// Splits such that the heads of one token give every multiprocessor of a large card about two workgroups.
+static constexpr int64_t wantedWorkgroups = 264, maxSplits = 64;
+/// Dynamic shared memory that every card since sm_80 gives a block.
+static constexpr int64_t sharedLimit = 96 << 10;
+
+/// Keys of a tile. Of the form for few tokens every warp has its own.
+static int64_t tileKeys(const kernels::Attention &kernel) {
+  const bool fits = blockStages * 64 * 2 * (kernel.keyDim + kernel.valueDim) <= sharedLimit;
+  return kernel.many && fits ? 64 : 32;
+}
+static HeadTile keyTile(const kernels::Attention &kernel) { return {tileKeys(kernel), kernel.keyDim}; }
+static HeadTile valueTile(const kernels::Attention &kernel) { return {tileKeys(kernel), kernel.valueDim}; }
+/// A tile of keys, and the one of values behind it.
+static int64_t stageElements(const kernels::Attention &kernel) {
+  return keyTile(kernel).elements() + valueTile(kernel).elements();
+}
+/// f32 values of the state of a row: maximum, total, sums.
+static int64_t stateValues(const kernels::Attention &kernel) { return 2 + kernel.valueDim; }
+
+static int64_t warpsOfBlock() { return matmulThreads / KernelBuilder::warpSize; }
+
+bool mlir::moe::gpu::isTiled(const kernels::Attention &kernel) {
+  return kernel.x.isBF16() && kernel.cache.isBF16() && kernel.keyDim % 8 == 0 && kernel.valueDim % 8 == 0 &&
+         kernel.keyDim <= maxDim && kernel.valueDim <= maxDim;
+}
+
+kernels::AttentionCut mlir::moe::gpu::cutTiled(kernels::Attention &kernel, const kernels::AttentionSizes &sizes) {
+  const int64_t rows = kernel.many ? blockRows : WarpAttention::rows;
+  const int64_t parts = llvm::divideCeil(sizes.perHead, rows);
+  if (kernel.many) {
+    return {std::max<int64_t>(rows / sizes.perHead, 1), parts};
+  }
+  const int64_t useful = sizes.context > 0 ? llvm::divideCeil(sizes.context, kernel.splitKeys) : maxSplits;
+  const int64_t wanted = llvm::divideCeil(wantedWorkgroups, sizes.heads * parts);
+  kernel.splits = std::max<int64_t>(std::min({wanted, useful, maxSplits}), 1);
+  return {1, parts * kernel.splits};
+}
+
+int64_t mlir::moe::gpu::tiledAttentionSharedBytes(const kernels::Attention &kernel) {
+  if (kernel.many) {
+    return blockStages * stageElements(kernel) * 2;
+  }
+  const int64_t tiles = warpsOfBlock() * stageElements(kernel) * 2;
+  return std::max(tiles, warpsOfBlock() * WarpAttention::rows * stateValues(kernel) * 4);
+}
+
+namespace {
+
+class TiledAttentionEmitter {
+public:
+  TiledAttentionEmitter(const kernels::Attention &kernel, KernelBuilder &b)
+      : kernel(kernel), b(b), warp(b, keyTile(kernel), valueTile(kernel)) {}
+  void emit();
+
+private:
+  using State = WarpAttention::State;
+  using Range = WarpAttention::Range;
+
+  void emitBlock();
+  void emitSplit();
+  /// The tiles of keys and of values of a stage.
+  Value keysOf(Int stage) { return b.at(memory, stage * stageElements(kernel), b.getI16Type()); }
+  Value valuesOf(Value keys) { return b.at(keys, keyTile(kernel).elements(), b.getI16Type()); }
+  /// Begins the copies of thread `self` of `threads`: keys, or values, `first` and on of sequence `seq` into a tile.
+  /// Rows from `end` on are the last once more.
+  void copy(const HeadTile &shape, Value cache, Int seq, Int first, Int end, Value tile, Int self, int64_t threads) {
+    Value begin = b.at(cache, (seq * context * g + head) * shape.dim, kernel.cache);
+    Int stride = g * shape.dim, last = end - 1;
+    shape.copy(b, tile, self, threads,
+               [&](Int key) { return b.at(begin, b.min(first + key, last) * stride, kernel.cache); });
+    NVVM::CpAsyncCommitGroupOp::create(b);
+  }
+  Int firstKey(Int position) { return b.select(b.i64(0) < window, b.max(position - window + 1, b.i64(0)), b.i64(0)); }
+  /// Of a row of (token, head) in global memory.
+  Value queryAt(Int token, Int queryHead) {
+    return b.at(q, (token * (g * perHead) + queryHead) * kernel.keyDim, kernel.x);
+  }
+
+  // Of the form for many tokens.
+  struct Run {
+    Int begin, end; ///< tokens of the block
+    Int seq, firstKey, endKey;
+  };
+  Run nextRun(Int begin, Int end);
+  State attendToRun(const Run &run, const State &state);
+  void storeBlock(const State &state);
+
+  // Of the form for few tokens.
+  void storeSplit(const State &state, Int token, Int firstHead, Int split);
+
+  const kernels::Attention &kernel;
+  KernelBuilder &b;
+  WarpAttention warp;
+  Value q, seqs, positions, keys, values, out, sinks, memory;
+  Int rows, g, perHead, context, window, head;
+  Num scale;
+  // Of a block: its tokens, heads of the group per token, and what the lane's rows are.
+  Int firstToken, tokens, firstHead, heads;
+  SmallVector<Int, 2> rowToken, rowHead, rowPosition;
+  SmallVector<Value, 2> isRow;
+};
+
+} // namespace
+
+void TiledAttentionEmitter::emit() {
+  q = b.nextPointer();
+  seqs = b.nextPointer();
+  positions = b.nextPointer();
+  keys = b.nextPointer();
+  values = b.nextPointer();
+  out = b.nextPointer();
+  rows = b.nextInt();
+  g = b.nextInt();
+  perHead = b.nextInt();
+  context = b.nextInt();
+  scale = b.nextFloat() * b.number(log2e);
+  window = b.nextInt();
+  if (kernel.sinks && kernel.splits == 0) {
+    sinks = b.nextPointer();
+  }
+  memory = b.sharedPointer(b.dynamicShared(128));
+  b.expectBlocks(2);
+  if (kernel.many) {
+    emitBlock();
+  } else {
+    emitSplit();
+  }
+}
+
+//===----------------------------------------------------------------------===//
+// Many tokens
+//===----------------------------------------------------------------------===//
+
+// A block may hold tokens of several sequences, one after the other. They are attended to in turn; for the rows of
+// other sequences no key of the turn is visible, which leaves their state as it is.
+void TiledAttentionEmitter::emitBlock() {
+  Int parts = b.ceilDiv(perHead, b.i64(blockRows)), most = b.ceilDiv(perHead, parts);
+  Int perBlock = b.max(b.i64(blockRows) / perHead, b.i64(1));
+  Int block = b.workgroup / (g * parts), part = b.workgroup % parts;
+  head = b.workgroup % (g * parts) / parts;
+  firstToken = block * perBlock;
+  tokens = b.min(perBlock, rows - firstToken);
+  firstHead = part * most;
+  heads = b.min(most, perHead - firstHead);
+  Int used = tokens * heads;
+  for (int64_t i = 0; i < WarpAttention::rowsOfLane; ++i) {
+    // Rows beyond the last are the last once more, without keys; their results are not stored.
+    Int row = b.warp * WarpAttention::rows + WarpAttention::row(b, i), real = b.min(row, used - 1);
+    isRow.push_back(row < used);
+    rowToken.push_back(firstToken + real / heads);
+    rowHead.push_back(head * perHead + firstHead + real % heads);
+    rowPosition.push_back(b.loadI32(positions, rowToken.back()));
+  }
+  warp.loadQueries([&](Int row) {
+    Int real = b.min(b.warp * WarpAttention::rows + row, used - 1);
+    return queryAt(firstToken + real / heads, head * perHead + firstHead + real % heads);
+  });
+  // Bit t: token t of the block begins a run of one sequence.
+  Value starts;
+  for (int64_t half = 0; half < 2; ++half) {
+    Int t = b.lane + half * KernelBuilder::warpSize, at = firstToken + b.min(t, tokens - 1);
+    Value isOther = arith::CmpIOp::create(b, arith::CmpIPredicate::ne, b.loadI32(seqs, at).value,
+                                          b.loadI32(seqs, b.max(at - 1, b.i64(0))).value);
+    Value isStart = b.both(t < tokens, b.either(t == b.i64(0), isOther));
+    Int bits = b.fromBits(b.ballot(isStart));
+    starts = half == 0 ? bits.value
+                       : Value(arith::OrIOp::create(
+                             b, starts, arith::ShLIOp::create(b, bits.value, b.i64(KernelBuilder::warpSize).value)));
+  }
+  SmallVector<Value> state = warp.begin().flatten();
+  state.push_back(starts);
+  Int runs{&b, math::CtPopOp::create(b, starts)};
+  state = b.loop(b.i64(0), runs, b.i64(1), state, [&](Int, ValueRange carried) {
+    // The lowest bit is this run's begin, the next one its end.
+    Int mask{&b, carried.back()};
+    Int rest{&b, arith::AndIOp::create(b, mask.value, (mask - 1).value)};
+    auto lowest = [&](Int bits) { return Int{&b, math::CountTrailingZerosOp::create(b, bits.value)}; };
+    Run run = nextRun(firstToken + lowest(mask), firstToken + b.min(lowest(rest), tokens));
+    SmallVector<Value> next = attendToRun(run, State::unflatten(b, carried.drop_back())).flatten();
+    next.push_back(rest);
+    return next;
+  });
+  storeBlock(warp.finish(State::unflatten(b, ValueRange(state).drop_back())));
+}
+
+/// The tokens [begin, end) of one sequence, and the keys that any of them sees.
+auto TiledAttentionEmitter::nextRun(Int begin, Int end) -> Run {
+  Int least, most;
+  for (int64_t half = 0; half < 2; ++half) {
+    Int at = b.loadI32(positions, b.min(begin + b.lane + half * KernelBuilder::warpSize, end - 1));
+    least = half == 0 ? at : b.min(least, at);
+    most = half == 0 ? at : b.max(most, at);
+  }
+  for (int64_t mask = KernelBuilder::warpSize / 2; mask > 0; mask /= 2) {
+    least = b.min(least, b.shuffleXor(least, mask));
+    most = b.max(most, b.shuffleXor(most, mask));
+  }
+  return {begin, end, b.loadI32(seqs, begin), firstKey(least), most + 1};
+}
+
+// Stage i % 2 holds tile i. The copies of a tile begin when all warps have left the one before the last, and have the
+// time of the last to come.
+auto TiledAttentionEmitter::attendToRun(const Run &run, const State &state) -> State {
+  const int64_t keyCount = tileKeys(kernel);
+  auto issue = [&](Int first, Int stage) {
+    Value tile = keysOf(stage);
+    copy(keyTile(kernel), keys, run.seq, first, run.endKey, tile, b.thread, b.threads);
+    copy(valueTile(kernel), values, run.seq, first, run.endKey, valuesOf(tile), b.thread, b.threads);
+  };
+  SmallVector<Range> ranges;
+  for (int64_t i = 0; i < WarpAttention::rowsOfLane; ++i) {
+    Value isHere = b.both(isRow[i], b.both(run.begin < rowToken[i] + 1, rowToken[i] < run.end));
+    ranges.push_back({firstKey(rowPosition[i]), b.select(isHere, rowPosition[i] + 1, b.i64(0))});
+  }
+  issue(run.firstKey, b.i64(0));
+  SmallVector<Value> result =
+      b.loop(run.firstKey, run.endKey, b.i64(keyCount), state.flatten(), [&](Int first, ValueRange carried) {
+        Int stage = (first - run.firstKey) / keyCount % blockStages;
+        NVVM::CpAsyncWaitGroupOp::create(b, 0);
+        b.barrier();
+        b.ifThen(first + keyCount < run.endKey, [&] { issue(first + keyCount, (stage + 1) % blockStages); });
+        Value tile = keysOf(stage);
+        return warp.addValues(warp.weigh(State::unflatten(b, carried), tile, first, ranges, scale), valuesOf(tile))
+            .flatten();
+      });
+  b.barrier(); // before the copies of the next run
+  return State::unflatten(b, result);
+}
+
+void TiledAttentionEmitter::storeBlock(const State &state) {
+  for (int64_t i = 0; i < WarpAttention::rowsOfLane; ++i) {
+    Num total = state.totals[i], factor = b.number(1.0);
+    if (sinks) {
+      // A sink is a key of score sinks[h] and value 0.
+      Num sink = b.loadScalar(sinks, rowHead[i], kernel.sinks) * b.number(log2e);
+      Num largest = b.max(state.maxima[i], sink);
+      factor = b.exp2(state.maxima[i] - largest);
+      total = total * factor + b.exp2(sink - largest);
+    }
+    factor = factor / total;
+    b.ifThen(isRow[i], [&] {
+      Value row = b.at(out, (rowToken[i] * (g * perHead) + rowHead[i]) * kernel.valueDim, kernel.x);
+      for (int64_t piece = 0; piece < warp.pieces(); ++piece) {
+        const size_t at = piece * 4 + i * 2;
+        b.storePair(state.sums[at] * factor, state.sums[at + 1] * factor,
+                    b.at(row, WarpAttention::column(b, piece), kernel.x), kernel.x);
+      }
+    });
+  }
+}
+
+//===----------------------------------------------------------------------===//
+// Few tokens
+//===----------------------------------------------------------------------===//
+
+/// Keys per split for `count` keys.
+static Int keysPerSplit(KernelBuilder &b, Int count, int64_t splits) {
+  constexpr int64_t step = kernels::Attention::splitStep;
+  Int even = b.ceilDiv(b.ceilDiv(count, b.i64(splits)), b.i64(step)) * step;
+  return b.max(even, b.i64(kernels::Attention::splitKeys));
+}
+
+void TiledAttentionEmitter::emitSplit() {
+  constexpr int64_t most = WarpAttention::rows;
+  const int64_t keyCount = tileKeys(kernel);
+  Int parts = b.ceilDiv(perHead, b.i64(most)), split = b.workgroup % kernel.splits;
+  Int group = b.workgroup / kernel.splits;
+  Int part = group % parts, token = group / parts / g;
+  head = group / parts % g;
+  firstHead = part * most;
+  heads = b.min(b.i64(most), perHead - firstHead);
+  Int seq = b.loadI32(seqs, token), position = b.loadI32(positions, token);
+  Int begin = firstKey(position), perSplit = keysPerSplit(b, position + 1 - begin, kernel.splits);
+  Int from = begin + split * perSplit, to = b.min(from + perSplit, position + 1);
+  b.ifThen(from < to, [&] {
+    warp.loadQueries([&](Int row) { return queryAt(token, head * perHead + firstHead + b.min(row, heads - 1)); });
+    Value keyMemory = keysOf(b.warp), valueMemory = valuesOf(keyMemory);
+    SmallVector<Range> ranges(WarpAttention::rowsOfLane, Range{from, to});
+    SmallVector<Value> state =
+        b.loop(from + b.warp * keyCount, to, b.i64(b.warps() * keyCount), warp.begin().flatten(),
+               [&](Int first, ValueRange carried) {
+                 copy(keyTile(kernel), keys, seq, first, to, keyMemory, b.lane, KernelBuilder::warpSize);
+                 copy(valueTile(kernel), values, seq, first, to, valueMemory, b.lane, KernelBuilder::warpSize);
+                 NVVM::CpAsyncWaitGroupOp::create(b, 1);
+                 b.warpBarrier();
+                 WarpAttention::Weighted weighted =
+                     warp.weigh(State::unflatten(b, carried), keyMemory, first, ranges, scale);
+                 NVVM::CpAsyncWaitGroupOp::create(b, 0);
+                 b.warpBarrier();
+                 State next = warp.addValues(weighted, valueMemory);
+                 b.warpBarrier(); // before the copies of the next tile
+                 return next.flatten();
+               });
+    storeSplit(warp.finish(State::unflatten(b, state)), token, firstHead, split);
+  });
+}
+
+/// Adds up the states of the warps and writes the split's.
+void TiledAttentionEmitter::storeSplit(const State &state, Int token, Int firstHead, Int split) {
+  const int64_t width = stateValues(kernel);
+  auto stateAt = [&](Int warp, Int row) { return b.at(memory, (warp * WarpAttention::rows + row) * width, b.f32()); };
+  b.barrier(); // all warps have left their tiles
+  for (int64_t i = 0; i < WarpAttention::rowsOfLane; ++i) {
+    Value at = stateAt(b.warp, WarpAttention::row(b, i));
+    b.ifThen(b.lane % 4 == b.i64(0), [&] {
+      b.storeScalar(state.maxima[i], at, b.i64(0), b.f32());
+      b.storeScalar(state.totals[i], at, b.i64(1), b.f32());
+    });
+    for (int64_t piece = 0; piece < warp.pieces(); ++piece) {
+      for (int64_t j = 0; j < 2; ++j) {
+        b.storeScalar(state.sums[piece * 4 + i * 2 + j], at, WarpAttention::column(b, piece) + (2 + j), b.f32());
+      }
+    }
+  }
+  b.barrier();
+  // A warp takes every fourth head.
+  b.loop(b.warp, heads, b.i64(b.warps()), [&](Int row) {
+    SmallVector<Num> factors;
+    for (int64_t w = 0; w < b.warps(); ++w) {
+      factors.push_back(b.loadScalar(stateAt(b.i64(w), row), b.i64(0), b.f32()));
+    }
+    Num largest = factors.front();
+    for (Num other : ArrayRef<Num>(factors).drop_front()) {
+      largest = b.max(largest, other);
+    }
+    for (Num &factor : factors) {
+      factor = b.exp2(factor - largest);
+    }
+    Int queryHead = head * perHead + firstHead + row;
+    Value to = b.at(out, ((token * (g * perHead) + queryHead) * kernel.splits + split) * width, b.f32());
+    b.ifThen(b.lane == b.i64(0), [&] { b.storeScalar(largest, to, b.i64(0), b.f32()); });
+    b.overLanes(b.i64(width - 1), [&](Int i) {
+      Num sum = b.number(0.0);
+      for (auto [w, factor] : llvm::enumerate(factors)) {
+        sum = b.fma(factor, b.loadScalar(stateAt(b.i64(static_cast<int64_t>(w)), row), i + 1, b.f32()), sum);
+      }
+      b.storeScalar(sum, to, i + 1, b.f32());
+    });
+  });
+}
+
+void mlir::moe::gpu::emitTiled(const kernels::Attention &kernel, KernelBuilder &b) {
+  TiledAttentionEmitter(kernel, b).emit();
+}
+
+void mlir::moe::gpu::emit(const kernels::JoinSplits &kernel, KernelBuilder &b) {
+  Value states = b.nextPointer(), positions = b.nextPointer(), out = b.nextPointer();
+  Int heads = b.nextInt(), window = b.nextInt();
+  Value sinks = kernel.sinks ? b.nextPointer() : Value();
+  const int64_t width = 2 + kernel.valueDim;
+  Int position = b.loadI32(positions, b.workgroup / heads), count = position + 1;
+  count = b.select(b.i64(0) < window, b.min(count, window), count);
+  Int splits = b.ceilDiv(count, keysPerSplit(b, count, kernel.splits));
+  Value mine = b.at(states, b.workgroup * (kernel.splits * width), b.f32());
+  auto valueOf = [&](Int split, Int i) { return b.loadScalar(mine, split * width + i, b.f32()); };
+  Num sink = b.number(0.0), largest = valueOf(b.i64(0), b.i64(0));
+  if (sinks) {
+    sink = b.loadScalar(sinks, b.workgroup % heads, kernel.sinks) * b.number(log2e);
+    largest = b.max(largest, sink);
+  }
+  largest = {&b, b.loop(b.i64(1), splits, b.i64(1), ValueRange{largest}, [&](Int split, ValueRange carried) {
+               return SmallVector<Value>{b.max({&b, carried[0]}, valueOf(split, b.i64(0)))};
+             })[0]};
+  b.overThreads(b.i64(kernel.valueDim), [&](Int i) {
+    Num total = sinks ? b.exp2(sink - largest) : b.number(0.0);
+    SmallVector<Value> sums =
+        b.loop(b.i64(0), splits, b.i64(1), ValueRange{total, b.number(0.0)}, [&](Int split, ValueRange carried) {
+          Num factor = b.exp2(valueOf(split, b.i64(0)) - largest);
+          return SmallVector<Value>{b.fma(factor, valueOf(split, b.i64(1)), {&b, carried[0]}),
+                                    b.fma(factor, valueOf(split, i + 2), {&b, carried[1]})};
+        });
+    b.storeScalar(Num{&b, sums[1]} / Num{&b, sums[0]}, out, b.workgroup * kernel.valueDim + i, kernel.out);
+  });
+}

@@ -1,0 +1,205 @@
+//===- AttentionKernelTest.cpp - Attention in all its forms against f64 ----===//
+//
+// Few tokens and many, on tensor cores and by dot products, with one workgroup
+// per head and with keys split over several. Rows of the cache that no token
+// sees are NaN: whatever reads one shows it.
+//
+//===----------------------------------------------------------------------===//
+
+#include "lowering/GPU/TiledAttention.h"
+#include "test/lowering/GPU/KernelHarness.h"
+#include <cmath>
+
+using namespace mlir;
+using namespace mlir::moe;
+using namespace mlir::moe::gpu;
+using namespace mlir::moe::gpu::test;
+
+namespace {
+
+/// Tokens [from, to) of a sequence.
+struct Piece {
+  int64_t seq, from, to;
+};
+
+struct Heads {
+  int64_t keyDim, valueDim, groups, perHead;
+};
+
+class GpuAttentionTest : public KernelTest {
+protected:
+  struct Batch {
+    Guarded<int32_t> seq, pos;
+    std::vector<int64_t> ends; ///< by sequence: behind the last position
+    int64_t context = 1;
+  };
+  static Batch makeBatch(const std::vector<Piece> &pieces) {
+    Batch batch;
+    for (const Piece &piece : pieces) {
+      batch.ends.resize(std::max<size_t>(batch.ends.size(), piece.seq + 1));
+      batch.ends[piece.seq] = std::max(batch.ends[piece.seq], piece.to);
+      batch.context = std::max(batch.context, piece.to + 3);
+      for (int64_t p = piece.from; p < piece.to; ++p) {
+        batch.seq.push_back(static_cast<int32_t>(piece.seq));
+        batch.pos.push_back(static_cast<int32_t>(p));
+      }
+    }
+    fit(batch.seq);
+    fit(batch.pos);
+    return batch;
+  }
+
+  /// Keys or values of which rows that exist are drawn.
+  Tensor fillCache(const Batch &batch, Type type, int64_t rowSize) {
+    const int64_t sequences = static_cast<int64_t>(batch.ends.size());
+    Tensor cache = random(type, sequences * batch.context * rowSize);
+    for (int64_t s = 0; s < sequences; ++s) {
+      for (int64_t i = batch.ends[s] * rowSize; i < batch.context * rowSize; ++i) {
+        cache.set(s * batch.context * rowSize + i, NAN);
+      }
+    }
+    return cache;
+  }
+
+  /// Runs the kernel, and the one that joins its splits if there are any.
+  Tensor attend(kernels::Attention kernel, const Heads &heads, const Batch &batch, std::vector<Argument> arguments,
+                int64_t window, Tensor &sinks) {
+    const int64_t tokens = static_cast<int64_t>(batch.seq.size()), q = heads.groups * heads.perHead;
+    const kernels::AttentionCut cut = catalogue.cut(kernel, {heads.groups, heads.perHead, /*context=*/0});
+    const int64_t workgroups = (tokens + cut.tokens - 1) / cut.tokens * heads.groups * cut.parts;
+    Tensor ys(kernel.x, tokens * q * heads.valueDim);
+    const bool isSplit = kernel.splits > 0;
+    Tensor states(f32, isSplit ? tokens * q * kernel.splits * (2 + heads.valueDim) : 0);
+    arguments.insert(arguments.begin() + 5, isSplit ? update(states) : out(ys));
+    if (!isSplit) {
+      if (kernel.sinks) {
+        arguments.push_back(in(sinks));
+      }
+      run(kernel, workgroups, arguments);
+      return ys;
+    }
+    // Most of the states may stay what they were; a value that is read nevertheless shows.
+    for (int64_t i = 0; i < states.size(); ++i) {
+      states.set(i, NAN);
+    }
+    run(kernel, workgroups, arguments);
+    std::vector<Argument> joined{in(states), arguments[2], out(ys), q, window};
+    if (kernel.sinks) {
+      joined.push_back(in(sinks));
+    }
+    run(kernels::JoinSplits{kernel.x, kernel.sinks, heads.valueDim, kernel.splits}, tokens * q, joined);
+    return ys;
+  }
+
+  void check(Type type, Type cacheType, const Heads &heads, bool many, int64_t window, bool hasSinks,
+             const std::vector<Piece> &pieces) {
+    Batch batch = makeBatch(pieces);
+    const int64_t tokens = static_cast<int64_t>(batch.seq.size()), q = heads.groups * heads.perHead;
+    SCOPED_TRACE(testing::Message() << "key_dim " << heads.keyDim << " value_dim " << heads.valueDim << " groups "
+                                    << heads.groups << " queries per head " << heads.perHead << " window " << window
+                                    << " tokens " << tokens << (many ? " many" : " few"));
+    Tensor qs = random(type, tokens * q * heads.keyDim), sinks = random(bf16, q);
+    Tensor keys = fillCache(batch, cacheType, heads.groups * heads.keyDim);
+    Tensor values = fillCache(batch, cacheType, heads.groups * heads.valueDim);
+    const float scale = 1.0f / std::sqrt(static_cast<float>(heads.keyDim));
+    kernels::Attention kernel{type, cacheType, hasSinks ? bf16 : Type(), heads.keyDim, heads.valueDim, many};
+    const bool isOnTensorCores = isTiled(kernel);
+    Tensor ys = attend(kernel, heads, batch,
+                       {in(qs), in(batch.seq), in(batch.pos), in(keys), in(values), tokens, heads.groups, heads.perHead,
+                        batch.context, scale, window},
+                       window, sinks);
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (int64_t h = 0; h < q; ++h) {
+        auto row = [&](int64_t p) { return (batch.seq[t] * batch.context + p) * heads.groups + h / heads.perHead; };
+        std::vector<double> sums(heads.valueDim), sizes(heads.valueDim);
+        double total = hasSinks ? std::exp(double(sinks[h])) : 0;
+        for (int64_t p = window ? std::max<int64_t>(0, batch.pos[t] - window + 1) : 0; p <= batch.pos[t]; ++p) {
+          double score = 0;
+          for (int64_t i = 0; i < heads.keyDim; ++i) {
+            score += double(qs[(t * q + h) * heads.keyDim + i]) * keys[row(p) * heads.keyDim + i];
+          }
+          const double weight = std::exp(score * scale);
+          total += weight;
+          for (int64_t i = 0; i < heads.valueDim; ++i) {
+            sums[i] += weight * values[row(p) * heads.valueDim + i];
+            sizes[i] += weight * std::abs(values[row(p) * heads.valueDim + i]);
+          }
+        }
+        for (int64_t i = 0; i < heads.valueDim; ++i) {
+          const double expected = sums[i] / total;
+          // The result is rounded, and on tensor cores every weight is before it meets its value.
+          const double bound = 2e-5 + (type.isBF16() ? 0x1p-8 : 1e-5) * std::abs(expected) +
+                               (isOnTensorCores ? 0x1p-8 * sizes[i] / total : 0);
+          ASSERT_NEAR(ys[(t * q + h) * heads.valueDim + i], expected, bound) << "token " << t << " head " << h;
+        }
+      }
+    }
+  }
+};
+
+TEST_F(GpuAttentionTest, ByDotProducts) {
+  const std::vector<Piece> pieces{{0, 5, 6}, {1, 0, 4}, {2, 160, 163}};
+  check(f32, f32, {32, 32, 2, 2}, false, 0, false, pieces);
+  check(f32, bf16, {20, 20, 3, 1}, false, 7, false, pieces);
+  check(f32, f32, {24, 40, 2, 2}, true, 1, true, pieces);
+  check(bf16, bf16, {15, 15, 1, 2}, false, 0, true, pieces);
+  check(f32, f32, {128, 128, 1, 1}, false, 130, false, pieces);
+  check(f32, f32, {32, 32, 2, 2}, false, 0, false, {});
+}
+
+/// One and several splits, full and partial ones, tiles with one key; more heads than a workgroup has rows.
+TEST_F(GpuAttentionTest, FewTokens) {
+  check(bf16, bf16, {64, 64, 1, 3}, false, 0, false, {{0, 0, 1}, {1, 255, 256}, {2, 256, 257}});
+  check(bf16, bf16, {128, 128, 2, 4}, false, 0, false, {{0, 799, 801}, {1, 31, 33}});
+  check(bf16, bf16, {64, 64, 2, 8}, false, 100, true, {{0, 700, 702}, {1, 50, 51}});
+  check(bf16, bf16, {64, 64, 1, 20}, false, 300, true, {{0, 600, 601}});
+  check(bf16, bf16, {192, 128, 2, 1}, false, 0, false, {{0, 130, 131}});
+  check(bf16, bf16, {40, 72, 1, 2}, false, 0, true, {{0, 60, 62}});
+  check(bf16, bf16, {256, 256, 1, 2}, false, 0, false, {{0, 70, 71}});
+  check(bf16, bf16, {64, 64, 1, 2}, false, 0, false, {});
+}
+
+/// Blocks of one sequence and of several, with ends within and between blocks, behind a long past and without one.
+TEST_F(GpuAttentionTest, ManyTokens) {
+  check(bf16, bf16, {64, 64, 1, 1}, true, 0, false, {{0, 0, 65}});
+  check(bf16, bf16, {64, 64, 2, 3}, true, 0, false, {{0, 0, 64}});
+  check(bf16, bf16, {128, 128, 1, 4}, true, 0, false, {{0, 0, 7}, {1, 130, 131}, {2, 3, 20}, {0, 7, 9}});
+  check(bf16, bf16, {64, 64, 1, 8}, true, 20, true, {{0, 90, 115}});
+  check(bf16, bf16, {64, 64, 1, 70}, true, 0, true, {{0, 12, 15}});
+  check(bf16, bf16, {192, 128, 1, 2}, true, 33, false, {{1, 0, 40}, {0, 60, 61}});
+  check(bf16, bf16, {40, 72, 1, 5}, true, 0, false, {{0, 0, 1}, {1, 0, 30}});
+  check(bf16, bf16, {256, 256, 1, 2}, true, 0, false, {{0, 0, 40}});
+  check(bf16, bf16, {64, 64, 1, 2}, true, 0, false, {{0, 0, 300}});
+  check(bf16, bf16, {64, 64, 1, 2}, true, 0, false, {});
+}
+
+/// Keys that all weigh the same, as many as a power of two, and small integers as values: nothing is rounded.
+TEST_F(GpuAttentionTest, SmallIntegersAreExact) {
+  const Heads heads{64, 64, 1, 2};
+  for (bool many : {false, true}) {
+    Batch batch = makeBatch({{0, 511, 512}, {1, 63, 64}});
+    const int64_t tokens = 2;
+    Tensor qs(bf16, tokens * heads.perHead * heads.keyDim), sinks(bf16, heads.perHead);
+    Tensor keys = fillCache(batch, bf16, heads.keyDim), values = fillCache(batch, bf16, heads.valueDim);
+    std::vector<double> expected(tokens * heads.perHead * heads.valueDim);
+    for (int64_t s = 0; s < tokens; ++s) {
+      for (int64_t i = 0; i < batch.ends[s] * heads.valueDim; ++i) {
+        const int64_t value = (i * 7 + i / 64 * 5) % 16;
+        values.set(s * batch.context * heads.valueDim + i, static_cast<float>(value));
+        for (int64_t h = 0; h < heads.perHead; ++h) {
+          expected[(s * heads.perHead + h) * heads.valueDim + i % heads.valueDim] +=
+              double(value) / static_cast<double>(batch.ends[s]);
+        }
+      }
+    }
+    Tensor ys = attend({bf16, bf16, Type(), heads.keyDim, heads.valueDim, many}, heads, batch,
+                       {in(qs), in(batch.seq), in(batch.pos), in(keys), in(values), tokens, heads.groups, heads.perHead,
+                        batch.context, 0.125f, int64_t(0)},
+                       0, sinks);
+    for (size_t i = 0; i < expected.size(); ++i) {
+      ASSERT_EQ(ys[static_cast<int64_t>(i)], Tensor::widen(Tensor::narrow(static_cast<float>(expected[i])))) << i;
+    }
+  }
+}
+
+} // namespace
