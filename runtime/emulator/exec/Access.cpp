@@ -350,7 +350,9 @@ static Step callParameter(Warp &w, const Op &op, uint32_t m) {
           std::memcpy(&buffer[at], &value, std::min<unsigned>(op.size, 8));
         }
       } else if (r.bits) {
-        fromParameter(w, op, r, l, &buffer[at]);
+        const bool local = which == 1 && frame.code->parametersInLocal;
+        fromParameter(w, op, r, l,
+                      local ? &w.local[l][frame.localBase + frame.code->parametersAt() + offset] : &buffer[at]);
       }
     }
     if (!store) {
@@ -360,7 +362,6 @@ static Step callParameter(Warp &w, const Op &op, uint32_t m) {
   return Step::Next;
 }
 
-/// Parameters of a device function that somebody takes the address of live in no memory here.
 static bool parameterOperand(Builder &b, const ptx::Operand &address, Op &op, bool isSigned) {
   op.extra = isSigned;
   switch (address.base) {

@@ -95,6 +95,12 @@ struct FunctionCode {
   uint32_t carry = 0; ///< offset of the carry flag's mask
   // Device functions: sizes of the buffers that arguments travel in, per lane.
   uint32_t parameterBytes = 0, resultBytes = 0, paramBytes = 0;
+  bool parametersInLocal = false; ///< it takes the address of a parameter, so they lie behind its .local variables
+
+  uint32_t parametersAt() const { return (uint32_t(function->localBytes) + 15) / 16 * 16; }
+  uint32_t localBytes() const {
+    return parametersInLocal ? parametersAt() + parameterBytes : uint32_t(function->localBytes);
+  }
   std::vector<uint32_t> parameterOffsets, resultOffsets;
 };
 

@@ -528,6 +528,13 @@ bool selectMove(Builder &b, const ptx::Instruction &inst, Op &op) {
     op.run = moveLocal;
     return true;
   }
+  if ((from.kind == OperandKind::Symbol || from.kind == OperandKind::Address) && from.base == ptx::Base::Parameter &&
+      !b.function.isKernel) {
+    b.out.parametersInLocal = true;
+    op.imm = int64_t(b.out.parametersAt()) + int64_t(b.out.parameterOffsets[from.index]) + from.offset;
+    op.run = moveLocal;
+    return true;
+  }
   op.a = b.ref(from, storedBits(type));
   if (type == Type::Pred) {
     op.run = movePredicate;

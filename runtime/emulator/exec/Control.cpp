@@ -71,7 +71,7 @@ int32_t Warp::newEntry(uint32_t atPc, uint32_t expected, int32_t parent, Frame *
   return int32_t(i);
 }
 
-Frame *Warp::newFrame(const FunctionCode &code, Frame *caller) {
+Frame *Warp::newFrame(const FunctionCode &code, Frame *caller, uint32_t lanes) {
   std::unique_ptr<Frame> made;
   for (auto &spare : spareFrames) {
     if (spare && spare->code == &code) {
@@ -104,14 +104,16 @@ Frame *Warp::newFrame(const FunctionCode &code, Frame *caller) {
     top = std::max(top, taken);
   }
   made->localBase = (top + align - 1) / align * align;
-  uint64_t needed = made->localBase + code.function->localBytes;
-  if (code.function->localBytes) {
+  uint64_t needed = made->localBase + code.localBytes();
+  if (code.localBytes()) {
     for (unsigned l = 0; l < 32; ++l) {
       if (local[l].size() < needed) {
         local[l].resize(needed);
         localDefined[l].resize(needed);
       }
-      std::fill(localDefined[l].begin() + made->localBase, localDefined[l].begin() + needed, uint8_t(0));
+      if (lanes >> l & 1) {
+        std::fill(localDefined[l].begin() + made->localBase, localDefined[l].begin() + needed, uint8_t(0));
+      }
     }
   }
   frames.push_back(std::move(made));
@@ -246,11 +248,6 @@ Step Warp::run(uint64_t budget) {
     asked = false;
     while (turn--) {
       const Op &op = ops[pc];
-      if (apart && mask != live && op.run != joinLanes && op.inst->mods.aligned && !regroup()) {
-        ++count; // the others have their turn next: no standstill
-        break;
-      }
-      uint32_t active = mask;
       if (delay) {
         while (entry >= 0 && entries[entry].pc == pc && entries[entry].frame == frame && op.run != joinLanes &&
                !entries[entry].isReturn) {
@@ -258,6 +255,7 @@ Step Warp::run(uint64_t budget) {
           meeting.arrived |= mask;
           meeting.patience = 0;
           if (meeting.arrived != meeting.expected) {
+            ++count; // the others have their turn next: no standstill
             dropCurrent();
             break;
           }
@@ -268,7 +266,13 @@ Step Warp::run(uint64_t budget) {
         if (current < 0) {
           break;
         }
-        active = mask;
+      }
+      if (apart && mask != live && op.run != joinLanes && op.inst->mods.aligned && !regroup()) {
+        ++count;
+        break;
+      }
+      uint32_t active = mask;
+      if (delay) {
         if (!(op.flags & OpSync) && op.nextSync > pc + 1 && (op.flags & (OpMemory | OpStrong)) && (mask & (mask - 1)) &&
             grid->random() % 4 == 0) {
           auto half = uint32_t(grid->random()) & mask;
@@ -534,10 +538,19 @@ static Step enter(Warp &w, const Op &op, uint32_t m, uint32_t function) {
     return w.fault(FindingKind::Limit, LaunchError::IllegalAddress, op, unsigned(__builtin_ctz(m)),
                    "calls nest deeper than 4096: the stack is full");
   }
-  Frame *callee = w.newFrame(code, caller);
+  Frame *callee = w.newFrame(code, caller, m);
   if (!passArguments(w, op, callee, m)) {
     return w.fault(FindingKind::OutOfBounds, LaunchError::IllegalAddress, op, unsigned(__builtin_ctz(m)),
                    "an argument of the call of " + code.function->name + " is smaller than its parameter");
+  }
+  if (code.parametersInLocal) {
+    const uint32_t at = callee->localBase + code.parametersAt(), bytes = code.parameterBytes;
+    for (unsigned l = 0; l < 32; ++l) {
+      if (m >> l & 1) {
+        std::copy_n(callee->parameters.begin() + size_t(l) * bytes, bytes, w.local[l].begin() + at);
+        std::fill_n(w.localDefined[l].begin() + at, bytes, uint8_t(1));
+      }
+    }
   }
   int32_t entry = w.newEntry(w.pc + 1, w.mask, w.entry, caller, true);
   w.entries[entry].arrived = w.mask & ~m;

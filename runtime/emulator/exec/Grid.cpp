@@ -397,7 +397,7 @@ void GridState::startBlock(Block &block) {
     setSpecials(w);
     w.base[1] = constants.data();
     w.base[2] = w.specials.data();
-    Frame *frame = w.newFrame(function, nullptr);
+    Frame *frame = w.newFrame(function, nullptr, w.live);
     w.newSplit(0, w.live, -1, frame);
     if (options.checks) {
       w.clocks.resize(32);

@@ -53,7 +53,7 @@ struct Frame {
   std::vector<uint8_t> parameters, results, params; ///< lane-major: lane * bytes + offset
   std::vector<uint32_t> tops;                       ///< per lane, where its local memory ends; empty without alloca
 
-  uint32_t localEnd() const { return localBase + uint32_t(code->function->localBytes); }
+  uint32_t localEnd() const { return localBase + code->localBytes(); }
   /// `size` bytes of a lane's variables for calls (.param), null when they are not all inside.
   uint8_t *callBytes(unsigned lane, uint64_t offset, uint64_t size) {
     const uint64_t stride = code->paramBytes;
@@ -248,7 +248,8 @@ struct Warp {
   void store();
   int32_t newSplit(uint32_t pc, uint32_t mask, int32_t entry, Frame *frame);
   int32_t newEntry(uint32_t pc, uint32_t expected, int32_t parent, Frame *frame, bool isReturn);
-  Frame *newFrame(const FunctionCode &code, Frame *caller);
+  /// For the lanes of `mask`: the others may be in calls whose local memory lies at the same addresses.
+  Frame *newFrame(const FunctionCode &code, Frame *caller, uint32_t mask);
   void freeFrame(Frame *frame);
   /// The lanes go to two pcs; `join` as in Op.
   void diverge(uint32_t takenMask, uint32_t takenPc, uint32_t otherPc, uint32_t join);

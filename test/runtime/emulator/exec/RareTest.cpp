@@ -203,6 +203,145 @@ LOOP:
   }
 }
 
+TEST(Calls, AFunctionTakesTheAddressOfItsParameter) {
+  // LLVM passes structs so (PTX ISA 7.1: the parameter is on the stack then). The callee writes to its copy, which the
+  // caller must not see, and calls itself once.
+  const std::string text = kernel(".param .u64 out", R"(
+  .reg .b32 %r<8>; .reg .b64 %rd<4>;
+  ld.param.u64 %rd1, [out];
+  mov.u32 %r1, %tid.x;
+  mul.wide.u32 %rd2, %r1, 4;
+  add.u64 %rd1, %rd1, %rd2;
+  { .param .b32 p0; .param .align 8 .b8 p1[16]; .param .b32 r0;
+  st.param.b32 [p0], 1;
+  st.param.b32 [p1], %r1;
+  st.param.b32 [p1+4], 10;
+  st.param.b32 [p1+8], 20;
+  st.param.b32 [p1+12], 30;
+  call (r0), pick, (p0, p1);
+  ld.param.b32 %r2, [r0];
+  ld.param.b32 %r3, [p1+4];
+  }
+  mad.lo.u32 %r2, %r3, 1000, %r2;
+  st.global.u32 [%rd1], %r2;
+  ret;)",
+                                  R"(
+.func (.param .b32 result) pick(.param .b32 again, .param .align 8 .b8 s[16])
+{
+  .local .align 4 .b8 own[8];
+  .reg .b32 %r<12>; .reg .b64 %rd<8>; .reg .pred %p<2>;
+  ld.param.b32 %r1, [again];
+  mov.b64 %rd1, s;
+  ld.local.b32 %r2, [%rd1];
+  and.b32 %r3, %r2, 3;
+  mul.wide.u32 %rd2, %r3, 4;
+  add.u64 %rd3, %rd1, %rd2;
+  ld.local.b32 %r4, [%rd3];
+  st.local.b32 [own], %r4;
+  setp.eq.u32 %p1, %r1, 0;
+  @%p1 bra DONE;
+  st.local.b32 [%rd1], 3;
+  st.local.b32 [%rd1+4], 7;
+  cvta.local.u64 %rd4, %rd1;
+  ld.b32 %r5, [%rd4+4];
+  ld.param.b32 %r6, [s];
+  { .param .b32 p0; .param .align 8 .b8 p1[16]; .param .b32 r0;
+  st.param.b32 [p0], 0;
+  st.param.b32 [p1], %r6;
+  st.param.b32 [p1+4], %r5;
+  st.param.b32 [p1+8], 0;
+  st.param.b32 [p1+12], %r5;
+  call (r0), pick, (p0, p1);
+  ld.param.b32 %r7, [r0];
+  }
+  ld.local.b32 %r4, [own];
+  mad.lo.u32 %r4, %r7, 100, %r4;
+DONE:
+  st.param.b32 [result], %r4;
+  ret;
+})");
+  for (bool delay : {false, true}) {
+    Device device;
+    ASSERT_TRUE(device.load(text));
+    device.options.delayLanes = delay;
+    uint64_t out = device.upload(std::vector<uint32_t>(32));
+    EXPECT_EQ(device.run({1, 1, 1}, {32, 1, 1}, out), LaunchError::None);
+    EXPECT_EQ(device.findings(), "");
+    auto got = device.download<uint32_t>(out, 32);
+    for (unsigned i = 0; i < 32; ++i) {
+      const unsigned words[] = {i, 10, 20, 30};
+      EXPECT_EQ(got[i], 10 * 1000 + 7 * 100 + words[i & 3]) << i;
+    }
+  }
+}
+
+TEST(Calls, LanesApartHaveLocalMemoryOfTheirOwn) {
+  // Lane i calls itself i & 7 levels deep, odd lanes at another place than even ones, so that the two are in calls of
+  // different depth at once; each level reads a .local variable behind the inner call.
+  const std::string text = kernel(".param .u64 out", R"(
+  .reg .b32 %r<8>; .reg .b64 %rd<4>;
+  ld.param.u64 %rd1, [out];
+  mov.u32 %r1, %tid.x;
+  and.b32 %r2, %r1, 7;
+  { .param .b32 p0; .param .b32 r0;
+  st.param.b32 [p0], %r2;
+  call (r0), deep, (p0);
+  ld.param.b32 %r3, [r0];
+  }
+  mul.wide.u32 %rd2, %r1, 4;
+  add.u64 %rd1, %rd1, %rd2;
+  st.global.u32 [%rd1], %r3;
+  ret;)",
+                                  R"(
+.func (.param .b32 result) deep(.param .b32 levels)
+{
+  .local .align 4 .b8 own[8];
+  .reg .b32 %r<8>; .reg .pred %p<4>;
+  ld.param.b32 %r1, [levels];
+  st.local.b32 [own], %r1;
+  mov.u32 %r3, 0;
+  setp.eq.u32 %p1, %r1, 0;
+  @%p1 bra DONE;
+  sub.u32 %r2, %r1, 1;
+  mov.u32 %r5, %laneid;
+  and.b32 %r5, %r5, 1;
+  setp.eq.u32 %p2, %r5, 0;
+  @%p2 bra EVEN;
+  { .param .b32 p0; .param .b32 r0;
+  st.param.b32 [p0], %r2;
+  call (r0), deep, (p0);
+  ld.param.b32 %r3, [r0];
+  }
+  bra DONE;
+EVEN:
+  { .param .b32 p0; .param .b32 r0;
+  st.param.b32 [p0], %r2;
+  call (r0), deep, (p0);
+  ld.param.b32 %r3, [r0];
+  }
+DONE:
+  ld.local.b32 %r4, [own];
+  add.u32 %r3, %r3, %r4;
+  st.param.b32 [result], %r3;
+  ret;
+})");
+  for (uint64_t seed = 0; seed < 8; ++seed) {
+    Device device;
+    ASSERT_TRUE(device.load(text));
+    device.options.timing = Timing::Random;
+    device.options.seed = seed;
+    device.options.delayLanes = seed % 2;
+    uint64_t out = device.upload(std::vector<uint32_t>(32));
+    EXPECT_EQ(device.run({1, 1, 1}, {32, 1, 1}, out), LaunchError::None);
+    EXPECT_EQ(device.findings(), "");
+    EXPECT_EQ(device.memory.firstUndefined(out, 128), 128U);
+    auto got = device.download<uint32_t>(out, 32);
+    for (unsigned i = 0; i < 32; ++i) {
+      EXPECT_EQ(got[i], (i & 7) * ((i & 7) + 1) / 2) << i;
+    }
+  }
+}
+
 /// A kernel whose lane 0 builds a map of 8 rows of 16 elements in shared memory, of element type `number` and `bytes`
 /// bytes, and copies a box of 4 x 8 from (column 8, row 2); lanes below `words` store a word of it each.
 static std::string withElementType(unsigned number, unsigned bytes) {

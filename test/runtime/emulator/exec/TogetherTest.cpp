@@ -302,6 +302,40 @@ AGAIN:
   right(text, {1, 1, 1}, {12, 1, 1}, {0, 12});
 }
 
+TEST(Together, LanesRunApartMeetAtABarrier) {
+  // One warp, so that a turn in which lanes only come to where they meet is one in which nobody else goes on either.
+  const std::string text = kernel(".param .u64 out", R"(
+  .reg .b32 %r<8>; .reg .b64 %rd<4>; .reg .pred %p<4>;
+  .shared .align 4 .b8 s[128];
+  ld.param.u64 %rd1, [out];
+  mov.u32 %r1, %tid.x;
+  mul.wide.u32 %rd2, %r1, 4;
+  add.u64 %rd1, %rd1, %rd2;
+  mov.u32 %r2, s;
+  shl.b32 %r3, %r1, 2;
+  add.u32 %r3, %r2, %r3;
+  xor.b32 %r4, %r3, 4;
+  mov.u32 %r5, 0;
+AGAIN:
+  ld.global.u32 %r6, [%rd1];
+  add.u32 %r6, %r6, 1;
+  st.global.u32 [%rd1], %r6;
+  st.shared.u32 [%r3], %r6;
+  bar.sync 0;
+  ld.shared.u32 %r7, [%r4];
+  st.global.u32 [%rd1], %r7;
+  bar.sync 0;
+  add.u32 %r5, %r5, 1;
+  setp.lt.u32 %p1, %r5, 8;
+  @%p1 bra AGAIN;
+  ret;)");
+  for (uint64_t seed = 0; seed < 1000; ++seed) {
+    Outcome got = outcome(text, {1, 1, 1}, {32, 1, 1}, 32, Timing::Random, seed, true);
+    ASSERT_EQ(got.findings, "") << seed;
+    EXPECT_EQ(got.out, std::vector<uint32_t>(32, 8));
+  }
+}
+
 TEST(Together, LanesOfAWarpPassABaton) {
   const std::string text = kernel(".param .u64 out", R"(
   .reg .b32 %r<8>; .reg .b64 %rd<4>; .reg .pred %p<4>;
