@@ -119,6 +119,7 @@ struct Code {
   std::vector<Fixup> fixups;
   std::vector<uint64_t> variableAddress; ///< of global and const variables
   bool parametersInMemory = false;       ///< some kernel takes the address of its parameters
+  bool localIsDefined = false;           ///< local memory is defined before anybody writes it
   bool reservedShared = false;           ///< some function asks where the system's part of shared memory lies
 };
 

@@ -112,7 +112,8 @@ Frame *Warp::newFrame(const FunctionCode &code, Frame *caller, uint32_t lanes) {
         localDefined[l].resize(needed);
       }
       if (lanes >> l & 1) {
-        std::fill(localDefined[l].begin() + made->localBase, localDefined[l].begin() + needed, uint8_t(0));
+        std::fill(localDefined[l].begin() + made->localBase, localDefined[l].begin() + needed,
+                  uint8_t(grid->code->localIsDefined));
       }
     }
   }

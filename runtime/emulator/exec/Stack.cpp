@@ -36,7 +36,7 @@ static Step allocateLocal(Warp &w, const Op &op, uint32_t m) {
       w.local[l].resize(begin + size);
       w.localDefined[l].resize(begin + size);
     }
-    std::fill_n(w.localDefined[l].begin() + long(begin), size, uint8_t(0));
+    std::fill_n(w.localDefined[l].begin() + long(begin), size, uint8_t(w.grid->code->localIsDefined));
     frame.tops[l] = uint32_t(begin + size);
     w.setLane(op.d, l, begin);
   }

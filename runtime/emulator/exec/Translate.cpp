@@ -338,6 +338,9 @@ static Status translateFunction(const ptx::Module &module, const ptx::Function &
 }
 
 Status translate(const ptx::Module &module, Code &code) {
+  // Code for debuggers keeps everything in local memory and writes bit fields a part at a time, for which registers
+  // that are undefined as a whole are too coarse.
+  code.localIsDefined = module.target.debug;
   code.functions.resize(module.functions.size());
   for (size_t i = 0; i < module.functions.size(); ++i) {
     code.functions[i].index = uint32_t(i);

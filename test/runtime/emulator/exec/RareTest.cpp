@@ -342,6 +342,39 @@ DONE:
   }
 }
 
+TEST(Debug, BitFieldsInFreshLocalMemory) {
+  // What nvcc -G makes of two bit fields that fill a word, and of a vector whose second word nobody reads.
+  const std::string text = kernel(".param .u64 out", R"(
+  .local .align 8 .b8 depot[8];
+  .reg .b32 %r<8>; .reg .b64 %rd<4>; .reg .pred %p<2>;
+  ld.param.u64 %rd1, [out];
+  ld.local.u32 %r1, [depot];
+  and.b32 %r1, %r1, -256;
+  or.b32 %r1, %r1, 5;
+  st.local.u32 [depot], %r1;
+  ld.local.u32 %r2, [depot];
+  and.b32 %r2, %r2, 255;
+  or.b32 %r2, %r2, 8192;
+  st.local.u32 [depot], %r2;
+  .pragma "used_bytes_mask 0";
+  ld.local.u32 %r3, [depot+4];
+  ld.local.u32 %r4, [depot];
+  shr.u32 %r4, %r4, 8;
+  setp.ne.u32 %p1, %r4, 32;
+  @%p1 bra DONE;
+  st.global.u32 [%rd1], 1;
+DONE:
+  ret;)");
+  for (bool debug : {true, false}) {
+    Device device;
+    ASSERT_TRUE(device.load(debug ? with(text, ".target sm_90a", ".target sm_90a, debug") : text));
+    uint64_t out = device.upload(std::vector<uint32_t>(1));
+    EXPECT_EQ(device.run({1, 1, 1}, {32, 1, 1}, out), LaunchError::None);
+    EXPECT_EQ(device.download<uint32_t>(out, 1)[0], 1U);
+    EXPECT_EQ(device.found(FindingKind::Undefined), !debug);
+  }
+}
+
 /// A kernel whose lane 0 builds a map of 8 rows of 16 elements in shared memory, of element type `number` and `bytes`
 /// bytes, and copies a box of 4 x 8 from (column 8, row 2); lanes below `words` store a word of it each.
 static std::string withElementType(unsigned number, unsigned bytes) {
