@@ -106,19 +106,25 @@ bool Descent::swapFromHottest() {
   return true;
 }
 
-/// A random change: of a replica count half of the time where there are redundant replicas, else swaps of the hottest
+/// A random change: of replica counts half of the time where there are redundant replicas (of several, since one alone
+/// may help nothing: two heavy experts that meet on a rank both have a replica too many), else swaps of the hottest
 /// rank with others.
 void Descent::kick() {
   const int perRank = cluster.slotsPerRank(), g = hottest();
   if (cluster.slots > experts && random.below(2) == 0) {
-    for (int attempt = 0; attempt < 50; ++attempt) {
+    const int changes = random.below(8) != 0 ? 1 : 2 + random.below(2);
+    int done = 0;
+    for (int attempt = 0; done < changes && attempt < 50; ++attempt) {
       const int p = random.below(cluster.slots);
       const int expert =
           random.below(2) == 0 ? state.expertAt(g * perRank + random.below(perRank)) : random.below(experts);
       if (state.canReplace(p, expert)) {
         replace(p, expert);
-        return;
+        ++done;
       }
+    }
+    if (done > 0) {
+      return;
     }
   }
   const int swaps = 1 + random.below(3);

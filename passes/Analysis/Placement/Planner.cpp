@@ -240,6 +240,11 @@ LayerMap Planner::search(const LayerProblem &problem, size_t layer, const LayerM
       candidates.push_back(searchPairs(problem, limits(layer, kCountChanges, goal)));
     } else {
       candidates.push_back(descend(problem, candidates.front(), limits(layer, kKicks, goal)));
+      if (evaluate(problem, candidates.back()).peak > goal) {
+        const double limit = std::max(1.0, computeBounds(loads, cluster).slots);
+        candidates.push_back(descend(problem, packCounts(loads, leastCounts(loads, cluster, limit), cluster),
+                                     limits(layer, kKicks, goal)));
+      }
     }
   } else {
     if (problem.localityWeight != 0) {
@@ -249,6 +254,11 @@ LayerMap Planner::search(const LayerProblem &problem, size_t layer, const LayerM
     const bool local = problem.localityWeight != 0;
     const SearchLimits annealing = limits(layer, local ? kLocalProposals : kProposals, local ? -1e300 : goal);
     candidates.push_back(anneal(problem, candidates.front(), annealing));
+    if (!local && evaluate(problem, candidates.back()).total > goal) {
+      const double limit = std::max(1.0, computeBounds(mean, cluster).slots);
+      candidates.push_back(anneal(problem, packCounts(mean, leastCounts(mean, cluster, limit), cluster),
+                                  limits(layer, kProposals / 2, goal)));
+    }
   }
   const LayerMap *best = nullptr;
   double bestTotal = 0;

@@ -2,9 +2,9 @@
 //
 // Chooses for every layer the seeds, the search and the bound that fit the
 // question (one or several profiles, nodes, a map in use), and never returns a
-// layer that scores worse than EPLB's map on the same objective. The result
-// depends on the statistics, the options and the seed only, unless a time
-// budget ends a search early; then it says so.
+// layer that scores worse than EPLB's map, its duplicates taken out, on the
+// same objective. The result depends on the statistics, the options and the
+// seed only, unless a time budget ends a search early; then it says so.
 //
 //===----------------------------------------------------------------------===//
 

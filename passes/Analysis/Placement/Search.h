@@ -42,6 +42,11 @@ LayerMap removeDuplicates(const LayerMap &map, const Loads &loads, const Cluster
 /// Replica counts that make the largest share smallest (greedy, optimal).
 std::vector<int> greedyCounts(const Loads &loads, const Cluster &cluster);
 
+/// As few replicas as keep every share within `limit`, which must leave room for them; slots that are left go to the
+/// lightest experts. Where greedy counts split heavy experts so often that two of them must meet on a rank, these do
+/// not.
+std::vector<int> leastCounts(const Loads &loads, const Cluster &cluster, double limit);
+
 /// Replicas in descending order of share, each to the lightest rank that has a free slot and lacks the expert.
 LayerMap packCounts(const Loads &loads, const std::vector<int> &counts, const Cluster &cluster);
 

@@ -2,6 +2,7 @@
 
 #include "passes/Analysis/Placement/Search.h"
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 using namespace moe::placement;
@@ -75,6 +76,26 @@ std::vector<int> moe::placement::greedyCounts(const Loads &loads, const Cluster 
       }
     }
     ++counts[heaviest];
+  }
+  return counts;
+}
+
+std::vector<int> moe::placement::leastCounts(const Loads &loads, const Cluster &cluster, double limit) {
+  const int experts = static_cast<int>(loads.size());
+  std::vector<int> counts(experts), order(experts);
+  int left = cluster.slots;
+  for (int expert = 0; expert < experts; ++expert) {
+    counts[expert] = std::max(1, static_cast<int>(std::ceil(loads[expert] / limit * (1 - 1e-9))));
+    left -= counts[expert];
+  }
+  std::iota(order.begin(), order.end(), 0);
+  std::sort(order.begin(), order.end(),
+            [&](int a, int b) { return loads[a] != loads[b] ? loads[a] < loads[b] : a < b; });
+  for (size_t i = 0; left > 0; i = (i + 1) % order.size()) {
+    if (counts[order[i]] < cluster.ranks) {
+      ++counts[order[i]];
+      --left;
+    }
   }
   return counts;
 }

@@ -35,3 +35,13 @@ Statistics moe::placement::makeStatistics(int layers, int experts, int profiles,
   }
   return statistics;
 }
+
+uint64_t moe::placement::fingerprint(const std::vector<LayerMap> &maps) {
+  uint64_t hash = 0xcbf29ce484222325ull;
+  for (const LayerMap &map : maps) {
+    for (int expert : map) {
+      hash = (hash ^ static_cast<uint64_t>(expert)) * 0x100000001b3ull;
+    }
+  }
+  return hash;
+}

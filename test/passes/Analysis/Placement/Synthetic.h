@@ -18,6 +18,9 @@ namespace moe::placement {
 Statistics makeStatistics(int layers, int experts, int profiles, double spread = 0.65, double drift = 0.2,
                           uint64_t seed = 1);
 
+/// A short name of maps, to say of a search that it gives the same ones.
+uint64_t fingerprint(const std::vector<LayerMap> &maps);
+
 } // namespace moe::placement
 
 #endif // MOE_TEST_PASSES_ANALYSIS_PLACEMENT_SYNTHETIC_H
