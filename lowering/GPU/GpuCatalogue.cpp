@@ -26,7 +26,7 @@ using namespace mlir;
 using namespace mlir::moe;
 using namespace mlir::moe::gpu;
 
-/// Whether a kernel makes up what travels among ranks in an exact exchange, of which programs for GPUs have one.
+/// Whether a kernel makes up what travels among ranks in an exact exchange, which programs for GPUs do not have yet.
 template <typename Config>
 static constexpr bool isExchanging = std::is_same_v<std::decay_t<Config>, kernels::Dispatch> ||
                                      std::is_same_v<std::decay_t<Config>, kernels::CopyListedRows>;
@@ -79,7 +79,7 @@ kernels::AttentionCut GpuCatalogue::cut(kernels::Attention &kernel, const kernel
 
 std::string GpuCatalogue::whyNot(const kernels::Kernel &kernel, int64_t experts) const {
   if (std::visit([](const auto &config) { return isExchanging<decltype(config)>; }, kernel)) {
-    return "exchanges rows with other ranks, but programs for GPUs run on one";
+    return "sends rows to the ranks of their experts only, but GPUs send all rows to all: use --exchange gather";
   }
   if (experts > maxExperts) {
     return "but the kernels of GPUs have room for " + std::to_string(maxExperts);

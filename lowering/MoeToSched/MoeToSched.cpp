@@ -201,10 +201,6 @@ FailureOr<LoweredProgram> mlir::moe::lowerMoeToSched(ModuleOp module, const Sche
     catalogues.push_back(std::make_unique<cpu::CpuCatalogue>(context, *target));
   }
   if (options.gpu) {
-    if (int64_t ranks = getRanks(module); ranks > 1) {
-      return module.emitError("is divided among ")
-             << ranks << " ranks, but programs for GPUs run on one; compile it for CPUs, or for one rank";
-    }
     for (const gpu::GpuTarget *target : gpu::targetsOfPackage(*options.gpu)) {
       catalogues.push_back(std::make_unique<gpu::GpuCatalogue>(context, *target));
     }

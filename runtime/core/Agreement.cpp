@@ -72,20 +72,23 @@ Status Agreement::everyoneIsReady() {
   return communicator.gather(&mine, all.data(), 1, std::max(deadlineNs, kReadyNs)) ? Status() : unreached();
 }
 
-Status Agreement::beforeStep(size_t entry, int64_t tokens, int64_t rows, const Status &mine, int64_t &common) {
-  Wish wish = {tokens, rows, int32_t(entry), int32_t(mine.code()), {}};
+Status Agreement::beforeStep(size_t entry, int64_t tokens, int64_t rows, bool mayUseGraphs, const Status &mine,
+                             Common &common) {
+  Wish wish = {tokens, rows, int32_t(entry), int32_t(mine.code()), mayUseGraphs, {}};
   strncpy(wish.text, mine.message().c_str(), sizeof(wish.text) - 1);
   if (!communicator.gather(&wish, wishes.data(), sizeof(wish), deadlineNs)) {
     return unreached();
   }
   MOERT_TRY(mine);
-  common = 0;
+  common = {};
   for (size_t rank = 0; rank < wishes.size(); ++rank) {
     const Wish &its = wishes[rank];
     if (its.code) {
       return error(Code(its.code), "rank ", rank, " failed: ", its.text, "; no rank ran the step");
     }
-    common = std::max(common, its.tokens);
+    common.tokens = std::max(common.tokens, its.tokens);
+    common.mayUseGraphs &= its.mayUseGraphs != 0;
+    common.shape = (common.shape ^ uint64_t(its.rows)) * 0x100000001b3u;
   }
   const Wish &first = wishes[0];
   for (size_t rank = 1; rank < wishes.size(); ++rank) {

@@ -25,15 +25,22 @@ public:
   /// At its end: all are ready. Weights that ranks compute take each its own time: it waits longer than a step does.
   Status everyoneIsReady();
 
-  /// Before a step of `entry` over `tokens` and `rows`; `mine` is what this rank finds wrong with its input. `common`
-  /// becomes the T that all ranks run.
-  Status beforeStep(size_t entry, int64_t tokens, int64_t rows, const Status &mine, int64_t &common);
+  /// What all ranks know of a step: the T that they run, whether it may run as a graph, and a number that stands for
+  /// the rows of every rank. Graphs hold collectives, so that ranks must capture and run them at the same steps.
+  struct Common {
+    int64_t tokens = 0;
+    bool mayUseGraphs = true;
+    uint64_t shape = 0;
+  };
+
+  /// Before a step of `entry` over `tokens` and `rows`; `mine` is what this rank finds wrong with its input.
+  Status beforeStep(size_t entry, int64_t tokens, int64_t rows, bool mayUseGraphs, const Status &mine, Common &common);
 
 private:
   struct Wish {
     int64_t tokens, rows;
-    int32_t entry, code;
-    char text[232];
+    int32_t entry, code, mayUseGraphs;
+    char text[228];
   };
   Status unreached() const;
 

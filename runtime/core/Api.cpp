@@ -3,6 +3,7 @@
 #include "runtime/core/Abandon.h"
 #include "runtime/core/Session.h"
 #include "runtime/core/WeightReader.h"
+#include "runtime/ranks/TcpTransport.h"
 
 #include <cstddef>
 #include <cstring>
@@ -166,6 +167,16 @@ moert_status *moert_group_create_processes(const char *plugin, moert_group **out
   }
   *out = nullptr;
   return giveGroup(moert::joinProcessGroup(plugin ? plugin : ""), out);
+}
+
+moert_status *moert_group_create_rendezvous(const char *host, int port, int rank, int ranks, int local_rank,
+                                            int local_ranks, double deadline_seconds, moert_group **out) {
+  if (!host || !out) {
+    return nullArgument("moert_group_create_rendezvous", host ? "out" : "host");
+  }
+  *out = nullptr;
+  return giveGroup(
+      moert::joinRendezvous({host, port, rank, ranks, local_rank, local_ranks}, nanoseconds(deadline_seconds)), out);
 }
 
 int moert_group_ranks(const moert_group *group) { return group ? group->group->ranks() : 0; }

@@ -28,7 +28,7 @@ struct BackendOptions {
   int threads = 0;  ///< 0: one per available core
   bool pin = false; ///< bind each worker to a core
   double deadlineSeconds = 30;
-  /// What joins this rank to others; of one rank it may be null.
+  /// What joins this rank to others; of one rank it may be null. GPUs only meet through it.
   Communicator *communicator = nullptr;
 };
 
@@ -60,6 +60,8 @@ public:
   virtual int threads() const = 0;
   /// Whether addresses are the host's; then upload, download and graphs are not used.
   virtual bool usesHostMemory() const = 0;
+  /// Gets collectives ready, together with the other ranks.
+  virtual Status joinRanks() { return {}; }
   /// Bytes of memory that a session may hope for.
   virtual uint64_t availableBytes() = 0;
   /// Makes the kernels of `variant` callable: one handle per kernel, valid while the backend lives.
@@ -90,8 +92,8 @@ public:
   virtual bool launch(const Launch *launches, uint32_t count) = 0;
   virtual bool copy(void *to, const void *from, uint64_t bytes) = 0;
   virtual bool fill(void *to, uint8_t value, uint64_t bytes) = 0;
-  /// False, too, if another rank failed: the communicator then says so.
-  virtual bool collective(const CollectiveCall &call) = 0;
+  /// Calls that do not depend on each other. False, too, if another rank failed: the communicator then says so.
+  virtual bool collectives(const CollectiveCall *calls, uint32_t count) = 0;
   virtual bool record(uint32_t event, uint32_t stream) = 0;
   virtual bool wait(uint32_t event, uint32_t stream) = 0;
   /// Waits for everything above; false if the deadline passed.
@@ -134,7 +136,7 @@ Result<std::unique_ptr<Backend>> openCpuBackend(const BackendOptions &options);
 namespace cuda {
 struct Device;
 }
-/// The backend of a GPU or of the emulator; of the options the deadline counts.
+/// The backend of a GPU or of the emulator; of the options the deadline and the communicator count.
 Result<std::unique_ptr<Backend>> openCudaBackend(const BackendOptions &options, const cuda::Device &device);
 
 } // namespace moert

@@ -27,12 +27,22 @@ public:
 
   void setUse(GraphUse wanted) { use = wanted; }
 
+  /// What tells steps apart; `shape` stands for what the other ranks do.
+  struct Key {
+    const void *plan;
+    int64_t tokens, rows;
+    uint64_t shape;
+    bool operator==(const Key &other) const {
+      return plan == other.plan && tokens == other.tokens && rows == other.rows && shape == other.shape;
+    }
+  };
+
   /// Runs a step, as a graph or by `issue`, which calls the backend. False: one of them said so.
-  template <typename Issue> bool run(Backend &backend, const void *plan, int64_t tokens, int64_t rows, Issue issue) {
-    if (use == GraphUse::Never || (use == GraphUse::Repeated && tokens > kMaxTokens)) {
+  template <typename Issue> bool run(Backend &backend, const Key &key, Issue issue) {
+    if (use == GraphUse::Never || (use == GraphUse::Repeated && key.tokens > kMaxTokens)) {
       return issue();
     }
-    Known &known = find(backend, plan, tokens, rows);
+    Known &known = find(backend, key);
     const bool isFirst = known.uses++ == 0;
     known.lastUse = ++clock;
     if (isFirst && use == GraphUse::Repeated) {
@@ -68,20 +78,19 @@ public:
 
 private:
   struct Known {
-    const void *plan;
-    int64_t tokens, rows;
+    Key key;
     uint64_t uses, lastUse;
     void *graph;
   };
 
-  Known &find(Backend &backend, const void *plan, int64_t tokens, int64_t rows) {
+  Known &find(Backend &backend, const Key &key) {
     for (Known &known : all) {
-      if (known.plan == plan && known.tokens == tokens && known.rows == rows) {
+      if (known.key == key) {
         return known;
       }
     }
     if (all.size() < kMaxGraphs) {
-      all.push_back({plan, tokens, rows, 0, 0, nullptr});
+      all.push_back({key, 0, 0, nullptr});
       return all.back();
     }
     Known &oldest =
@@ -89,7 +98,7 @@ private:
     if (oldest.graph) {
       backend.dropGraph(oldest.graph); // it has run: every step is waited for
     }
-    oldest = {plan, tokens, rows, 0, 0, nullptr};
+    oldest = {key, 0, 0, nullptr};
     return oldest;
   }
 

@@ -137,7 +137,7 @@ Status Session::openBackend(const moert_session_options &options) {
     MOERT_ASSIGN(opened, openCpuBackend(wanted));
     backend = std::move(opened);
   } else {
-    MOERT_ASSIGN(gpu, cuda::openDevice(isEmulator, device.ordinal));
+    MOERT_ASSIGN(gpu, cuda::openDevice(isEmulator, device.ordinal, communicator ? communicator->localRank() : 0));
     const GpuFacts facts{gpu.describe(), gpu.capability};
     MOERT_ASSIGN(chosen, chooseVariant(*program, options.variant, place.ranks, &facts, choices));
     variantIndex = chosen;
@@ -163,6 +163,7 @@ Status Session::prepare(const moert_session_options &options) {
   if (communicator) {
     agreement = std::make_unique<Agreement>(*communicator, variant->rank_inputs(), int64_t(deadlineSeconds * 1e9));
     MOERT_TRY(agreement->sameSession(*program, *variant, sequences, context, maxTokens));
+    MOERT_TRY(backend->joinRanks());
     if (variant->rank_inputs() == format::RankInputs::Distributed) {
       boundSequences = sequences + 1;
       boundContext = std::max(context, maxTokens);
@@ -284,6 +285,9 @@ Status Session::failedStep(uint32_t command, bool isNamed, int64_t tokens) {
   const std::string where =
       isNamed ? describeCommand(program->root(), *variant, command) : concat("a step of ", tokens, " tokens");
   if (const Status &failure = backend->failure(); !failure.ok()) {
+    if (communicator) {
+      communicator->abort(failure.code(), failure.message());
+    }
     return error(failure.code(), where, ": ", failure.message(),
                  isNamed ? "" : " (moe-run profile runs commands one by one and says which it was)", ending);
   }
@@ -297,13 +301,17 @@ Status Session::failedStep(uint32_t command, bool isNamed, int64_t tokens) {
 
 /// Runs an entry whose pointers are set; `checked` is what checks of the input found.
 Status Session::runStep(Entry &entry, const moert_step_input &input, const Status &checked) {
-  int64_t tokens = input.token_count;
+  Agreement::Common common;
+  common.tokens = input.token_count;
+  common.mayUseGraphs = !trace.enabled();
   if (communicator && !isStuck) {
-    Status agreed = agreement->beforeStep(size_t(&entry - entries.data()), tokens, input.row_count, checked, tokens);
+    Status agreed = agreement->beforeStep(size_t(&entry - entries.data()), input.token_count, input.row_count,
+                                          common.mayUseGraphs, checked, common);
     isStuck |= !communicator->failure().ok();
     MOERT_TRY(agreed);
   }
   MOERT_TRY(checked);
+  const int64_t tokens = common.tokens;
   if (tokens == 0) {
     return {};
   }
@@ -323,7 +331,7 @@ Status Session::runStep(Entry &entry, const moert_step_input &input, const Statu
     if (!plan->execute(*backend, trace, failed) || !backend->synchronize()) {
       return failedStep(failed, isNamed, tokens);
     }
-  } else if (!runOnGpu(entry, *plan, input, failed, isNamed)) {
+  } else if (!runOnGpu(entry, *plan, common, input.row_count, failed, isNamed)) {
     return failedStep(failed, isNamed, tokens);
   }
   ++steps;

@@ -94,9 +94,10 @@ private:
   Status runStep(Entry &entry, const moert_step_input &input, const Status &checked);
   Status separateBuffers(Entry &entry, StepPlan &plan, int64_t tokens, int64_t rows);
   Result<Separate *> separateFor(const Entry &entry, const StepPlan &plan, int64_t tokens, int64_t rows);
-  bool issue(const Entry &entry, StepPlan &plan, const moert_step_input &input, uint32_t &failed);
+  bool issue(const Entry &entry, StepPlan &plan, int64_t tokens, int64_t rows, uint32_t &failed);
   bool takeResults(const Entry &entry, int64_t tokens, int64_t rows);
-  bool runOnGpu(Entry &entry, StepPlan &plan, const moert_step_input &input, uint32_t &failed, bool &isNamed);
+  bool runOnGpu(Entry &entry, StepPlan &plan, const Agreement::Common &common, int64_t rows, uint32_t &failed,
+                bool &isNamed);
   Status failedStep(uint32_t command, bool isNamed, int64_t tokens);
 
   std::shared_ptr<Program> program;

@@ -7,8 +7,7 @@
 namespace moert {
 
 /// Everything of a step that a graph may hold: copies of the inputs, then the commands.
-bool Session::issue(const Entry &entry, StepPlan &plan, const moert_step_input &input, uint32_t &failed) {
-  const int64_t tokens = input.token_count, rows = input.row_count;
+bool Session::issue(const Entry &entry, StepPlan &plan, int64_t tokens, int64_t rows, uint32_t &failed) {
   for (const Upload &upload : uploads) {
     if (upload.to && !backend->upload(upload.to, upload.from, upload.bytes(tokens, rows))) {
       return false;
@@ -27,8 +26,9 @@ bool Session::issue(const Entry &entry, StepPlan &plan, const moert_step_input &
 }
 
 /// `isNamed`: if it fails, whether `failed` is the command that did.
-bool Session::runOnGpu(Entry &entry, StepPlan &plan, const moert_step_input &input, uint32_t &failed, bool &isNamed) {
-  const int64_t tokens = input.token_count, rows = input.row_count;
+bool Session::runOnGpu(Entry &entry, StepPlan &plan, const Agreement::Common &common, int64_t rows, uint32_t &failed,
+                       bool &isNamed) {
+  const int64_t tokens = common.tokens;
   uint8_t *staged = argumentStaging;
   for (size_t a = 0; a < entry.inputCount; ++a) {
     const auto bytes = size_t(entry.arguments[a].per_token * tokens + entry.arguments[a].per_row * rows);
@@ -39,9 +39,10 @@ bool Session::runOnGpu(Entry &entry, StepPlan &plan, const moert_step_input &inp
   }
   plan.bind(tokens, rows, entry.standIns);
   isNamed = trace.enabled();
-  auto issueAll = [&] { return issue(entry, plan, input, failed); };
+  auto issueAll = [&] { return issue(entry, plan, tokens, rows, failed); };
   backend->beginRange(entry.name.c_str(), tokens, rows);
-  const bool issued = trace.enabled() ? issueAll() : graphs.run(*backend, &plan, tokens, rows, issueAll);
+  const bool issued =
+      common.mayUseGraphs ? graphs.run(*backend, {&plan, tokens, rows, common.shape}, issueAll) : issueAll();
   const bool done = issued && takeResults(entry, tokens, rows) && backend->synchronize();
   backend->endRange();
   return done;

@@ -151,7 +151,7 @@ Status StepPlan::addCommand(const Context &context, uint32_t index, std::vector<
     return {};
   case format::CommandKind::GroupBegin:
   case format::CommandKind::GroupEnd:
-    return {}; // a hint that neither backend needs
+    return {}; // a hint: what may be handed over together is found without it
   case format::CommandKind::HostCall:
     break;
   }
@@ -166,20 +166,28 @@ Status StepPlan::addCollective(const Context &context, uint32_t index, uint32_t 
   };
   MOERT_ASSIGN(to, fold(context, operand(0).extent()));
   MOERT_ASSIGN(from, fold(context, operand(command.operand_count() > 1 ? 1 : 0).extent()));
-  Together together;
-  together.call.kind = format::CollectiveKind(command.target());
-  together.call.name = context.program.string(command.name());
-  if (together.call.kind == format::CollectiveKind::Exchange) {
-    together.call.rowBytes = command.value();
+  CollectiveCall call;
+  call.kind = format::CollectiveKind(command.target());
+  call.name = context.program.string(command.name());
+  if (call.kind == format::CollectiveKind::Exchange) {
+    call.rowBytes = command.value();
   } else if (command.value() == uint64_t(format::DType::BF16)) {
-    together.call.element = format::DType::BF16;
+    call.element = format::DType::BF16;
   }
-  together.word = firstWord;
-  together.operands = command.operand_count();
-  together.to = to;
-  together.from = from;
-  actions.push_back({ActionKind::Collective, command.stream(), index, uint32_t(collectives.size()), 1});
-  collectives.push_back(together);
+  // Join the collectives just before it if nothing in there touches what this one does.
+  const auto place = uint32_t(collectives.size());
+  bool joins = !actions.empty() && actions.back().kind == ActionKind::Collective;
+  for (uint32_t i = 0; joins && i < actions.back().count; ++i) {
+    const format::Command &other = *context.variant.commands()->Get(collectives[actions.back().first + i].command);
+    joins = areIndependent(context.variant, other, command, maxTokens);
+  }
+  collectives.push_back({index, firstWord, command.operand_count(), to, from});
+  calls.push_back(call);
+  if (joins) {
+    ++actions.back().count;
+  } else {
+    actions.push_back({ActionKind::Collective, command.stream(), index, place, 1});
+  }
   return {};
 }
 
@@ -269,9 +277,9 @@ void StepPlan::bind(int64_t tokens, int64_t rows, const std::vector<void *> &arg
   for (Transfer &transfer : transfers) {
     transfer.now = uint64_t(transfer.bytes.at(tokens, rows));
   }
-  for (Together &together : collectives) {
-    together.call.toBytes = uint64_t(together.to.at(tokens, rows));
-    together.call.fromBytes = uint64_t(together.from.at(tokens, rows));
+  for (size_t i = 0; i < calls.size(); ++i) {
+    calls[i].toBytes = uint64_t(collectives[i].to.at(tokens, rows));
+    calls[i].fromBytes = uint64_t(collectives[i].from.at(tokens, rows));
   }
   boundTokens = tokens;
   boundRows = rows;
@@ -288,7 +296,7 @@ bool StepPlan::perform(Backend &backend, const Action &action) {
     return backend.wait(action.first, action.stream);
   }
   if (action.kind == ActionKind::Collective) {
-    return performTogether(backend, collectives[action.first]);
+    return performTogether(backend, action);
   }
   const Transfer &transfer = transfers[action.first];
   void *to = reinterpret_cast<void *>(words[transfer.to]);
@@ -297,15 +305,18 @@ bool StepPlan::perform(Backend &backend, const Action &action) {
                                          : backend.fill(to, transfer.value, transfer.now);
 }
 
-bool StepPlan::performTogether(Backend &backend, Together &together) {
-  auto pointer = [&](uint32_t operand) { return reinterpret_cast<void *>(words[together.word + operand]); };
-  together.call.to = pointer(0);
-  together.call.from = pointer(together.operands > 1 ? 1 : 0);
-  if (together.call.kind == format::CollectiveKind::Exchange) {
-    together.call.received = static_cast<int32_t *>(pointer(2));
-    together.call.counts = static_cast<const int32_t *>(pointer(3));
+bool StepPlan::performTogether(Backend &backend, const Action &action) {
+  for (uint32_t i = action.first; i < action.first + action.count; ++i) {
+    const Together &together = collectives[i];
+    auto pointer = [&](uint32_t operand) { return reinterpret_cast<void *>(words[together.word + operand]); };
+    calls[i].to = pointer(0);
+    calls[i].from = pointer(together.operands > 1 ? 1 : 0);
+    if (calls[i].kind == format::CollectiveKind::Exchange) {
+      calls[i].received = static_cast<int32_t *>(pointer(2));
+      calls[i].counts = static_cast<const int32_t *>(pointer(3));
+    }
   }
-  return backend.collective(together.call);
+  return backend.collectives(&calls[action.first], action.count);
 }
 
 bool StepPlan::execute(Backend &backend, Trace &trace, uint32_t &failed) {
@@ -324,11 +335,11 @@ bool StepPlan::execute(Backend &backend, Trace &trace, uint32_t &failed) {
 /// One command at a time, so that every command has a time of its own.
 bool StepPlan::executeTraced(Backend &backend, Trace &trace, uint32_t &failed) {
   for (const Action &action : actions) {
-    const bool isLaunch = action.kind == ActionKind::Launches;
-    for (uint32_t i = 0; i < (isLaunch ? action.count : 1); ++i) {
+    const bool isLaunch = action.kind == ActionKind::Launches, isCollective = action.kind == ActionKind::Collective;
+    for (uint32_t i = 0; i < (isLaunch || isCollective ? action.count : 1); ++i) {
       Action single = action;
-      if (isLaunch) {
-        single.command = launchCommands[action.first + i];
+      if (isLaunch || isCollective) {
+        single.command = isLaunch ? launchCommands[action.first + i] : collectives[action.first + i].command;
         single.first += i;
         single.count = 1;
       }

@@ -5,7 +5,7 @@
 // as before); executing it walks the actions.
 //
 // Launches in a row that do not touch each other's results form one wave, which the backend runs without a barrier
-// inside: q, k and v of one layer, for instance.
+// inside: q, k and v of one layer, for instance. Collectives likewise are handed over together.
 //
 //===----------------------------------------------------------------------===//
 #ifndef MOERT_CORE_STEPPLAN_H
@@ -73,9 +73,10 @@ private:
     uint64_t now; ///< bytes of the bound step
     uint8_t value;
   };
+  /// A collective; its call, at the same place in `calls`, is of the bound step, but for the pointers.
   struct Together {
-    CollectiveCall call; ///< of the bound step, but for the pointers
-    uint32_t word;       ///< first of its operands
+    uint32_t command;
+    uint32_t word; ///< first of its operands
     uint32_t operands;
     Count to, from;
   };
@@ -84,7 +85,7 @@ private:
     ActionKind kind;
     uint8_t stream;
     uint32_t command;      ///< index in the variant, of the first if several
-    uint32_t first, count; ///< launches, transfer, collective or event
+    uint32_t first, count; ///< launches, transfer, collectives or event
   };
   struct Patch {
     uint32_t word;
@@ -113,7 +114,7 @@ private:
   static int64_t gridOf(const GridRule &rule, int64_t tokens, int64_t rows);
   bool executeTraced(Backend &backend, Trace &trace, uint32_t &failed);
   bool perform(Backend &backend, const Action &action);
-  bool performTogether(Backend &backend, Together &together);
+  bool performTogether(Backend &backend, const Action &action);
 
   int64_t minTokens = 0, maxTokens = 0;
   std::vector<uint64_t> words;
@@ -129,6 +130,7 @@ private:
   std::vector<uint32_t> movingGrids;
   std::vector<Transfer> transfers;
   std::vector<Together> collectives;
+  std::vector<CollectiveCall> calls;
   std::vector<Action> actions;
   uint32_t waves = 0;
   int64_t boundTokens = -1, boundRows = -1;

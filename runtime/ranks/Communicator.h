@@ -35,6 +35,8 @@ struct CollectiveCall {
   const int32_t *counts = nullptr;
   /// For messages; null: the gather at the start of a step.
   const char *name = nullptr;
+  /// For messages: how long the caller has waited already.
+  int64_t waitedNs = 0;
 };
 
 /// "collective 'layers.3.combine'", or what stands for a call without a name.
@@ -64,12 +66,16 @@ public:
   /// A message of `bytes` bytes, which the other side takes with a receive of as many.
   virtual bool send(int to, const void *data, uint64_t bytes, int64_t deadlineNs) = 0;
   virtual bool receive(int from, void *data, uint64_t bytes, int64_t deadlineNs) = 0;
+  /// Whether nobody failed, as far as is known here: a look that does not wait, for who waits for something else.
+  virtual bool isWell() = 0;
   /// Tells the others that this rank failed: their waits end with "rank N failed: `reason`".
   virtual void abort(Code code, const std::string &reason) = 0;
   /// Ends the processes that the ranks are with this exit status; of threads nothing.
   virtual void endJob(int status) = 0;
   /// Threads for each rank's kernels on a machine where this process may use `available` cores.
   virtual int threadShare(int available) const = 0;
+  /// Which of the ranks of this machine this one is, from 0 on: whose GPU it takes.
+  virtual int localRank() const = 0;
   /// How many ranks share this process's cores.
   virtual int sharers() const = 0;
 
@@ -115,6 +121,10 @@ Result<std::shared_ptr<Group>> makeThreadGroup(int ranks);
 
 /// This process's place among those that mpirun started, through a plugin (empty: libmoert-mpi.so beside libmoert).
 Result<std::shared_ptr<Group>> joinProcessGroup(const std::string &plugin);
+
+struct Rendezvous;
+/// This process's place among those that meet at an address (TcpTransport.h).
+Result<std::shared_ptr<Group>> joinRendezvous(const Rendezvous &meeting, int64_t deadlineNs);
 
 } // namespace moert
 

@@ -70,8 +70,11 @@ public:
   }
 
   ~MessageRank() override {
-    if (!failure().ok()) {
-      return; // an orderly end would wait for ranks that are gone
+    if (!failure().ok()) { // an orderly end would wait for ranks that are gone
+      if (transport.drop) {
+        transport.drop(&transport);
+      }
+      return;
     }
     for (int other = 0; other < ranks(); ++other) {
       if (noticeIsOpen[size_t(other)]) {
@@ -119,6 +122,8 @@ public:
     return run(nullptr, deadlineNs);
   }
 
+  bool isWell() override { return failure().ok() && !heardNotice(); }
+
   void abort(Code code, const std::string &reason) override {
     if (failure().ok()) {
       failTogether(code, concat("rank ", rank(), " failed: ", reason));
@@ -131,6 +136,7 @@ public:
   int threadShare(int available) const override {
     return std::min(available, std::max(1, cpu::machineCores() / std::max(1, transport.local_ranks)));
   }
+  int localRank() const override { return transport.local_rank; }
   int sharers() const override {
     return std::max(1, transport.local_ranks * cpu::availableCores() / cpu::machineCores());
   }
@@ -269,7 +275,7 @@ private:
     const char *did = call ? " did not reach " : flows[0].isSend ? " did not take a message of " : " sent nothing to ";
     return !failTogether(Code::Deadline, concat(count > 1 ? "ranks " : "rank ", missing, did,
                                                 call ? describeCall(*call) : concat("rank ", rank()), " within ",
-                                                secondsText(deadlineNs)));
+                                                secondsText((call ? call->waitedNs : 0) + deadlineNs)));
   }
 
   //===--------------------------------------------------------------------===//

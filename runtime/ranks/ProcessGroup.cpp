@@ -1,6 +1,8 @@
-// Ranks as processes: the plugin that reaches the others, and the group of the one rank that is here.
+// Ranks as processes: the plugin, or the connections, that reach the others, and the group of the one rank that is
+// here.
 #include "runtime/core/File.h"
 #include "runtime/ranks/MessageRanks.h"
+#include "runtime/ranks/TcpTransport.h"
 
 #include <dlfcn.h>
 
@@ -41,6 +43,11 @@ Result<std::shared_ptr<Group>> joinProcessGroup(const std::string &plugin) {
     return error(Code::Unsupported, path, ": has transport version ", transport.abi, ", this runtime has ",
                  MOERT_TRANSPORT_ABI, ": build both together");
   }
+  return std::shared_ptr<Group>(std::make_shared<ProcessGroup>(makeMessageRank(transport)));
+}
+
+Result<std::shared_ptr<Group>> joinRendezvous(const Rendezvous &meeting, int64_t deadlineNs) {
+  MOERT_ASSIGN(transport, openTcpTransport(meeting, deadlineNs));
   return std::shared_ptr<Group>(std::make_shared<ProcessGroup>(makeMessageRank(transport)));
 }
 

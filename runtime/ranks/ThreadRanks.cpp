@@ -135,6 +135,8 @@ public:
                                                                 " expects ", bytes));
   }
 
+  bool isWell() override { return failure().ok() && !joinFailure(); }
+
   void abort(Code code, const std::string &reason) override {
     if (failure().ok()) {
       failTogether(code, concat("rank ", rank(), " failed: ", reason));
@@ -144,6 +146,7 @@ public:
   void endJob(int) override {}
 
   int threadShare(int available) const override { return std::max(1, available / ranks()); }
+  int localRank() const override { return rank(); }
   int sharers() const override { return ranks(); }
 
 private:
@@ -254,7 +257,7 @@ private:
         }
       }
       return concat(count > 1 ? "ranks " : "rank ", missing, phase % 2 ? " did not reach " : " did not finish ",
-                    describeCall(call), " within ", secondsText(deadlineNs));
+                    describeCall(call), " within ", secondsText(call.waitedNs + deadlineNs));
     });
   }
 

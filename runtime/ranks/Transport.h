@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-#define MOERT_TRANSPORT_ABI 1
+#define MOERT_TRANSPORT_ABI 2
 /* Most bytes of one message. */
 #define MOERT_TRANSPORT_MESSAGE ((size_t)1 << 26)
 
@@ -28,8 +28,8 @@ typedef struct {
 typedef struct moert_transport {
   uint32_t abi; /* MOERT_TRANSPORT_ABI */
   int rank, ranks;
-  int local_ranks; /* on this machine */
-  void *state;     /* the plugin's own */
+  int local_rank, local_ranks; /* on this machine */
+  void *state;                 /* the plugin's own */
   /* Begin a transfer; 0, or -1 with `error`. The memory stays until it is done. */
   int (*send)(struct moert_transport *, const void *data, size_t bytes, int to, int tag, moert_transfer *);
   int (*receive)(struct moert_transport *, void *data, size_t bytes, int from, int tag, moert_transfer *);
@@ -40,6 +40,8 @@ typedef struct moert_transport {
   void (*cancel)(struct moert_transport *, moert_transfer *);
   /* The orderly end. Not called after a failure: it may wait for ranks that are gone. */
   void (*close)(struct moert_transport *);
+  /* The end after a failure: waits for nobody. NULL where only the end of the process frees what there is. */
+  void (*drop)(struct moert_transport *);
   /* Ends all processes of the job with this exit status, this one too. */
   void (*end_job)(struct moert_transport *, int status);
   char error[256];

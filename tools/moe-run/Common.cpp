@@ -18,12 +18,12 @@ Status checkRanks(const Package &package, const CommonOptions &options, moert_gr
   group = nullptr;
   if (processes > 1) {
     if (options.threadRanks > 1) {
-      return error(Code::InvalidArgument, "--thread-ranks ", options.threadRanks, " under mpirun with ", processes,
+      return error(Code::InvalidArgument, "--thread-ranks ", options.threadRanks, " in a job of ", processes,
                    " processes: ranks are either threads or processes");
     }
     if (processes != made) {
-      return error(Code::InvalidArgument, options.package, " was compiled for ", made, " ranks, mpirun started ",
-                   processes, ": use mpirun -n ", made, ", or compile with --ranks ", processes);
+      return error(Code::InvalidArgument, options.package, " was compiled for ", made, " ranks, ", processes,
+                   " processes were started: start ", made, ", or compile with --ranks ", processes);
     }
     MOERT_ASSIGN(joined, joinProcesses());
     group = joined;

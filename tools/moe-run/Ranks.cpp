@@ -52,13 +52,40 @@ bool isStopped(pid_t thread) {
   return name != std::string::npos && text.find_first_of("tT", name) == name + 2;
 }
 
-/// A number that Open MPI's mpirun tells every process.
+/// A number that a launcher tells every process.
 int jobNumber(const char *name, int otherwise) {
   const char *text = std::getenv(name);
   return text == nullptr ? otherwise : std::max(otherwise, std::atoi(text));
 }
 
-double deadlineOf(const SessionOptions &options) { return options.deadlineSeconds > 0 ? options.deadlineSeconds : 30; }
+bool isUnderMpirun() { return std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr; }
+
+/// Whether this process was told where to meet others, as torchrun and other launchers do it.
+bool hasRendezvous() {
+  for (const char *name : {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}) {
+    if (std::getenv(name) == nullptr) {
+      return false;
+    }
+  }
+  return !isUnderMpirun();
+}
+
+/// How long processes of a rendezvous may take to start.
+constexpr double kMeetingSeconds = 300;
+
+Status meet(moert_group **group) {
+  // torchrun may keep a store of its own at the port, and says so.
+  const char *store = std::getenv("TORCHELASTIC_USE_AGENT_STORE");
+  const int port = jobNumber("MASTER_PORT", 0) + (store != nullptr && std::string(store) == "True" ? 1 : 0);
+  const int ranks = processRanks(), localRanks = jobNumber("LOCAL_WORLD_SIZE", 1);
+  return takeStatus(moert_group_create_rendezvous(std::getenv("MASTER_ADDR"), port, processRank(), ranks,
+                                                  jobNumber("LOCAL_RANK", 0), localRanks, kMeetingSeconds, group));
+}
+
+/// As sessions have it: the emulator is slow by nature.
+double deadlineOf(const SessionOptions &options) {
+  return options.deadlineSeconds > 0 ? options.deadlineSeconds : options.device == "emulator" ? 3600 : 30;
+}
 
 /// Sends numbers or text with their size before them.
 Status sendSized(moert_group *group, int rank, const void *data, size_t bytes, double deadline) {
@@ -166,13 +193,13 @@ struct RankedSession::Speaker {
   }
 };
 
-int moerun::processRanks() { return jobNumber("OMPI_COMM_WORLD_SIZE", 1); }
-int moerun::processRank() { return jobNumber("OMPI_COMM_WORLD_RANK", 0); }
+int moerun::processRanks() { return jobNumber(hasRendezvous() ? "WORLD_SIZE" : "OMPI_COMM_WORLD_SIZE", 1); }
+int moerun::processRank() { return jobNumber(hasRendezvous() ? "RANK" : "OMPI_COMM_WORLD_RANK", 0); }
 bool moerun::hasLostThreads() { return lostThreads; }
 
 Result<moert_group *> moerun::joinProcesses() {
   if (processes == nullptr) {
-    MOERT_TRY(takeStatus(moert_group_create_processes(nullptr, &processes)));
+    MOERT_TRY(hasRendezvous() ? meet(&processes) : takeStatus(moert_group_create_processes(nullptr, &processes)));
   }
   return processes;
 }

@@ -3,7 +3,8 @@
 // Rank 0 feeds tokens and prints; every other rank serves it: it waits for an
 // order, does its part and sends back what rank 0 needs. So feeding, sampling
 // and printing know nothing of ranks. Ranks are threads of this process, or the
-// processes of an mpirun, which all run the same command.
+// processes of an mpirun, or of a launcher that tells them where to meet
+// (torchrun), which all run the same command.
 //
 // Of a package whose ranks have their own sequences, slot s of the engine is
 // slot s / R of rank s % R; else every rank is given everything.
@@ -18,7 +19,7 @@
 
 namespace moerun {
 
-/// Processes of the mpirun that started this one, and which of them it is; 1 and 0 if none did.
+/// Processes of the launcher that started this one, and which of them it is; 1 and 0 if none did.
 int processRanks();
 int processRank();
 /// Whether threads of a failed session may still run: the process must then end without waiting for them.

@@ -312,8 +312,8 @@ int run(int argc, char **argv) {
   const CommonOptions *common = commonOptions(app, generate, logits, bench);
   if (processRanks() > 1 && (common == nullptr || processRank() > 0)) {
     return finish(common ? runServer(*common)
-                         : error(Code::InvalidArgument, "mpirun started ", processRanks(),
-                                 " processes: only generate, logits and bench run several ranks"));
+                         : error(Code::InvalidArgument, processRanks(),
+                                 " processes were started: only generate, logits and bench run several ranks"));
   }
   generate.maxNewGiven = app.get_subcommand("generate")->count("--max-new") > 0;
   Status status = app.got_subcommand("generate")    ? runGenerate(generate)

@@ -275,8 +275,9 @@ ExitCode moec::runCompile(const CompileCommand &given) {
   if (!model) {
     return fail(model.takeError());
   }
-  RankOptions ranks{command.ranks,    command.parallel, command.attention, "",
-                    command.exchange, command.topology, command.maxTokens};
+  RankOptions ranks{
+      command.ranks,    command.parallel, command.attention, "",
+      command.exchange, command.topology, command.maxTokens, mlir::moe::gpu::findTarget(command.target) != nullptr};
   for (const std::string &plan : command.plans) {
     diagnostics.setStage("the plan");
     if (mlir::moe::isPlacementFile(plan)) {

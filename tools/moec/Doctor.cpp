@@ -118,9 +118,9 @@ static void checkPrograms(std::vector<Finding> &findings) {
     findings.push_back({"runtime", Verdict::Missing, llvm::toString(runtime.takeError())});
   }
   void *driver = ::dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
-  findings.push_back({"gpu", Verdict::Absent,
-                      driver ? "an NVIDIA driver is here; this version compiles for CPUs only"
-                             : "no NVIDIA driver; packages run on the CPU"});
+  findings.push_back({"gpu", driver ? Verdict::Ok : Verdict::Absent,
+                      driver ? "an NVIDIA driver is here: packages of --target cuda:sm_80 run on its GPUs"
+                             : "no NVIDIA driver; packages run on the CPU, those for GPUs on the emulator"});
   auto iree = llvm::sys::findProgramByName("iree-compile");
   findings.push_back({"iree-compile", iree ? Verdict::Ok : Verdict::Absent,
                       iree ? *iree : "optional: pip install iree-base-compiler iree-base-runtime"});

@@ -162,8 +162,12 @@ llvm::Error moec::divideAmongRanks(Model &model, RankOptions &options) {
     return makeError("--exchange and --topology say how tokens travel, but here none do: they are for --ranks above 1 "
                      "and --parallel expert");
   }
-  if (options.exchange.empty()) {
-    options.exchange = "auto";
+  if (isExchanged && options.areGpus && options.exchange == "exact") {
+    return makeError("--exchange exact needs a host that waits for its GPU in every layer, and is for CPUs only yet: "
+                     "use --exchange gather");
+  }
+  if (options.exchange.empty() || (options.exchange == "auto" && options.areGpus)) {
+    options.exchange = options.areGpus ? "gather" : "auto";
   }
   Expected<mlir::moe::ExchangeMachine> machine = readMachine(options);
   if (!machine) {

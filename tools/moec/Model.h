@@ -60,6 +60,8 @@ struct RankOptions {
   std::string exchange, topology;
   /// Largest T of a step.
   int64_t maxTokens = 512;
+  /// Whether ranks are GPUs, which know only one exchange.
+  bool areGpus = false;
 };
 
 /// Makes the model one for several ranks; `options` then says what was chosen. What was done is appended to `notes`.

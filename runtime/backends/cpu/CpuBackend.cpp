@@ -78,9 +78,15 @@ public:
   }
 
   /// Of one rank every collective is a copy. The workers are idle: every launch has ended.
-  bool collective(const CollectiveCall &call) override {
-    return communicator ? communicator->collective(call, deadlineNs)
-                        : call.to == call.from || copy(call.to, call.from, call.toBytes);
+  bool collectives(const CollectiveCall *calls, uint32_t count) override {
+    for (uint32_t i = 0; i < count; ++i) {
+      const CollectiveCall &call = calls[i];
+      if (!(communicator ? communicator->collective(call, deadlineNs)
+                         : call.to == call.from || copy(call.to, call.from, call.toBytes))) {
+        return false;
+      }
+    }
+    return true;
   }
 
   bool record(uint32_t, uint32_t) override { return true; }

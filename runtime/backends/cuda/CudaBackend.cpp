@@ -9,7 +9,12 @@
 // A call of the driver that fails, or a fault in a kernel, ends the backend: `failure` says which call, with the
 // error's name, and every later call returns false. A fault spoils the device's context for all sessions of the
 // process, and the context ends with the last of them.
+//
+// Several ranks: collectives go into the stream through NCCL (Nccl.h). While the host waits for the GPU it looks for
+// what NCCL or another rank says is wrong. After a failure the communicator is aborted and graphs, which hold its
+// kernels, are dropped.
 #include "runtime/backends/cuda/Driver.h"
+#include "runtime/backends/cuda/Nccl.h"
 #include "runtime/backends/cuda/Ranges.h"
 #include "runtime/core/Backend.h"
 #include "runtime/core/Trace.h"
@@ -29,6 +34,10 @@ constexpr uint64_t kStagingPiece = uint64_t(8) << 20;
 constexpr uint32_t kLaunchesPerMark = 32, kMarks = 256;
 /// How long an event is asked without a pause. A decode step is shorter.
 constexpr int64_t kSpinNs = 5'000'000;
+/// How often who waits looks whether the other ranks are well.
+constexpr int64_t kLookNs = 1'000'000;
+/// How long a GPU has after an abort to finish what it can: one that does not is busy with kernels of its own.
+constexpr int64_t kDrainNs = 1'000'000'000;
 /// What a kernel has without asking; more must be opted in to.
 constexpr uint32_t kDefaultSharedBytes = 48u << 10;
 constexpr size_t kLogBytes = 8192;
@@ -75,7 +84,8 @@ std::string oneLine(const std::string &text) {
 class CudaBackend final : public Backend {
 public:
   CudaBackend(const BackendOptions &options, const Device &device)
-      : device(device), api(*device.driver), deadlineNs(int64_t(options.deadlineSeconds * 1e9)) {}
+      : device(device), api(*device.driver), deadlineNs(int64_t(options.deadlineSeconds * 1e9)),
+        communicator(options.communicator) {}
   ~CudaBackend() override;
   Status open();
 
@@ -83,6 +93,7 @@ public:
   std::string place() const override { return device.describe(); }
   int threads() const override { return processors; }
   bool usesHostMemory() const override { return false; }
+  Status joinRanks() override;
   uint64_t availableBytes() override;
   Status loadKernels(const std::string &path, const void *blob, size_t size, const format::Variant &variant,
                      std::vector<void *> &kernels) override;
@@ -98,10 +109,7 @@ public:
   bool launch(const Launch *launches, uint32_t count) override;
   bool copy(void *to, const void *from, uint64_t bytes) override;
   bool fill(void *to, uint8_t value, uint64_t bytes) override;
-  /// Of one rank every collective is a copy.
-  bool collective(const CollectiveCall &call) override {
-    return call.to == call.from || copy(call.to, call.from, call.toBytes);
-  }
+  bool collectives(const CollectiveCall *calls, uint32_t count) override;
   bool record(uint32_t, uint32_t) override { return failed.ok(); }
   bool wait(uint32_t, uint32_t) override { return failed.ok(); }
   bool synchronize() override;
@@ -137,6 +145,10 @@ private:
   bool fail(CUresult result, const std::string &doing);
   bool makeCurrent() { return failed.ok() && check(api.contextSet(context), "cuCtxSetCurrent"); }
   bool waitFor(CUevent event);
+  bool failAmongRanks(Status status);
+  bool missDeadline();
+  void dropGraphs();
+  bool isIdleWithin(int64_t nanoseconds);
   Status takeKernel(const format::Kernel &kernel, CUmodule module, const std::string &path);
   Status checkParameters(const format::Variant &variant, const std::string &path) const;
   Status failureOr(const std::string &what) const;
@@ -144,6 +156,9 @@ private:
   const Device device;
   Driver &api;
   const int64_t deadlineNs;
+  /// To the other ranks; null: there is one. Their GPUs are reached through `others`.
+  Communicator *const communicator;
+  std::unique_ptr<NcclRank> others;
   const Ranges ranges;
   CUcontext context = nullptr;
   CUstream stream = nullptr;
@@ -154,6 +169,9 @@ private:
   uint32_t marksUsed = 0, launchesSinceMark = 0;
   CUevent end = nullptr;
   bool capturing = false, isUser = false, spoilt = false;
+  /// The one kernel that was launched since the host last waited, if it is one.
+  const Kernel *onlyKernel = nullptr;
+  uint32_t launchesSinceWait = 0;
   std::vector<CUmodule> modules;
   std::deque<Kernel> kernelTable;
   std::vector<CUdeviceptr> memory;
@@ -170,9 +188,12 @@ Status CudaBackend::statusOf(CUresult result, const std::string &doing) const {
   return error(code, device.describe(), ": ", doing, ": ", api.describe(result));
 }
 
+/// A fault is known at any call after it, which then says nothing of what failed: a kernel that was launched before.
 bool CudaBackend::fail(CUresult result, const std::string &doing) {
   if (failed.ok()) {
-    failed = statusOf(result, doing);
+    failed = statusOf(result, !isFault(result) ? doing
+                              : onlyKernel     ? concat("kernel '", onlyKernel->symbol, "' failed")
+                                               : "a kernel failed");
   }
   spoilt |= isFault(result);
   return false;
@@ -182,7 +203,7 @@ bool CudaBackend::check(CUresult result, const char *doing) { return result == C
 
 /// For calls that return a status: why the backend failed, or that the deadline passed while `what` was done.
 Status CudaBackend::failureOr(const std::string &what) const {
-  return failed.ok() ? error(Code::Deadline, what, " was not done within ", deadlineNs / 1e9, " seconds on ",
+  return failed.ok() ? error(Code::Deadline, what, " was not done within ", secondsText(deadlineNs), " on ",
                              device.describe(), ": raise --deadline")
                      : failed;
 }
@@ -226,6 +247,11 @@ CudaBackend::~CudaBackend() {
   if (!isUser) {
     return;
   }
+  if (others && !failed.ok()) {
+    others->abort();
+  }
+  api.contextSet(context);
+  others.reset(); // while what its peers may read is there
   // In a spoilt context nothing can be freed; its end does.
   if (!spoilt && api.contextSet(context) == CUDA_SUCCESS) {
     for (CUgraphExec graph : graphs) {
@@ -258,6 +284,18 @@ CudaBackend::~CudaBackend() {
   --users.count;
   users.spoilt &= users.count > 0;
   api.contextRelease(device.handle);
+}
+
+Status CudaBackend::joinRanks() {
+  if (!communicator) {
+    return {};
+  }
+  if (!makeCurrent()) {
+    return failed;
+  }
+  MOERT_ASSIGN(nccl, Nccl::open(api.isEmulator()));
+  others = std::make_unique<NcclRank>(*nccl, *communicator, deadlineNs);
+  return others->join(device);
 }
 
 uint64_t CudaBackend::availableBytes() {
@@ -482,6 +520,7 @@ bool CudaBackend::launch(const Launch *launches, uint32_t count) {
                      &bytes, CU_LAUNCH_PARAM_END};
     CUresult result = api.launchKernel(kernel.function, unsigned(launch.grid), 1, 1, kernel.threads, 1, 1,
                                        kernel.sharedBytes, stream, nullptr, bytes ? block : nullptr);
+    onlyKernel = ++launchesSinceWait == 1 ? &kernel : nullptr;
     if (result) {
       return fail(result, concat("kernel '", kernel.symbol, "' cannot be launched (", launch.grid, " workgroups of ",
                                  kernel.threads, " threads, ", kernel.sharedBytes, " bytes of shared memory)"));
@@ -505,17 +544,82 @@ bool CudaBackend::fill(void *to, uint8_t value, uint64_t bytes) {
   return makeCurrent() && (bytes == 0 || check(api.fillBytes(asDevice(to), value, bytes, stream), "cuMemsetD8Async"));
 }
 
+/// Of one rank every collective is a copy.
+bool CudaBackend::collectives(const CollectiveCall *calls, uint32_t count) {
+  if (!communicator) {
+    for (uint32_t i = 0; i < count; ++i) {
+      if (calls[i].to != calls[i].from && !copy(calls[i].to, calls[i].from, calls[i].toBytes)) {
+        return false;
+      }
+    }
+    return true;
+  }
+  if (!makeCurrent()) {
+    return false;
+  }
+  Status status = others->enqueue(calls, count, stream);
+  return status.ok() || failAmongRanks(std::move(status));
+}
+
+/// What the graphs hold of an aborted communicator never runs again.
+void CudaBackend::dropGraphs() {
+  for (CUgraphExec graph : graphs) {
+    api.graphExecDestroy(graph);
+  }
+  graphs.clear();
+}
+
+/// After a failure that another rank, NCCL or this rank told of.
+bool CudaBackend::failAmongRanks(Status status) {
+  failed = failed.ok() ? std::move(status) : failed;
+  others->abort();
+  dropGraphs();
+  return false;
+}
+
+/// Whether everything in the stream is done by then.
+bool CudaBackend::isIdleWithin(int64_t nanoseconds) {
+  if (api.eventRecord(end, stream) != CUDA_SUCCESS) {
+    return true; // nothing runs in a context that failed
+  }
+  const int64_t begin = monotonicNs();
+  CUresult result;
+  while ((result = api.eventQuery(end)) == CUDA_ERROR_NOT_READY && monotonicNs() - begin < nanoseconds) {
+    std::this_thread::sleep_for(std::chrono::microseconds(50));
+  }
+  spoilt |= isFault(result);
+  return result != CUDA_ERROR_NOT_READY;
+}
+
+/// After the deadline of a wait. Alone that is all there is to say; among ranks one must be to blame, and all find out
+/// which.
+bool CudaBackend::missDeadline() {
+  if (!others) {
+    return false;
+  }
+  others->abort();
+  dropGraphs();
+  const bool isBusy = !isIdleWithin(kDrainNs);
+  return failAmongRanks(others->findCulprit(isBusy));
+}
+
 /// Asks until the event is done. A fault in a kernel is found here.
 bool CudaBackend::waitFor(CUevent event) {
   const int64_t begin = monotonicNs();
-  while (true) {
+  for (int64_t looked = begin;;) {
     CUresult result = api.eventQuery(event);
     if (result != CUDA_ERROR_NOT_READY) {
-      return result == CUDA_SUCCESS || fail(result, "the commands before this failed");
+      return result == CUDA_SUCCESS || fail(result, "cuEventQuery");
     }
-    const int64_t waited = monotonicNs() - begin;
+    const int64_t now = monotonicNs(), waited = now - begin;
+    if (others && now - looked > kLookNs) {
+      looked = now;
+      if (Status status = others->look(); !status.ok()) {
+        return failAmongRanks(std::move(status));
+      }
+    }
     if (waited > deadlineNs) {
-      return false;
+      return missDeadline();
     }
     if (waited > kSpinNs && !api.isEmulator()) { // the emulator works while it is asked
       std::this_thread::sleep_for(std::chrono::microseconds(50));
@@ -533,21 +637,15 @@ bool CudaBackend::synchronize() {
     }
   }
   marksUsed = launchesSinceMark = 0;
-  return waitFor(end);
+  if (!waitFor(end)) {
+    return false;
+  }
+  onlyKernel = nullptr;
+  launchesSinceWait = 0;
+  return true;
 }
 
-bool CudaBackend::settle() {
-  if (spoilt || api.contextSet(context) != CUDA_SUCCESS || api.eventRecord(end, stream) != CUDA_SUCCESS) {
-    return true; // nothing runs in a context that failed
-  }
-  const int64_t begin = monotonicNs();
-  CUresult result;
-  while ((result = api.eventQuery(end)) == CUDA_ERROR_NOT_READY && monotonicNs() - begin < deadlineNs) {
-    std::this_thread::sleep_for(std::chrono::microseconds(50));
-  }
-  spoilt |= isFault(result);
-  return result != CUDA_ERROR_NOT_READY;
-}
+bool CudaBackend::settle() { return spoilt || api.contextSet(context) != CUDA_SUCCESS || isIdleWithin(deadlineNs); }
 
 bool CudaBackend::beginGraph() {
   capturing =
@@ -571,6 +669,8 @@ void *CudaBackend::endGraph() {
 }
 
 bool CudaBackend::runGraph(void *graph) {
+  onlyKernel = nullptr; // who knows which
+  launchesSinceWait = 2;
   return makeCurrent() && check(api.graphLaunch(static_cast<CUgraphExec>(graph), stream), "cuGraphLaunch");
 }
 
@@ -589,12 +689,14 @@ const char *cudaBackendLacks(const format::Variant &variant, const format::Comma
   if (command.kind() == format::CommandKind::HostCall) {
     return "no host function is registered";
   }
-  if (command.kind() == format::CommandKind::Collective && variant.ranks() > 1) {
-    return "several ranks of GPUs do not work together yet";
-  }
-  if (command.kind() == format::CommandKind::Collective &&
-      format::CollectiveKind(command.target()) == format::CollectiveKind::Exchange) {
-    return "an exchange is for several ranks";
+  if (command.kind() == format::CommandKind::Collective) {
+    const auto kind = format::CollectiveKind(command.target());
+    if (variant.ranks() == 1 && kind == format::CollectiveKind::Exchange) {
+      return "an exchange is for several ranks";
+    }
+    if (kind == format::CollectiveKind::Exchange || (variant.ranks() > 1 && kind == format::CollectiveKind::AllToAll)) {
+      return "GPUs send each other as much as is known before the step: compile with --exchange gather";
+    }
   }
   return nullptr;
 }

@@ -3,6 +3,7 @@
 
 #include "runtime/core/File.h"
 
+#include <algorithm>
 #include <dlfcn.h>
 #include <unistd.h>
 
@@ -22,11 +23,9 @@ std::vector<std::string> emulatorPaths() {
   return paths;
 }
 
-/// The emulator's path, or of the machine's driver the name that the system looks up.
-Result<std::string> findLibrary(bool emulator) {
-  if (!emulator) {
-    return std::string(kLibrary);
-  }
+} // namespace
+
+Result<std::string> emulatorPath() {
   std::string looked;
   for (const std::string &path : emulatorPaths()) {
     if (access(path.c_str(), R_OK) == 0) {
@@ -37,8 +36,6 @@ Result<std::string> findLibrary(bool emulator) {
   return error(Code::NotFound, "the emulator was not found (looked for ", looked,
                "): build the target moe_emulator, or install it with the runtime");
 }
-
-} // namespace
 
 Status Driver::load(const std::string &path, bool emulator) {
   void *library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
@@ -91,7 +88,11 @@ Result<Driver *> Driver::open(bool emulator) {
   std::lock_guard<std::mutex> guard(lock);
   Driver *&mine = opened[emulator];
   if (!mine) {
-    MOERT_ASSIGN(path, findLibrary(emulator));
+    std::string path = kLibrary; // the machine's, as the system finds it
+    if (emulator) {
+      MOERT_ASSIGN(found, emulatorPath());
+      path = found;
+    }
     auto fresh = std::make_unique<Driver>();
     MOERT_TRY(fresh->load(path, emulator));
     mine = fresh.release();
@@ -112,12 +113,20 @@ std::string Driver::describe(CUresult result) const {
 }
 
 std::string Device::describe() const {
-  return driver->isEmulator() ? concat("the emulator '", name, "'") : concat("cuda:", ordinal, " '", name, "'");
+  if (!driver->isEmulator()) {
+    return concat("cuda:", ordinal, " '", name, "'");
+  }
+  return driver->users.size() == 1 ? concat("the emulator '", name, "'")
+                                   : concat("the emulator:", ordinal, " '", name, "'");
 }
 
-Result<Device> openDevice(bool emulator, int ordinal) {
+Result<Device> openDevice(bool emulator, int ordinal, int localRank) {
   MOERT_ASSIGN(driver, Driver::open(emulator));
   Device device;
+  if (ordinal < 0) {
+    // A launcher may show each rank one GPU only. Two ranks on one GPU are found when they join.
+    ordinal = localRank % std::max(1, int(driver->users.size()));
+  }
   device.driver = driver;
   device.ordinal = ordinal;
   if (size_t(ordinal) >= driver->users.size()) {

@@ -66,8 +66,11 @@ struct Device {
   std::string describe() const;
 };
 
-/// Device `ordinal` of the machine's driver, or of the emulator.
-Result<Device> openDevice(bool emulator, int ordinal);
+/// Where the emulator's libcuda.so.1 lies.
+Result<std::string> emulatorPath();
+
+/// Device `ordinal` of the machine's driver, or of the emulator; -1: that of the `localRank`-th rank of this machine.
+Result<Device> openDevice(bool emulator, int ordinal, int localRank = 0);
 
 } // namespace moert::cuda
 

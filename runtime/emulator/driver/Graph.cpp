@@ -52,6 +52,9 @@ CUgraphNodeType typeOf(const Operation &operation) {
   if (std::holds_alternative<HostOperation>(operation)) {
     return CU_GRAPH_NODE_TYPE_HOST;
   }
+  if (std::holds_alternative<ValueOperation>(operation)) {
+    return CU_GRAPH_NODE_TYPE_BATCH_MEM_OP;
+  }
   if (const auto *empty = std::get_if<EmptyOperation>(&operation)) {
     return empty->record ? CU_GRAPH_NODE_TYPE_EVENT_RECORD
            : empty->wait ? CU_GRAPH_NODE_TYPE_WAIT_EVENT

@@ -70,9 +70,13 @@ MOERT_API moert_status *moert_program_get_ranks(const moert_program *program, in
  *
  * Threads: all ranks are sessions of this process, each used by a thread of its own at the same time (creation and
  * steps wait for each other). Processes: this process is one rank of those that mpirun started, reached through a
- * plugin (NULL: libmoert-mpi.so beside libmoert); it is called from one thread, and freed once, at the end. */
+ * plugin (NULL: libmoert-mpi.so beside libmoert); it is called from one thread, and freed once, at the end. Processes
+ * that something else started (torchrun, a batch system) meet over TCP instead, at a host and port of rank 0; each says
+ * which rank it is, and which of those of its machine (from 0 on), whose GPU it takes. */
 MOERT_API moert_status *moert_group_create_threads(int ranks, moert_group **out);
 MOERT_API moert_status *moert_group_create_processes(const char *plugin, moert_group **out);
+MOERT_API moert_status *moert_group_create_rendezvous(const char *host, int port, int rank, int ranks, int local_rank,
+                                                      int local_ranks, double deadline_seconds, moert_group **out);
 MOERT_API int moert_group_ranks(const moert_group *group);
 /* The rank that this process is, -1 if all ranks are threads of it. */
 MOERT_API int moert_group_rank(const moert_group *group);

@@ -128,10 +128,11 @@ extern "C" __attribute__((visibility("default"))) int moert_open_transport(moert
   }
   MPI_Comm_set_errhandler(communicator, MPI_ERRORS_RETURN);
   MPI_Comm local = MPI_COMM_NULL;
-  int rank = 0, ranks = 1, localRanks = 1;
+  int rank = 0, ranks = 1, localRank = 0, localRanks = 1;
   MPI_Comm_rank(communicator, &rank);
   MPI_Comm_size(communicator, &ranks);
   if (MPI_Comm_split_type(communicator, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &local) == MPI_SUCCESS) {
+    MPI_Comm_rank(local, &localRank);
     MPI_Comm_size(local, &localRanks);
     MPI_Comm_free(&local);
   }
@@ -139,6 +140,7 @@ extern "C" __attribute__((visibility("default"))) int moert_open_transport(moert
   transport->abi = MOERT_TRANSPORT_ABI;
   transport->rank = rank;
   transport->ranks = ranks;
+  transport->local_rank = localRank;
   transport->local_ranks = localRanks;
   transport->send = send;
   transport->receive = receive;

@@ -202,14 +202,12 @@ TEST_F(CudaTest, WhatTheBackendLacksIsRefusedAtLoad) {
   refusesLoad("cannot run on the cuda backend: no host function is registered",
               [&](VariantSpec &v) { addCommand(toy.program, v, CommandKind::HostCall, "call", 0, {}); });
   for (uint16_t ranks : {uint16_t(1), uint16_t(2)}) {
-    refusesLoad(ranks == 1 ? "an exchange is for several ranks" : "several ranks of GPUs do not work together yet",
-                [&](VariantSpec &v) {
-                  v.ranks = ranks;
-                  addCommand(
-                      toy.program, v, CommandKind::Collective, "swap",
-                      uint32_t(ranks == 1 ? format::CollectiveKind::Exchange : format::CollectiveKind::AllReduceSum),
-                      {});
-                });
+    refusesLoad(
+        ranks == 1 ? "an exchange is for several ranks" : "compile with --exchange gather", [&](VariantSpec &v) {
+          v.ranks = ranks;
+          addCommand(toy.program, v, CommandKind::Collective, "swap",
+                     uint32_t(ranks == 1 ? format::CollectiveKind::Exchange : format::CollectiveKind::AllToAll), {});
+        });
   }
 }
 
@@ -489,7 +487,17 @@ TEST_F(CudaTest, KernelsThatTrap) {
   open();
   EXPECT_FALSE(loaded.step({1}, {0}, {0}, {0}, logits));
   expectMessage(MOERT_INTERNAL, "a step of 1 tokens: the emulator '");
-  expectMessage(MOERT_INTERNAL, "CUDA_ERROR_LAUNCH_FAILED (unspecified launch failure)");
+  // The call that found it has nothing to do with it; the one kernel that was launched has.
+  expectMessage(MOERT_INTERNAL, "': kernel 'halt' failed: CUDA_ERROR_LAUNCH_FAILED (unspecified launch failure)");
+
+  // Of several any may be it.
+  const auto first = uint32_t(toy.variant().commands.size());
+  addCommand(toy.program, toy.variant(), CommandKind::Launch, "halts", kStray, {});
+  addCommand(toy.program, toy.variant(), CommandKind::Launch, "halts", kStray, {});
+  toy.variant().steps = {StepVariant(1, kMaxTokens, first, 2)};
+  open();
+  EXPECT_FALSE(loaded.step({1}, {0}, {0}, {0}, logits));
+  expectMessage(MOERT_INTERNAL, "': a kernel failed: CUDA_ERROR_LAUNCH_FAILED");
 }
 
 /// Steps are ranges for profilers. The library is found by its name, which a test's one may bear.

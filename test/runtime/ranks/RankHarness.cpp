@@ -13,6 +13,7 @@ moert_transport FakeNetwork::transport(int rank) {
   result.abi = MOERT_TRANSPORT_ABI;
   result.rank = rank;
   result.ranks = ranks;
+  result.local_rank = rank;
   result.local_ranks = ranks;
   result.state = this;
   result.send = send;

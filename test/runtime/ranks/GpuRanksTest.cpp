@@ -1,0 +1,415 @@
+// Several ranks with a GPU each, as threads over the emulator's libcuda and libnccl: results, and everything that can
+// go wrong between them.
+#include "runtime/backends/cuda/Nccl.h"
+#include "test/runtime/backends/GpuToy.h"
+#include "test/runtime/ranks/RankToy.h"
+
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+#include <thread>
+
+using namespace moert;
+using namespace moert::test;
+using namespace moert::format;
+
+namespace {
+
+using Ids = std::vector<int32_t>;
+
+/// A function of the emulator's libnccl that only tests call.
+template <typename Function> Function *ncclFunction(const char *name) {
+  auto path = cuda::emulatorPath();
+  const std::string library = path->substr(0, path->rfind('/')) + "/libnccl.so.2";
+  return reinterpret_cast<Function *>(dlsym(dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL), name));
+}
+
+/// The toy for ranks with its kernels in PTX.
+class GpuRankToy : public RankToy {
+public:
+  static constexpr uint32_t kLingerOn = 12;
+
+  GpuRankToy(int ranks, bool isDistributed) : RankToy(ranks, isDistributed) {
+    variant().kernels.emplace_back("linger_on");
+    makeForGpu(*this);
+    const std::string path = kernels.path + "/kernels.ptx";
+    test::writeFile(path, readFile(TEST_PTX) + readFile(TEST_RANK_PTX));
+    variant().kernelFile = path;
+  }
+
+private:
+  TemporaryFolder kernels;
+};
+
+/// One session per rank, and what they are asked.
+struct Together {
+  explicit Together(const GpuRankToy &toy, double deadline = 60, int graphs = 0) : toy(toy), sessions(toy) {
+    sessions.open([&](int, moert_session_options &options) {
+      options.device = "emulator";
+      options.graphs = graphs;
+      options.deadline_seconds = deadline;
+    });
+  }
+  const std::string &message(int rank) const { return sessions.sessions[size_t(rank)].message; }
+  moert_code code(int rank) const { return sessions.sessions[size_t(rank)].code; }
+
+  /// Each rank's tokens go on with its sequence (all the same of replicated ranks); true if all went well.
+  bool step(const std::vector<Ids> &tokens) {
+    std::vector<int> went(size_t(toy.ranks), 0);
+    sequences.resize(size_t(toy.ranks));
+    sessions.run([&](int rank) {
+      const Ids &mine = tokens[size_t(rank) % tokens.size()];
+      Ids &sequence = sequences[size_t(rank)];
+      Ids seq(mine.size(), 1), pos, rows;
+      for (int32_t token : mine) {
+        pos.push_back(int32_t(sequence.size()));
+        sequence.push_back(token);
+      }
+      if (!mine.empty()) {
+        rows.push_back(int32_t(mine.size()) - 1);
+      }
+      went[size_t(rank)] = sessions.step(rank, mine, seq, pos, rows);
+    });
+    return std::count(went.begin(), went.end(), 1) == toy.ranks;
+  }
+  void checkLogits() {
+    for (int rank = 0; rank < toy.ranks; ++rank) {
+      const std::vector<float> &logits = sessions.logits[size_t(rank)];
+      for (size_t v = 0; v < logits.size(); ++v) {
+        ASSERT_FLOAT_EQ(logits[v], toy.expectedLogit(sequences[size_t(rank)], int64_t(v))) << "rank " << rank;
+      }
+    }
+  }
+  bool reportSays(int rank, const std::string &part) {
+    return sessions.sessions[size_t(rank)].report().find(part) != std::string::npos;
+  }
+
+  const GpuRankToy &toy;
+  RankSessions sessions;
+  std::vector<Ids> sequences;
+};
+
+/// Sets a fault of the emulator's NCCL while it lives.
+struct Fault {
+  explicit Fault(const char *text) { setenv("MOE_EMU_NCCL_FAULT", text, 1); }
+  ~Fault() { unsetenv("MOE_EMU_NCCL_FAULT"); }
+};
+
+void expectMessage(const Together &run, int rank, moert_code code, const std::string &part) {
+  EXPECT_EQ(run.code(rank), code) << "rank " << rank << ": " << run.message(rank);
+  EXPECT_NE(run.message(rank).find(part), std::string::npos) << "rank " << rank << ": " << run.message(rank);
+}
+
+/// Ranks with tokens of their own, none, and as many as each other; and ranks that compute the same.
+TEST(GpuRanks, StepsWithAndWithoutGraphs) {
+  struct Case {
+    int ranks;
+    bool isDistributed;
+    int graphs;
+  };
+  for (auto [ranks, isDistributed, graphs] : {Case{2, true, -1}, Case{2, true, 1}, Case{2, false, -1},
+                                              Case{2, false, 1}, Case{4, true, 0}, Case{4, false, 0}}) {
+    GpuRankToy toy(ranks, isDistributed);
+    toy.write();
+    Together run(toy, 60, graphs);
+    ASSERT_TRUE(run.step(isDistributed ? std::vector<Ids>{{3, 1, 4}, {}} : std::vector<Ids>{{3, 1, 4}}))
+        << run.message(0) << run.message(1);
+    run.checkLogits();
+    for (int32_t token = 0; token < 4; ++token) {
+      ASSERT_TRUE(run.step(isDistributed ? std::vector<Ids>{{token}, {7 - token}} : std::vector<Ids>{{token}}))
+          << run.message(0) << run.message(1);
+      run.checkLogits();
+    }
+    for (int rank = 0; rank < ranks; ++rank) {
+      EXPECT_TRUE(run.reportSays(rank, "\"emulator_findings\":0,"));
+      EXPECT_TRUE(run.reportSays(rank, graphs < 0    ? "\"graphs_captured\":0,\"graphs_run\":0"
+                                       : graphs == 0 ? "\"graphs_captured\":1,\"graphs_run\":3"
+                                                     : "\"graphs_captured\":2,\"graphs_run\":5"))
+          << run.sessions.sessions[size_t(rank)].report();
+    }
+  }
+}
+
+/// Steps come again on some ranks only: graphs are of steps that come again on all, since they hold collectives.
+TEST(GpuRanks, RanksCaptureTheSameSteps) {
+  GpuRankToy toy(2, true);
+  toy.write();
+  Together run(toy);
+  ASSERT_TRUE(run.step({{1}, {2}})) << run.message(0);
+  ASSERT_TRUE(run.step({{1}, {}})) << run.message(0); // the same to rank 0
+  run.checkLogits();
+  EXPECT_TRUE(run.reportSays(0, "\"graphs_captured\":0,")) << run.sessions.sessions[0].report();
+  ASSERT_TRUE(run.step({{1}, {2}})) << run.message(0);
+  run.checkLogits();
+  EXPECT_TRUE(run.reportSays(0, "\"graphs_captured\":1,"));
+  EXPECT_TRUE(run.reportSays(1, "\"graphs_captured\":1,"));
+  // One rank is traced, so that nobody runs a graph.
+  ASSERT_EQ(moert_session_trace(run.sessions.sessions[1].session, 1), nullptr);
+  ASSERT_TRUE(run.step({{1}, {2}})) << run.message(0);
+  run.checkLogits();
+  EXPECT_TRUE(run.reportSays(0, "\"graphs_captured\":1,\"graphs_run\":1"));
+}
+
+/// A rank whose host stops inside a step: the others name it when the deadline has passed, with and without graphs.
+TEST(GpuRanks, APeerThatStopsIsNamed) {
+  for (int graphs : {-1, 1}) {
+    GpuRankToy toy(4, true);
+    toy.write();
+    Fault fault("stop:2:1"); // before its second collective
+    Together run(toy, 2, graphs);
+    std::thread releases([&] {
+      // The rank goes on when the others are done, so that the test ends.
+      std::this_thread::sleep_for(std::chrono::seconds(12));
+      ncclFunction<void()>("moeEmulatorReleaseRanks")();
+    });
+    const auto begin = std::chrono::steady_clock::now();
+    std::vector<double> took(4);
+    std::vector<int> went(4);
+    run.sessions.run([&](int rank) {
+      went[size_t(rank)] = run.sessions.step(rank, {3}, {1}, {0}, {0});
+      took[size_t(rank)] = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    });
+    releases.join();
+    for (int rank = 0; rank < 4; ++rank) {
+      EXPECT_FALSE(went[size_t(rank)]);
+      expectMessage(run, rank, MOERT_DEADLINE, "rank 2 did not reach collective 'end of the step' within ");
+      EXPECT_TRUE(rank == 2 || took[size_t(rank)] < 2 + 8) << took[size_t(rank)];
+    }
+    EXPECT_FALSE(run.step({{3}}));
+    expectMessage(run, 0, MOERT_DEADLINE, "the session cannot run another");
+  }
+}
+
+/// What one rank sends is lost on the way.
+TEST(GpuRanks, ALostMessageIsNobodysFault) {
+  GpuRankToy toy(2, false);
+  toy.write();
+  Fault fault("lose:0:0");
+  Together run(toy, 2, 1);
+  EXPECT_FALSE(run.step({{3}}));
+  for (int rank = 0; rank < 2; ++rank) {
+    expectMessage(run, rank, MOERT_DEADLINE, "the ranks did not finish what they do together within 2 s");
+    expectMessage(run, rank, MOERT_DEADLINE, "is the connection between them broken?");
+  }
+}
+
+/// NCCL refuses the second of two calls of a group: the group is closed, all ranks are told, and sessions made after
+/// that work.
+TEST(GpuRanks, AnErrorInAGroupLeavesNoneOpen) {
+  auto *openGroups = ncclFunction<int()>("moeEmulatorOpenGroups");
+  for (int graphs : {-1, 1}) {
+    GpuRankToy toy(4, true);
+    toy.write();
+    {
+      Fault fault("error:1:1");
+      Together run(toy, 30, graphs);
+      const auto begin = std::chrono::steady_clock::now();
+      EXPECT_FALSE(run.step({{3}}));
+      EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20)); // nobody waits for the deadline
+      expectMessage(run, 1, MOERT_INTERNAL, "collective 'gather x': NCCL: internal error (a fault that was asked for)");
+      for (int rank : {0, 2, 3}) {
+        expectMessage(run, rank, MOERT_INTERNAL, "rank 1 failed: collective 'gather x': NCCL: internal error");
+      }
+      EXPECT_EQ(openGroups(), 0);
+    }
+    Together next(toy, 30, graphs);
+    ASSERT_TRUE(next.step({{3}, {4}})) << next.message(0);
+    next.checkLogits();
+  }
+}
+
+TEST(GpuRanks, AnErrorBetweenTheGpusIsReported) {
+  GpuRankToy toy(2, true);
+  toy.write();
+  Fault fault("remote:1:2");
+  Together run(toy, 30);
+  EXPECT_FALSE(run.step({{3}, {4}}));
+  for (int rank = 0; rank < 2; ++rank) {
+    expectMessage(run, rank, MOERT_IO, "NCCL: remote process exited or there was a network error (a fault that was");
+  }
+}
+
+/// A fault in a rank's kernel reaches the others at once.
+TEST(GpuRanks, AFaultReachesTheOthers) {
+  GpuRankToy toy(2, true);
+  toy.variant().kernels[10] = KernelSpec("absent", 32);
+  toy.write();
+  Together broken(toy);
+  expectMessage(broken, 0, MOERT_CORRUPT, "kernel 'absent' is missing");
+
+  GpuRankToy straying(2, true);
+  const auto begin = straying.variant().steps[0].first_command();
+  addCommand(straying.program, straying.variant(), CommandKind::Launch, "astray", kStray,
+             {slice(kState, Access::ReadWrite, extent(0, 0, 0, 0, 4))});
+  straying.variant().steps = {StepVariant(1, kMaxTokens, begin, uint32_t(straying.variant().commands.size()) - begin)};
+  straying.write();
+  Together run(straying, 30);
+  EXPECT_FALSE(run.step({{3}, {4}}));
+  int own = 0, told = 0;
+  for (int rank = 0; rank < 2; ++rank) {
+    EXPECT_NE(run.message(rank).find("CUDA_ERROR_ILLEGAL_ADDRESS"), std::string::npos) << run.message(rank);
+    const bool isTold = run.message(rank).find(concat("rank ", 1 - rank, " failed: ")) != std::string::npos;
+    (isTold ? told : own) += 1;
+  }
+  EXPECT_GE(own, 1);
+}
+
+TEST(GpuRanks, EachRankNeedsAGpu) {
+  GpuRankToy toy(8, true);
+  toy.write();
+  Together run(toy);
+  for (int rank = 0; rank < 8; ++rank) {
+    EXPECT_EQ(run.code(rank), MOERT_INVALID_ARGUMENT);
+    EXPECT_NE(run.message(rank).find(" were given the same GPU: 8 ranks need as many"), std::string::npos)
+        << run.message(rank);
+  }
+}
+
+/// Two ranks of NCCL without sessions, which would have agreed on what they do.
+class TwoRanks : public testing::Test {
+protected:
+  void SetUp() override { group = *makeThreadGroup(2); }
+
+  /// Runs a collective on either rank and gives back what the ranks say when it is over, or nothing happens any more.
+  std::vector<std::string> run(const std::vector<CollectiveCall> &first, const std::vector<CollectiveCall> &second) {
+    std::vector<std::string> said(2);
+    std::vector<std::thread> threads;
+    for (int rank = 0; rank < 2; ++rank) {
+      threads.emplace_back([&, rank] { said[size_t(rank)] = runOn(rank, rank ? second : first); });
+    }
+    for (std::thread &thread : threads) {
+      thread.join();
+    }
+    return said;
+  }
+
+  std::string runOn(int rank, const std::vector<CollectiveCall> &calls) {
+    auto device = cuda::openDevice(/*emulator=*/true, rank);
+    auto nccl = cuda::Nccl::open(/*emulator=*/true);
+    if (!device.ok() || !nccl.ok()) {
+      return "not there";
+    }
+    cuda::Driver &api = *device->driver;
+    CUcontext context = nullptr;
+    CUstream stream = nullptr;
+    CUdeviceptr memory = 0;
+    EXPECT_EQ(api.contextRetain(&context, device->handle), CUDA_SUCCESS);
+    EXPECT_EQ(api.contextSet(context), CUDA_SUCCESS);
+    EXPECT_EQ(api.streamCreate(&stream, CU_STREAM_NON_BLOCKING), CUDA_SUCCESS);
+    EXPECT_EQ(api.memoryAllocate(&memory, 4096), CUDA_SUCCESS);
+    EXPECT_EQ(api.fillBytes(memory, 0, 4096, stream), CUDA_SUCCESS);
+    std::string said;
+    {
+      cuda::NcclRank ranks(**nccl, *group->member(rank), int64_t(20) * 1000000000);
+      Status status = ranks.join(*device);
+      for (CollectiveCall call : calls) {
+        call.from = reinterpret_cast<void *>(memory);
+        call.to = reinterpret_cast<void *>(memory + 2048);
+        status = status.ok() ? ranks.enqueue(&call, 1, stream) : status;
+      }
+      CUevent end = nullptr;
+      EXPECT_EQ(api.eventCreate(&end, CU_EVENT_DISABLE_TIMING), CUDA_SUCCESS);
+      EXPECT_EQ(api.eventRecord(end, stream), CUDA_SUCCESS);
+      const auto begin = std::chrono::steady_clock::now();
+      while (status.ok() && api.eventQuery(end) == CUDA_ERROR_NOT_READY &&
+             std::chrono::steady_clock::now() - begin < std::chrono::seconds(20)) {
+        status = ranks.look();
+      }
+      status = status.ok() ? ranks.look() : status;
+      if (!status.ok()) {
+        ranks.abort();
+        said = status.message();
+      }
+      while (api.eventQuery(end) == CUDA_ERROR_NOT_READY) {
+      }
+    }
+    api.memoryFree(memory);
+    api.streamDestroy(stream);
+    api.contextRelease(device->handle);
+    return said;
+  }
+
+  static CollectiveCall call(CollectiveKind kind, uint64_t fromBytes, uint64_t toBytes, DType element = DType::F32) {
+    CollectiveCall call;
+    call.kind = kind;
+    call.element = element;
+    call.fromBytes = fromBytes;
+    call.toBytes = toBytes;
+    call.name = "it";
+    return call;
+  }
+
+  void expectDifference(const std::vector<CollectiveCall> &first, const std::vector<CollectiveCall> &second,
+                        const std::string &one, const std::string &other) {
+    for (const std::string &said : run(first, second)) {
+      EXPECT_NE(said.find("NCCL: invalid usage (collective "), std::string::npos) << said;
+      EXPECT_NE(said.find(one), std::string::npos) << said;
+      EXPECT_NE(said.find(other), std::string::npos) << said;
+    }
+    SetUp(); // a group ends with its first failure
+  }
+
+  std::shared_ptr<Group> group;
+};
+
+TEST_F(TwoRanks, DifferencesAreReported) {
+  const CollectiveCall gather = call(CollectiveKind::AllGather, 8, 16), sum = call(CollectiveKind::AllReduceSum, 8, 8);
+  EXPECT_EQ(run({gather, sum}, {gather, sum}), std::vector<std::string>(2));
+  // Kind, count, type and order.
+  expectDifference({gather}, {sum}, "AllGather of 8 bytes on rank 0", "AllReduce of 2 f32 on rank 1");
+  expectDifference({sum}, {call(CollectiveKind::AllReduceSum, 12, 12)}, "AllReduce of 2 f32 on rank 0",
+                   "AllReduce of 3 f32 on rank 1");
+  expectDifference({sum}, {call(CollectiveKind::AllReduceSum, 4, 4, DType::BF16)}, "AllReduce of 2 f32 on rank 0",
+                   "AllReduce of 2 bf16 on rank 1");
+  expectDifference({gather, gather, sum}, {gather, sum, gather}, "AllGather of 8 bytes on rank 0",
+                   "AllReduce of 2 f32 on rank 1");
+}
+
+/// Groups end whatever happens inside.
+TEST(NcclGroup, EndsByItself) {
+  auto nccl = cuda::Nccl::open(/*emulator=*/true);
+  ASSERT_TRUE(nccl.ok()) << nccl.status().message();
+  auto *openGroups = ncclFunction<int()>("moeEmulatorOpenGroups");
+  {
+    cuda::NcclGroup group(**nccl);
+    EXPECT_EQ(openGroups(), 1);
+    EXPECT_EQ((*nccl)->allGather(nullptr, nullptr, 4, ncclUint8, nullptr, nullptr), ncclInvalidArgument);
+  }
+  EXPECT_EQ(openGroups(), 0);
+  cuda::NcclGroup group(**nccl);
+  EXPECT_NE(group.close(), ncclInvalidArgument); // what was refused before is forgotten
+  EXPECT_EQ(openGroups(), 0);
+  EXPECT_EQ((*nccl)->groupEnd(), ncclInvalidUsage);
+}
+
+/// A rank whose GPU hangs in a kernel of its own, while the host is well. The GPU stays busy, and
+/// memory that is freed would be waited for: the sessions are left to the end of the process.
+TEST(LastOfAll, ABusyGpuIsNamed) {
+  static GpuRankToy toy(2, true);
+  const auto first = uint32_t(toy.variant().commands.size());
+  const StepVariant step = toy.variant().steps.back();
+  addCommand(toy.program, toy.variant(), CommandKind::Launch, "linger", GpuRankToy::kLingerOn,
+             {size(Dim::Rank), constant(1)});
+  for (uint32_t c = 0; c < step.command_count(); ++c) {
+    toy.variant().commands.push_back(toy.variant().commands[step.first_command() + c]);
+  }
+  toy.variant().steps = {StepVariant(1, kMaxTokens, first, 1 + step.command_count())};
+  toy.write();
+  static Together &run = *new Together(toy, 2);
+  EXPECT_FALSE(run.step({{3}, {4}}));
+  for (int rank = 0; rank < 2; ++rank) {
+    expectMessage(run, rank, MOERT_DEADLINE, "a step of 1 tokens: rank 1 was not done within 2 s");
+    expectMessage(run, rank, MOERT_DEADLINE, "still busy with own kernels while the others wait");
+  }
+}
+
+} // namespace
+
+int main(int argc, char **argv) {
+  setenv("MOE_EMU_DEVICE", "h100:4", 1);
+  setenv("MOE_EMU_MEMORY", "64", 1);
+  testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}
