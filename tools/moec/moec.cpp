@@ -116,9 +116,10 @@ static void addPlace(CLI::App &app, PlaceCommand &command) {
   sub->add_option("STATS", command.statistics,
                   "SGLang logical_count (.json, .pt), TensorRT-LLM directory, vllm-ascend .pt, moe-routing JSON")
       ->required();
+  // The report holds the traffic between any two ranks.
   sub->add_option("--ranks", command.ranks, "ranks (GPUs) that share the experts")
       ->required()
-      ->check(CLI::Range(1, 1 << 16));
+      ->check(CLI::Range(1, 4096));
   sub->add_option("--slots", command.slots, "expert slots of all ranks together: experts + redundant replicas")
       ->required()
       ->check(CLI::Range(1, 1 << 20));
