@@ -14,6 +14,7 @@
 #include "lowering/GPU/GpuCatalogue.h"
 #include "lowering/GPU/Kernels.h"
 #include "mlir/IR/MLIRContext.h"
+#include "test/lowering/GPU/LaunchRecorder.h"
 #include "test/lowering/Tensors.h"
 #include "test/runtime/emulator/driver/DriverTest.h"
 #include <random>
@@ -28,15 +29,19 @@ struct Argument {
   uint64_t word = 0;
   char *data = nullptr;
   size_t bytes = 0;
+  std::string element; ///< type of data: "f32", "i64", ...
   std::vector<const Tensor *> entries;
   int64_t rows = 0, columns = 0; ///< of a weight, which some kernels take by tensor maps
 
   Argument(int64_t value) : kind(Word), word(test::word(value)) {}
   Argument(float value) : kind(Word), word(test::word(value)) {}
-  Argument(Kind kind, Tensor &tensor) : kind(kind), data(tensor.data.data()), bytes(tensor.data.size()) {}
+  Argument(Kind kind, Tensor &tensor)
+      : kind(kind), data(tensor.data.data()), bytes(tensor.data.size()), element(kernels::typeName(tensor.type)) {}
   template <typename T>
   Argument(Kind kind, Guarded<T> &values)
-      : kind(kind), data(reinterpret_cast<char *>(values.data())), bytes(values.size() * sizeof(T)) {}
+      : kind(kind), data(reinterpret_cast<char *>(values.data())), bytes(values.size() * sizeof(T)),
+        element((std::is_floating_point_v<T> ? "f" : "i") + std::to_string(8 * sizeof(T))) {}
+  StringRef contents() const { return {data, bytes}; }
   /// A matrix of a weight, or a table of such.
   Argument(Argument argument, int64_t rows, int64_t columns) : Argument(std::move(argument)) {
     this->rows = rows;
@@ -133,9 +138,43 @@ protected:
   /// Runs `kernel` for `workgroups` workgroups; the emulator finds nothing.
   void run(const kernels::Kernel &kernel, int64_t workgroups, const std::vector<Argument> &arguments) {
     std::string name, text = translate(kernel, name);
+    std::vector<std::string> before;
+    for (const Argument &argument : arguments) {
+      before.push_back(argument.kind == Argument::Update ? argument.contents().str() : std::string());
+    }
     launch(text, name, kernel, workgroups, arguments);
     ASSERT_EQ(allFindings(), "") << name;
     ASSERT_EQ(outcome, CUDA_SUCCESS) << name << ": " << moeEmulatorLastError();
+    record(text, name, kernel, workgroups, arguments, before);
+  }
+
+  /// Writes the launch to the file of --record, if there is one.
+  void record(const std::string &text, const std::string &name, const kernels::Kernel &kernel, int64_t workgroups,
+              const std::vector<Argument> &arguments, const std::vector<std::string> &before) {
+    LaunchRecorder &recorder = LaunchRecorder::get();
+    if (!recorder.isOpen()) {
+      return;
+    }
+    auto *matmul = std::get_if<kernels::Matmul>(&kernel);
+    recorder.beginCase(text, name, workgroups, getThreads(target, kernel), getSharedBytes(target, kernel),
+                       matmul ? catalogue.weightBox(*matmul) : 0, arguments.size());
+    for (size_t i = 0; i < arguments.size(); ++i) {
+      const Argument &argument = arguments[i];
+      if (argument.kind == Argument::Word) {
+        recorder.addWord(argument.word);
+      } else if (argument.kind == Argument::Table) {
+        std::vector<StringRef> entries;
+        for (const Tensor *tensor : argument.entries) {
+          entries.emplace_back(tensor->data.data(), tensor->data.size());
+        }
+        recorder.addTable(entries, argument.rows, argument.columns);
+      } else if (argument.kind == Argument::In) {
+        recorder.addData("in", argument.element, argument.contents(), "", argument.rows, argument.columns);
+      } else {
+        recorder.addData(argument.kind == Argument::Out ? "out" : "update", argument.element, before[i],
+                         argument.contents(), 0, 0);
+      }
+    }
   }
 
   /// Launches `kernel`, which is `name` in the PTX `text`, and keeps what becomes of it as `outcome`.
