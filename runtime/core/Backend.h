@@ -64,9 +64,10 @@ public:
   virtual Status joinRanks() { return {}; }
   /// Bytes of memory that a session may hope for.
   virtual uint64_t availableBytes() = 0;
-  /// Makes the kernels of `variant` callable: one handle per kernel, valid while the backend lives.
-  virtual Status loadKernels(const std::string &path, const void *blob, size_t size, const format::Variant &variant,
-                             std::vector<void *> &kernels) = 0;
+  /// Makes the kernels of `variant` callable: one handle per kernel, valid while the backend lives. `machineCode`: a
+  /// file that the backend may take instead of `blob` where it can; empty if there is none.
+  virtual Status loadKernels(const std::string &path, const void *blob, size_t size, const std::string &machineCode,
+                             const format::Variant &variant, std::vector<void *> &kernels) = 0;
   /// Memory for kernels, at least 64 byte aligned; `what` names it in the error. Freed with the backend or by release.
   /// The host's is zero anyway.
   virtual Result<void *> allocate(uint64_t bytes, const std::string &what, Contents contents) = 0;

@@ -104,6 +104,22 @@ uint32_t gpuCapability(const format::Variant &variant, bool &exact) {
   return isNumber && endsWell && number[0] != '0' ? uint32_t(std::stoul(number)) : 0;
 }
 
+bool runsMachineCode(uint32_t made, bool exact, uint32_t card) {
+  return exact ? made == card : made / 10 == card / 10 && made <= card;
+}
+
+std::string Program::machineCodePath(size_t index) const {
+  const std::string blob = variant(index).blob()->str();
+  const std::string name = blob.substr(0, blob.rfind('.')) + ".cubin";
+  for (uint32_t f = 0; !isForCpu(variant(index)) && program->package_files() && f < program->package_files()->size();
+       ++f) {
+    if (program->package_files()->Get(f)->name()->str() == name) {
+      return joinPath(folder, name);
+    }
+  }
+  return "";
+}
+
 Status checkProgramBytes(const uint8_t *bytes, size_t size, const format::Program *&program) {
   if (size < 8 || !format::ProgramBufferHasIdentifier(bytes)) {
     return error(Code::Corrupt, "is no moe-opt program: bytes 4 to 7 are not '", format::ProgramIdentifier(), "'");

@@ -43,6 +43,10 @@ bool isForCpu(const format::Variant &variant);
 /// `exact`: it runs on no other, as "cuda:sm_90a".
 uint32_t gpuCapability(const format::Variant &variant, bool &exact);
 
+/// Whether machine code for compute capability `made` runs on a card of `card`: that of the same major number, from its
+/// minor number on; made for exactly that capability: on no other.
+bool runsMachineCode(uint32_t made, bool exact, uint32_t card);
+
 /// Which rank of how many something is for.
 struct RankPlace {
   int rank = 0, ranks = 1;
@@ -62,6 +66,9 @@ public:
   const uint8_t *blob(size_t variant) const { return blobs[variant].memory.data(); }
   uint64_t blobSize(size_t variant) const { return blobs[variant].size; }
   std::string blobPath(size_t index) const { return joinPath(folder, variant(index).blob()->str()); }
+  /// Machine code of the same kernels for a GPU: the file of the package beside the PTX that ends in .cubin. Empty: the
+  /// package has none.
+  std::string machineCodePath(size_t index) const;
   /// string `index`, which the checks have found to exist.
   const char *string(uint32_t index) const { return program->strings()->Get(index)->c_str(); }
 

@@ -171,7 +171,8 @@ Status Session::prepare(const moert_session_options &options) {
   }
   MOERT_TRY(allocateBuffers());
   MOERT_TRY(backend->loadKernels(program->blobPath(variantIndex), program->blob(variantIndex),
-                                 program->blobSize(variantIndex), *variant, kernels));
+                                 program->blobSize(variantIndex), program->machineCodePath(variantIndex), *variant,
+                                 kernels));
   MOERT_TRY(weights.open(*program, variantIndex, place, options.weights ? options.weights : "",
                          options.verify_weights != 0, *backend, progress, notes));
   cacheFolder = options.cache ? options.cache : joinPath(program->package(), "cache");

@@ -31,7 +31,7 @@ Result<std::unique_ptr<WeightReader>> WeightReader::open(std::shared_ptr<Program
   MOERT_ASSIGN(backend, openCpuBackend({options.threads, options.pin != 0, deadline}));
   r.backend = std::move(backend);
   MOERT_TRY(r.backend->loadKernels(r.program->blobPath(chosen), r.program->blob(chosen), r.program->blobSize(chosen),
-                                   variant, r.kernels));
+                                   "", variant, r.kernels));
   MOERT_TRY(r.weights.open(*r.program, chosen, {}, options.weights ? options.weights : "", options.verify_weights != 0,
                            *r.backend, progress, r.notes));
   r.initializers =

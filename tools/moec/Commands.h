@@ -58,6 +58,8 @@ struct CompileCommand : CommonOptions {
   std::string exchange, topology;
   int64_t maxTokens = 512;
   bool allowUnusedTensors = false;
+  /// Path of ptxas, "none", or empty: the one on PATH if there is one.
+  std::string ptxas;
 };
 
 struct ExportCommand : CommonOptions {

@@ -8,6 +8,7 @@
 #include "passes/Analysis/PlacementFile.h"
 #include "passes/Json/JsonFile.h"
 #include "passes/Passes.h"
+#include "tools/moec/Assemble.h"
 #include "tools/moec/ComputedWeights.h"
 #include "tools/moec/Model.h"
 #include "tools/moec/OutputFile.h"
@@ -164,8 +165,37 @@ static ExitCode emitSched(const CompileCommand &command, Progress &progress, Dia
   return emitText(command, progress, *lowered->module);
 }
 
+/// The ptxas that is to assemble the kernels; empty for none, and for other targets than GPUs.
+static Expected<std::string> chooseAssembler(const CompileCommand &command) {
+  if (mlir::moe::gpu::findTarget(command.target) && command.emit == "package") {
+    return findAssembler(command.ptxas);
+  }
+  if (!command.ptxas.empty()) {
+    return makeError(
+        "--ptxas assembles the kernels of a package for GPUs: it needs --target cuda:sm_80 or cuda:sm_90a, "
+        "and --emit package");
+  }
+  return "";
+}
+
+/// Writes machine code beside the PTX of every target.
+static llvm::Error addMachineCode(llvm::StringRef ptxas, llvm::ArrayRef<mlir::moe::CompiledKernels> kernels,
+                                  PackageWriter &package, std::vector<std::string> &notes) {
+  for (const mlir::moe::CompiledKernels &target : kernels) {
+    Expected<MachineCode> code = assemble(ptxas, llvm::StringRef(target.target).split(':').second, target.bytes);
+    if (!code) {
+      return code.takeError();
+    }
+    llvm::append_range(notes, code->notes);
+    if (llvm::Error error = package.write(getMachineCodeName(mlir::sched::getBlobName(target.target)), code->bytes)) {
+      return error;
+    }
+  }
+  return llvm::Error::success();
+}
+
 static ExitCode emitPackage(const CompileCommand &command, Progress &progress, DiagnosticPrinter &diagnostics,
-                            Model &model, const mlir::moe::SchedOptions &options) {
+                            Model &model, const mlir::moe::SchedOptions &options, llvm::StringRef ptxas) {
   Expected<std::string> weights = openModelWeights(command, model);
   if (!weights) {
     return fail(weights.takeError());
@@ -187,6 +217,16 @@ static ExitCode emitPackage(const CompileCommand &command, Progress &progress, D
   }
   if (!verifySched(diagnostics, *lowered->module)) {
     return kInternalError;
+  }
+  if (!ptxas.empty()) {
+    progress.begin("assemble kernels with " + ptxas.str());
+    const size_t known = model.notes.size();
+    if (llvm::Error error = addMachineCode(ptxas, lowered->kernels, *package, model.notes)) {
+      return fail(std::move(error));
+    }
+    for (const std::string &note : llvm::ArrayRef(model.notes).drop_front(known)) {
+      printNote(command, note);
+    }
   }
   progress.begin("write " + command.output);
   mlir::FailureOr<mlir::sched::ProgramOp> program = mlir::sched::getProgram(*lowered->module);
@@ -233,6 +273,7 @@ static ExitCode emitPackage(const CompileCommand &command, Progress &progress, D
       result["exchange"] = std::move(*model.exchange);
     }
     result["targets"] = std::move(targets);
+    result["machine_code"] = !ptxas.empty();
     result["notes"] = llvm::json::Array(model.notes);
     printJson(std::move(result));
   } else {
@@ -240,6 +281,7 @@ static ExitCode emitPackage(const CompileCommand &command, Progress &progress, D
     if (int64_t ranks = mlir::moe::getRanks(*model.module); ranks > 1) {
       llvm::outs() << ", " << ranks << " ranks";
     }
+    llvm::outs() << (ptxas.empty() ? "" : ", PTX and machine code");
     llvm::outs() << '\n';
   }
   return kSuccess;
@@ -269,7 +311,11 @@ ExitCode moec::runCompile(const CompileCommand &given) {
   }
   mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);
   DiagnosticPrinter diagnostics(context);
-  Progress progress(command, command.emit == "moe" ? 2 : 3);
+  Expected<std::string> ptxas = chooseAssembler(command);
+  if (!ptxas) {
+    return fail(ptxas.takeError());
+  }
+  Progress progress(command, command.emit == "moe" ? 2 : ptxas->empty() ? 3 : 4);
   progress.begin("read the model");
   Expected<Model> model = loadModel(context, command);
   if (!model) {
@@ -319,5 +365,5 @@ ExitCode moec::runCompile(const CompileCommand &given) {
     return fail(options.takeError());
   }
   return command.emit == "sched" ? emitSched(command, progress, diagnostics, *model, *options)
-                                 : emitPackage(command, progress, diagnostics, *model, *options);
+                                 : emitPackage(command, progress, diagnostics, *model, *options, *ptxas);
 }

@@ -84,6 +84,10 @@ static void addCompile(CLI::App &app, CompileCommand &command) {
       ->check(CLI::IsMember({"gather", "exact", "auto"}));
   sub->add_option("--topology", command.topology,
                   "machines that --exchange auto is for (targets/*.json; default: ranks of one machine's CPUs)");
+  sub->add_option(
+      "--ptxas", command.ptxas,
+      "NVIDIA's assembler, for machine code beside the PTX of GPUs; none: PTX alone (default: that on PATH, "
+      "if there is one)");
   sub->add_flag("--allow-unused-tensors", command.allowUnusedTensors, kUnusedHelp);
   addCommon(sub, command);
 }

@@ -29,8 +29,8 @@ public:
   bool usesHostMemory() const override { return true; }
   uint64_t availableBytes() override { return physicalBytes(); }
 
-  Status loadKernels(const std::string &path, const void *blob, size_t size, const format::Variant &variant,
-                     std::vector<void *> &kernels) override {
+  Status loadKernels(const std::string &path, const void *blob, size_t size, const std::string & /*machineCode*/,
+                     const format::Variant &variant, std::vector<void *> &kernels) override {
     std::vector<std::string> symbols;
     for (uint32_t k = 0; variant.kernels() && k < variant.kernels()->size(); ++k) {
       symbols.push_back(variant.kernels()->Get(k)->symbol()->str());

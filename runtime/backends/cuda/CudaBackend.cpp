@@ -17,6 +17,8 @@
 #include "runtime/backends/cuda/Nccl.h"
 #include "runtime/backends/cuda/Ranges.h"
 #include "runtime/core/Backend.h"
+#include "runtime/core/File.h"
+#include "runtime/core/Program.h"
 #include "runtime/core/Trace.h"
 
 #include <algorithm>
@@ -95,8 +97,8 @@ public:
   bool usesHostMemory() const override { return false; }
   Status joinRanks() override;
   uint64_t availableBytes() override;
-  Status loadKernels(const std::string &path, const void *blob, size_t size, const format::Variant &variant,
-                     std::vector<void *> &kernels) override;
+  Status loadKernels(const std::string &path, const void *blob, size_t size, const std::string &machineCode,
+                     const format::Variant &variant, std::vector<void *> &kernels) override;
   Result<void *> allocate(uint64_t bytes, const std::string &what, Contents contents) override;
   void release(void *memory) override;
   Result<const void *> attach(const void *host, uint64_t bytes, const std::string &what) override;
@@ -149,6 +151,8 @@ private:
   bool missDeadline();
   void dropGraphs();
   bool isIdleWithin(int64_t nanoseconds);
+  /// Loads PTX or machine code that the file `path` has.
+  Status loadModule(const std::string &path, const void *image, CUmodule &module);
   Status takeKernel(const format::Kernel &kernel, CUmodule module, const std::string &path);
   Status checkParameters(const format::Variant &variant, const std::string &path) const;
   Status failureOr(const std::string &what) const;
@@ -362,20 +366,11 @@ Status CudaBackend::checkParameters(const format::Variant &variant, const std::s
   return {};
 }
 
-Status CudaBackend::loadKernels(const std::string &path, const void *blob, size_t size, const format::Variant &variant,
-                                std::vector<void *> &kernels) {
-  std::string text(static_cast<const char *>(blob), size);
-  if (text.find('\0') != std::string::npos) {
-    return error(Code::Corrupt, path, ": is no PTX: it has a byte of zero; compile the package again");
-  }
-  if (!makeCurrent()) {
-    return failed;
-  }
+Status CudaBackend::loadModule(const std::string &path, const void *image, CUmodule &module) {
   std::vector<char> log(kLogBytes, 0);
   int options[] = {kJitErrorLog, kJitErrorLogBytes};
   void *values[] = {log.data(), reinterpret_cast<void *>(uintptr_t(log.size()))};
-  CUmodule module = nullptr;
-  if (CUresult result = api.moduleLoad(&module, text.c_str(), 2, options, values)) {
+  if (CUresult result = api.moduleLoad(&module, image, 2, options, values)) {
     log.back() = 0;
     const std::string said = oneLine(log.data());
     return error(statusOf(result, "").code(), path, ": ", device.describe(), " (compute capability ",
@@ -383,6 +378,33 @@ Status CudaBackend::loadKernels(const std::string &path, const void *blob, size_
                  ") does not take the kernels: ", api.describe(result), said.empty() ? "" : ": ", said);
   }
   modules.push_back(module);
+  return {};
+}
+
+// Machine code saves the driver's assembler at load. A driver that is older than the ptxas that made it refuses it: the
+// PTX, of the same kernels, decides then, and has the error if there is one. The emulator runs PTX only.
+Status CudaBackend::loadKernels(const std::string &path, const void *blob, size_t size, const std::string &machineCode,
+                                const format::Variant &variant, std::vector<void *> &kernels) {
+  std::string text(static_cast<const char *>(blob), size);
+  if (text.find('\0') != std::string::npos) {
+    return error(Code::Corrupt, path, ": is no PTX: it has a byte of zero; compile the package again");
+  }
+  if (!makeCurrent()) {
+    return failed;
+  }
+  CUmodule module = nullptr;
+  bool exact = false;
+  const uint32_t made = gpuCapability(variant, exact);
+  if (!machineCode.empty() && !api.isEmulator() && runsMachineCode(made, exact, device.capability)) {
+    MOERT_ASSIGN(file, File::open(machineCode));
+    MOERT_ASSIGN(code, file.readAll(kMaxProgramBytes));
+    if (!loadModule(machineCode, code.data(), module).ok()) {
+      module = nullptr;
+    }
+  }
+  if (!module) {
+    MOERT_TRY(loadModule(path, text.c_str(), module));
+  }
   for (uint32_t k = 0; variant.kernels() && k < variant.kernels()->size(); ++k) {
     MOERT_TRY(takeKernel(*variant.kernels()->Get(k), module, path));
     kernels.push_back(&kernelTable.back());

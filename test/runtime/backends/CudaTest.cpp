@@ -1,6 +1,7 @@
 // What only the CUDA backend has: devices and their errors, weights that are moved, graphs, faults. Over the emulator.
 #include "runtime/backends/cuda/Driver.h"
 #include "runtime/core/Backend.h"
+#include "runtime/core/Program.h"
 #include "test/runtime/backends/GpuToy.h"
 
 #include <cstdlib>
@@ -163,6 +164,17 @@ TEST_F(CudaTest, VariantsAreChosenByCapability) {
   load();
   EXPECT_FALSE(loaded.open(options()));
   expectMessage(MOERT_UNSUPPORTED, "no variant runs on this machine (cuda:sm_100: the emulator '");
+}
+
+/// Machine code runs where PTX of the same name would, but only within a major capability.
+TEST(MachineCodeTest, RunsOnCardsOfItsOwnKind) {
+  EXPECT_TRUE(runsMachineCode(80, false, 80));
+  EXPECT_TRUE(runsMachineCode(80, false, 89));
+  EXPECT_FALSE(runsMachineCode(86, false, 80));
+  EXPECT_FALSE(runsMachineCode(80, false, 90));
+  EXPECT_TRUE(runsMachineCode(90, true, 90));
+  EXPECT_FALSE(runsMachineCode(90, true, 100));
+  EXPECT_FALSE(runsMachineCode(100, true, 103));
 }
 
 TEST_F(CudaTest, KernelsAreChecked) {
