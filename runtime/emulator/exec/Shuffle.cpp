@@ -41,8 +41,17 @@ static bool gather(Warp &w, const Op &op, const Ref &members, uint32_t &m, Step 
 }
 
 /// Lane l of `m` knows what lane `source[l]` knew of others. Cooperative Groups relies on that: one lane acquires for
-/// its warp, and a shuffle tells the others. What the source lane did itself takes a bar.warp.sync.
+/// its warp, and a shuffle tells the others. What the source lane did itself takes a bar.warp.sync to be ordered, but a
+/// lane that has a value from it reads its strong writes: they have been performed.
 static void passKnown(Warp &w, uint32_t m, const int (&source)[32]) {
+  if (w.grid->options.timing != Timing::Early) { // early timing has no older values to read
+    const Time now = w.grid->memory->actors.now();
+    for (unsigned l = 0; l < 32; ++l) {
+      if ((m >> l & 1) && (m >> source[l] & 1) && source[l] != int(l)) {
+        w.clocks[l].ordered.learn(Clock::laneKey(w.actor, unsigned(source[l])), now);
+      }
+    }
+  }
   const LaneClocks &first = w.clocks[unsigned(__builtin_ctz(m))];
   bool same = true;
   for (unsigned l = 0; l < 32; ++l) {

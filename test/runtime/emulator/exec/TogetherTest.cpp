@@ -228,6 +228,36 @@ const char *reserved = R"(
   ret;
 )";
 
+TEST(Together, AShuffleShowsWhatItsSourceHasWritten) {
+  // Cooperative Groups again: lane 0 sets a bit of a word, and its warp, told by a shuffle, reads the word with
+  // acquire.
+  const std::string text = kernel(".param .u64 out", R"(
+  .reg .b32 %r<8>; .reg .b64 %rd<4>; .reg .pred %p<4>;
+  .shared .align 4 .u32 word;
+  ld.param.u64 %rd1, [out];
+  mov.u32 %r1, %tid.x;
+  setp.ne.u32 %p1, %r1, 0;
+  @!%p1 st.volatile.shared.u32 [word], 0;
+  bar.sync 0;
+  @%p1 bra TOLD;
+  atom.acq_rel.cta.shared.or.b32 %r2, [word], 1;
+TOLD:
+  shfl.sync.idx.b32 %r3, %r2, 0, 31, -1;
+  ld.acquire.cta.shared.u32 %r4, [word];
+  mul.wide.u32 %rd2, %r1, 4;
+  add.u64 %rd1, %rd1, %rd2;
+  st.global.u32 [%rd1], %r4;
+  ret;)");
+  right(text, {1, 1, 1}, {32, 1, 1}, std::vector<uint32_t>(32, 1));
+  bool old = false;
+  for (uint64_t seed = 0; seed < 8; ++seed) {
+    const std::string untold = without(text, "shfl.sync.idx.b32 %r3, %r2, 0, 31, -1;");
+    Outcome got = outcome(untold, {1, 1, 1}, {32, 1, 1}, 32, Timing::Random, seed, false);
+    old |= got.out != std::vector<uint32_t>(32, 1);
+  }
+  EXPECT_TRUE(old);
+}
+
 TEST(Together, TheSystemsPartOfSharedMemory) {
   const std::string text = kernel(".param .u64 out", reserved);
   std::vector<uint32_t> expected;
