@@ -173,6 +173,23 @@ TEST_F(GpuAttentionTest, ManyTokens) {
   check(bf16, bf16, {64, 64, 1, 2}, true, 0, false, {});
 }
 
+/// Every form at 0, 1, 7, 64, 65, 300 tokens, in sequences of up to 45.
+TEST_F(GpuAttentionTest, TokenCounts) {
+  for (int64_t tokens : {0, 1, 7, 64, 65, 300}) {
+    std::vector<Piece> pieces;
+    for (int64_t first = 0; first < tokens; first += 45) {
+      const int64_t from = first / 45 * 20; // each begins where another would be
+      pieces.push_back({first / 45, from, from + std::min<int64_t>(tokens - first, 45)});
+    }
+    check(bf16, bf16, {40, 24, 2, 2}, true, 0, false, pieces);
+    check(bf16, bf16, {40, 24, 1, 3}, true, 33, true, pieces);
+    if (tokens <= 7) { // of more the other form takes over; every token has as many workgroups as a card can use
+      check(bf16, bf16, {40, 24, 2, 2}, false, 0, false, pieces);
+    }
+    check(f32, f32, {24, 24, 1, 2}, false, 33, true, pieces);
+  }
+}
+
 /// Keys that all weigh the same, as many as a power of two, and small integers as values: nothing is rounded.
 TEST_F(GpuAttentionTest, SmallIntegersAreExact) {
   const Heads heads{64, 64, 1, 2};

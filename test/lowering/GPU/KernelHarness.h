@@ -17,6 +17,7 @@
 #include "test/lowering/GPU/LaunchRecorder.h"
 #include "test/lowering/Tensors.h"
 #include "test/runtime/emulator/driver/DriverTest.h"
+#include <map>
 #include <random>
 
 namespace mlir::moe::gpu::test {
@@ -74,14 +75,40 @@ inline const GpuTarget &emulatedTarget() {
   return *findTarget(major >= 9 ? "cuda:sm_90a" : "cuda:sm_80");
 }
 
+/// Which slots each of `experts` experts works on, as a sort by expert leaves it; -1: nobody.
+struct WorkList {
+  WorkList(const std::vector<int> &expertOf, int64_t experts) : active(experts + 1, 0), offsets{0} {
+    for (int64_t expert = 0; expert < experts; ++expert) {
+      for (size_t slot = 0; slot < expertOf.size(); ++slot) {
+        if (expertOf[slot] == expert) {
+          slots.push_back(static_cast<int32_t>(slot));
+        }
+      }
+      if (static_cast<int32_t>(slots.size()) > offsets.back()) {
+        active[++active[0]] = static_cast<int32_t>(expert);
+      }
+      offsets.push_back(static_cast<int32_t>(slots.size()));
+    }
+  }
+  Guarded<int32_t> active, offsets, slots;
+};
+
 class KernelTest : public DriverTest {
 protected:
-  KernelTest() : target(emulatedTarget()), catalogue(&mlir, target) {
+  explicit KernelTest(const GpuTarget &target = emulatedTarget()) : target(target), catalogue(&mlir, target) {
     f32 = Float32Type::get(&mlir);
     bf16 = BFloat16Type::get(&mlir);
     f16 = Float16Type::get(&mlir);
   }
 
+  /// Small whole numbers, from -most to most, of which sums and products are exact.
+  Tensor integers(Type type, int64_t size, int most = 2) {
+    Tensor tensor(type, size);
+    for (int64_t i = 0; i < size; ++i) {
+      tensor.set(i, static_cast<float>(static_cast<int>(generator() % (2 * most + 1)) - most));
+    }
+    return tensor;
+  }
   Tensor random(Type type, int64_t size, float scale = 1.0f) {
     Tensor tensor(type, size);
     std::normal_distribution<float> normal(0.0f, scale);
@@ -91,8 +118,14 @@ protected:
     return tensor;
   }
 
-  /// The PTX of `kernel`.
+  /// The PTX of `kernel`, translated once per program: its name says all of its configuration.
   std::string translate(const kernels::Kernel &kernel, std::string &name) {
+    static std::map<std::string, std::string> translated;
+    name = std::visit([](const auto &config) { return config.name(); }, kernel);
+    std::string &text = translated[(target.name + "/" + name).str()];
+    return text.empty() ? text = translateAnew(kernel, name) : text;
+  }
+  std::string translateAnew(const kernels::Kernel &kernel, std::string &name) {
     GpuCatalogue library(&mlir, target);
     EXPECT_EQ(library.whyNot(kernel, 0), "");
     name = library.use(kernel);

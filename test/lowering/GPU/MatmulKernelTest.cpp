@@ -219,22 +219,11 @@ TEST_F(GpuMatmulTest, Activations) {
 void GpuMatmulTest::checkExperts(Type type, bool many, bool gated, int64_t tokens, int64_t h, int64_t width) {
   SCOPED_TRACE(testing::Message() << "tokens " << tokens << " many " << many << " gated " << gated);
   const int64_t topK = 2, e = 4;
-  Guarded<int32_t> slots, offsets{0}, active{0, 0, 0, 0, 0};
   std::vector<int> expertOf(tokens * topK);
   for (int64_t slot = 0; slot < tokens * topK; ++slot) {
     expertOf[slot] = slot % topK == 0 ? 2 : (slot == 1 ? 3 : 0);
   }
-  for (int expert = 0; expert < e; ++expert) {
-    for (int64_t slot = 0; slot < tokens * topK; ++slot) {
-      if (expertOf[slot] == expert) {
-        slots.push_back(static_cast<int32_t>(slot));
-      }
-    }
-    if (static_cast<int32_t>(slots.size()) > offsets.back()) {
-      active[++active[0]] = expert;
-    }
-    offsets.push_back(static_cast<int32_t>(slots.size()));
-  }
+  WorkList work(expertOf, e);
   Tensor xs = random(type, tokens * h), hidden(type, tokens * topK * width), ys(f32, tokens * topK * h);
   std::vector<Tensor> gate, up, down, upBias;
   for (int i = 0; i < e; ++i) {
@@ -251,7 +240,7 @@ void GpuMatmulTest::checkExperts(Type type, bool many, bool gated, int64_t token
   first.bias = bf16;
   first.upBias = gated ? bf16 : Type();
   std::vector<Argument> arguments{
-      in(xs), h, in(active), in(offsets), in(slots), topK, matrices(gated ? gate : up, width, h)};
+      in(xs), h, in(work.active), in(work.offsets), in(work.slots), topK, matrices(gated ? gate : up, width, h)};
   if (gated) {
     arguments.push_back(matrices(up, width, h));
   }
@@ -263,7 +252,8 @@ void GpuMatmulTest::checkExperts(Type type, bool many, bool gated, int64_t token
   kernels::Matmul second = configure(type, bf16, f32, many, width, h);
   second.experts = true;
   run(second, e * tiles(second, h),
-      {in(hidden), width, in(active), in(offsets), in(slots), topK, matrices(down, h, width), h, out(ys)});
+      {in(hidden), width, in(work.active), in(work.offsets), in(work.slots), topK, matrices(down, h, width), h,
+       out(ys)});
   std::vector<double> expected(tokens * topK * h);
   for (int64_t slot = 0; slot < tokens * topK; ++slot) {
     int expert = expertOf[slot];

@@ -4,11 +4,14 @@
     mutate.py --libcuda build/lib/emulator/libcuda.so.1            every mutant of every kernel (minutes)
     mutate.py --libcuda .../libcuda.so.1 --sample 10 3             the mutants whose number is 3 modulo 10
     mutate.py --libcuda .../libcuda.so.1 bulk_copy --verbose       those of one kernel, and how each is found
+    mutate.py --libcuda .../libcuda.so.1 --folder F --equivalent E --table     of other kernels, with a table of the score
 
 In the PTX of each kernel of the collection, one synchronisation instruction, count, phase or descriptor constant at a
 time is deleted or weakened. A mutant is found when some mode of the emulator reports a finding, fails the launch or
 gives a result that differs. Those that no mode finds are printed, and make the exit code 1 unless equivalent.txt lists
-them with the reason why they are no faults; an entry there that names no mutant, or one that is found, is an error too.
+them with the reason why they are no faults, or with "not judged: ..." where the emulator does not ask for what the PTX ISA
+does; the latter count against the score (of generated kernels by the number of the instruction among those of its name,
+since lines come and go); an entry there that names no mutant, or one that is found, is an error too.
 Mutants that the front end refuses are no mutants, nor are those of instructions that the launch does not execute
 (a trap in their place changes nothing). A note of a kind that the right kernel does not have counts as found. Each runs in a process of its own, so that a crash or a hang harms
 nobody: both count as errors of the emulator.
@@ -30,7 +33,6 @@ from pathlib import Path
 import run as collection
 
 HERE = Path(__file__).parent
-EQUIVALENT = HERE / "equivalent.txt"
 INSTRUCTION = re.compile(
     r"(?P<guard>@!?[%\w$]+\s+)?"
     r"(?P<op>\b(?:bar|barrier|membar|fence|mbarrier|cp|wgmma|griddepcontrol|atom|red|ld|st|shfl|vote|match|redux)\.[\w.:]+)"
@@ -73,8 +75,8 @@ def integer(text):
 class Site:
     """One instruction of the text, and how to write it otherwise."""
 
-    def __init__(self, match, line):
-        self.op, self.args, self.line, self.guard = match["op"], operands(match["args"]), line, match["guard"] or ""
+    def __init__(self, match):
+        self.op, self.args, self.guard = match["op"], operands(match["args"]), match["guard"] or ""
 
     def written(self, op=None, args=None, before=""):
         args = self.args if args is None else args
@@ -177,28 +179,37 @@ def deletion(site):
 
 
 def of_text(text, case):
-    """(line, opcode, name, text of the mutant, text with a trap there) for every mutant of the PTX."""
+    """(which instruction, name, text of the mutant, text with a trap there) for every mutant of the PTX."""
     plain = re.sub(r"//[^\n]*", lambda m: " " * len(m[0]), text)
     blocks = case["grid"][0] * case["grid"][1] * case["grid"][2]
     named = len(set(re.findall(r"\bbar(?:rier)?\.(?:sync|arrive|red)\S*\s+([^,;]+)", plain))) > 1
+    met = collections.Counter()
     for match in INSTRUCTION.finditer(plain):
-        site = Site(match, plain.count("\n", 0, match.start("op")) + 1)
+        site = Site(match)
+        met[site.op] += 1
+        line = plain.count("\n", 0, match.start("op")) + 1
+        which = f"{site.op} #{met[site.op]}" if case.get("generated") else f"{line} {site.op}"
         for source in (deletion(site), counts_and_phases(site, named), weaker(site, blocks), descriptors(site)):
             for name, new in source:
                 before, behind = text[: match.start()], text[match.end() :]
-                yield site.line, site.op, name, before + new + behind, f"{before}{site.guard}trap;{behind}"
+                yield which, name, before + new + behind, f"{before}{site.guard}trap;{behind}"
 
 
 def of_maps(case):
     """(description, case) with one constant of a tensor map changed."""
-    for index, argument in enumerate(case["arguments"]):
-        if "tensorMap" not in argument:
-            continue
-        map_ = argument["tensorMap"]
+    places = [("arguments", index, "tensorMap") for index, argument in enumerate(case["arguments"]) if "tensorMap" in argument]
+    for name, buffer in case["buffers"].items():
+        places += [("buffers", name, "in", i) for i in range(len(buffer["in"]) if buffer["type"] == "tensorMaps" else 0)]
 
-        def changed(key, value):
+    def at(tree, place):
+        return at(tree[place[0]], place[1:]) if place else tree
+
+    for place in places:
+        index, map_ = "_".join(str(step) for step in place if step not in ("arguments", "buffers", "in", "tensorMap")), at(case, place)
+
+        def changed(key, value, place=place):
             made = copy.deepcopy(case)
-            made["arguments"][index]["tensorMap"][key] = value
+            at(made, place)[key] = value
             return made
 
         for swizzle in ("none", "32B", "64B", "128B"):
@@ -217,12 +228,12 @@ class Mutant:
         self.notes = ()
 
 
-def mutants(kernels):
+def mutants(folder, kernels):
     for kernel in kernels:
-        case = json.loads((HERE / f"{kernel}.json").read_text())
-        text = (HERE / case["ptx"]).read_text()
-        for line, op, name, new, trap in of_text(text, case):
-            yield Mutant(kernel, f"{line} {op}: {name}", case, new, trap)
+        case = collection.read_case(folder / f"{kernel}.json")
+        text = (folder / case["ptx"]).read_text()
+        for which, name, new, trap in of_text(text, case):
+            yield Mutant(kernel, f"{which}: {name}", case, new, trap)
         for name, new in of_maps(case):
             yield Mutant(kernel, name, new, text)
 
@@ -278,18 +289,24 @@ def isolated(libcuda, mode, mutant, limit):
 
 
 def verdict(options, mutant):
-    """The first thing that some mode says of the mutant, and the mode; (None, None) when all are silent."""
-    for mode in modes(options.seeds):
+    """The first thing that some mode says of the mutant, and the mode; (None, None) when all are silent, ("unused", None)
+    when no mode executes the instruction. Which instructions a generated kernel executes depends on no mode."""
+    trap = Mutant(mutant.kernel, "", mutant.case, mutant.trap) if mutant.trap else None
+    for number, mode in enumerate(modes(options.seeds)):
         said = isolated(options.libcuda, mode, mutant, options.limit)
         if said is not None:
             return said, mode
+        if trap and mutant.case.get("generated") and number == 0 and isolated(options.libcuda, mode, trap, options.limit) is None:
+            return "unused", None
+    if trap and all(isolated(options.libcuda, mode, trap, options.limit) is None for mode in modes(options.seeds)):
+        return "unused", None
     return None, None
 
 
 def own_notes(options, kernel):
     """Kinds of notes that the right kernel has."""
-    case = json.loads((HERE / f"{kernel}.json").read_text())
-    right, notes = Mutant(kernel, "", case, (HERE / case["ptx"]).read_text()), []
+    case = collection.read_case(options.folder / f"{kernel}.json")
+    right, notes = Mutant(kernel, "", case, (options.folder / case["ptx"]).read_text()), []
     for mode in modes(options.seeds):
         right.notes = notes
         said = isolated(options.libcuda, mode, right, options.limit)
@@ -300,10 +317,10 @@ def own_notes(options, kernel):
     return notes
 
 
-def equivalents():
+def equivalents(path):
     """Lines `kernel line opcode: name | reason`, by what stands before the bar."""
     known = {}
-    for line in EQUIVALENT.read_text().splitlines() if EQUIVALENT.exists() else []:
+    for line in path.read_text().splitlines():
         if line and line[0] != "#":
             name, reason = line.split(" | ", 1)
             known[name] = reason
@@ -317,12 +334,16 @@ def main():
     parser.add_argument("--sample", type=int, nargs=2, metavar=("OF", "REST"), help="only every OF-th mutant")
     parser.add_argument("--seeds", type=int, default=32, help="random seeds per mode (default 32)")
     parser.add_argument("--limit", type=int, default=400000, help="warp instructions after which a launch is stopped")
+    parser.add_argument("--folder", type=Path, default=HERE, help="where the kernels lie (the collection)")
+    parser.add_argument("--equivalent", type=Path, default=HERE / "equivalent.txt", help="which mutants are no faults")
+    parser.add_argument("--table", action="store_true", help="print the score of every kernel")
     parser.add_argument("--verbose", action="store_true", help="print how each mutant is found")
     options = parser.parse_args()
-    kernels = options.kernels or sorted(p.stem for p in HERE.glob("*.json"))
-    known, begin = equivalents(), time.time()
+    kernels = options.kernels or sorted(p.stem for p in options.folder.glob("*.json"))
+    known, begin = equivalents(options.equivalent), time.time()
     found, refused, broken, survived, seen, notes, unused = collections.Counter(), [], [], [], set(), {}, 0
-    for number, mutant in enumerate(mutants(kernels)):
+    score = {kernel: collections.Counter() for kernel in kernels}
+    for number, mutant in enumerate(mutants(options.folder, kernels)):
         seen.add(mutant.name)
         if options.sample and number % options.sample[0] != options.sample[1]:
             continue
@@ -330,11 +351,9 @@ def main():
             notes[mutant.kernel] = own_notes(options, mutant.kernel)
         mutant.notes = notes[mutant.kernel]
         said, mode = verdict(options, mutant)
-        if said is None and mutant.trap:
-            executed, _ = verdict(options, Mutant(mutant.kernel, "", mutant.case, mutant.trap))
-            if executed is None:
-                unused += 1
-                continue
+        if said == "unused":
+            unused += 1
+            continue
         if options.verbose:
             print(f"{mutant.name}: {said or 'SURVIVES'}  {' '.join(mode.values()) if said else ''}", flush=True)
         if said == "refused":
@@ -343,19 +362,28 @@ def main():
             broken.append(f"{mutant.name}: {said}")
         elif said is None:
             survived.append(mutant.name)
+            reason = known.get(mutant.name, "not judged: ")
+            score[mutant.kernel]["survives" if reason.startswith("not judged: ") else "equivalent"] += 1
         else:
+            score[mutant.kernel]["found"] += 1
             found["note" if said.startswith("note") else said.split(":")[0]] += 1
     unexplained = [name for name in survived if name not in known]
+    missed = [name for name in survived if known.get(name, "").startswith("not judged: ")]
     stale = [name for name in known if name.split(" ")[0] in kernels and (name not in seen or not options.sample and name not in survived)]
     total = sum(found.values()) + len(survived)
+    faults = sum(found.values()) + len(unexplained) + len(missed)
     for title, names in (("survives", unexplained), ("error of the emulator", broken), ("stale in equivalent.txt", stale)):
         for name in names:
             print(f"{title}: {name}")
+    for kernel, counts in score.items() if options.table else ():
+        of = counts["found"] + counts["survives"]
+        share = f"{100.0 * counts['found'] / of:.1f} %" if of else "no mutant"
+        print(f"| {kernel} | {counts['found']} | {counts['equivalent']} | {counts['survives']} | {share} |")
     print(f"how: {', '.join(f'{how} {count}' for how, count in found.most_common())}")
     print(
-        f"{total} mutants, {sum(found.values())} found, {len(survived) - len(unexplained)} equivalent, {len(unexplained)} "
-        f"survive: score {100.0 * sum(found.values()) / max(total - len(survived) + len(unexplained), 1):.1f} %; no mutants: {unused} not executed, "
-        f"{len(refused)} refused as PTX; {len(broken)} crashed or hung; {time.time() - begin:.0f} s"
+        f"{total} mutants, {sum(found.values())} found, {total - faults} equivalent, {len(missed)} not judged, "
+        f"{len(unexplained)} survive: score {100.0 * sum(found.values()) / max(faults, 1):.1f} %; no mutants: {unused} not "
+        f"executed, {len(refused)} refused as PTX; {len(broken)} crashed or hung; {time.time() - begin:.0f} s"
     )
     return 1 if unexplained or broken or stale else 0
 

@@ -71,18 +71,33 @@ def tensor_map(driver, map_, pointers):
     return room, at
 
 
+def contents(driver, buffer, pointers):
+    """The bytes of a buffer before the launch, or None of one that is undefined; and how many there are."""
+    if buffer["type"] == "pointers":
+        data = pack("i64", [pointers[name].value for name in buffer["in"]])
+    elif buffer["type"] == "tensorMaps":
+        rooms = [tensor_map(driver, map_, pointers) for map_ in buffer["in"]]
+        data = b"".join(ctypes.string_at(at, 128) for room, at in rooms)
+    elif "in" in buffer:
+        data = pack(buffer["type"], buffer["in"])
+    else:
+        return None, buffer["count"] * struct.calcsize("<" + FORMATS[buffer["type"]])
+    return data, len(data)
+
+
 def run(driver, case, text=None):
-    """What differs from `case`, in words. `text`: PTX to run instead of the committed one."""
+    """What differs from `case`, in words. `text`: PTX to run instead of the case's."""
     module, kernel = c_void_p(), c_void_p()
-    text = (text.encode() if text else (HERE / case["ptx"]).read_bytes()) + b"\0"
+    text = (text.encode() if text else (case["folder"] / case["ptx"]).read_bytes()) + b"\0"
     driver("cuModuleLoadData", byref(module), text)
     driver("cuModuleGetFunction", byref(kernel), module, case["kernel"].encode())
     pointers, keep = {}, []
     for name, buffer in case["buffers"].items():
-        data = pack(buffer["type"], buffer["in"])
+        data, size = contents(driver, buffer, pointers)
         pointers[name] = c_uint64()
-        driver("cuMemAlloc_v2", byref(pointers[name]), c_size_t(len(data)))
-        driver("cuMemcpyHtoD_v2", pointers[name], data, c_size_t(len(data)))
+        driver("cuMemAlloc_v2", byref(pointers[name]), c_size_t(size))
+        if data is not None:
+            driver("cuMemcpyHtoD_v2", pointers[name], data, c_size_t(size))
     for argument in case["arguments"]:
         if "buffer" in argument:
             keep.append((pointers[argument["buffer"]], None))
@@ -105,18 +120,29 @@ def run(driver, case, text=None):
     driver("cuCtxSynchronize")
     problems = []
     for name, buffer in case["buffers"].items():
-        count, kind = len(buffer["in"]), FORMATS[buffer["type"]]
-        size = struct.calcsize(f"<{count}{kind}")
-        back = ctypes.create_string_buffer(size)
-        driver("cuMemcpyDtoH_v2", back, pointers[name], c_size_t(size))
-        got, want = struct.unpack(f"<{count}{kind}", back.raw), buffer.get("out", buffer["in"])
-        tolerance = buffer.get("tolerance", 0)
-        for i, (g, w) in enumerate(zip(got, want)):
-            if g != w and not (math.isfinite(g) and abs(g - w) <= tolerance * max(1.0, abs(w))):
-                problems.append(f"{name}[{i}] is {g}, expected {w}")
+        if buffer["type"] in FORMATS:
+            problems += differences(driver, name, buffer, pointers[name])
         driver("cuMemFree_v2", pointers[name])
     driver("cuModuleUnload", module)
     return problems
+
+
+def differences(driver, name, buffer, pointer):
+    """What is not as it should be in a buffer after the launch."""
+    want = buffer["out"] if "out" in buffer else buffer["in"]
+    back = ctypes.create_string_buffer(struct.calcsize(f"<{len(want)}{FORMATS[buffer['type']]}"))
+    driver("cuMemcpyDtoH_v2", back, pointer, c_size_t(len(back)))
+    got, tolerance = struct.unpack(f"<{len(want)}{FORMATS[buffer['type']]}", back.raw), buffer.get("tolerance", 0)
+    return [
+        f"{name}[{i}] is {g}, expected {w}"
+        for i, (g, w) in enumerate(zip(got, want))
+        if g != w and not (math.isfinite(g) and abs(g - w) <= tolerance * max(1.0, abs(w)))
+    ]
+
+
+def read_case(path):
+    """The case of a .json file; its PTX lies beside it."""
+    return dict(json.loads(path.read_text()), folder=path.parent)
 
 
 def modes(seeds):
@@ -132,7 +158,7 @@ def run_modes(options):
     failed = 0
     for mode in modes(options.seeds):
         environment = dict(os.environ, MOE_EMU_FINDING_EXIT="3", **mode)
-        command = [sys.executable, __file__, "--libcuda", options.libcuda, *options.cases]
+        command = [sys.executable, __file__, "--libcuda", options.libcuda, "--folder", options.folder, *options.cases]
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode:
             failed += 1
@@ -144,16 +170,17 @@ def run_modes(options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--libcuda", required=True)
+    parser.add_argument("--folder", type=Path, default=HERE, help="where the cases lie (the collection)")
     parser.add_argument("cases", nargs="*")
     parser.add_argument("--seeds", type=int, help="run every mode of the emulator, the seeded ones with seeds 0 to SEEDS-1")
     options = parser.parse_args()
     if options.seeds is not None:
         return run_modes(options)
     driver = Driver(options.libcuda)
-    names = options.cases or sorted(p.stem for p in HERE.glob("*.json"))
+    names = options.cases or sorted(p.stem for p in options.folder.glob("*.json"))
     failed, skipped = [], []
     for name in names:
-        case = json.loads((HERE / f"{name}.json").read_text())
+        case = read_case(options.folder / f"{name}.json")
         needed = case["target"][3:]
         if int(needed.rstrip("a")) > driver.sm or (needed.endswith("a") and int(needed[:-1]) != driver.sm):
             skipped.append(name)
