@@ -86,6 +86,9 @@ void writeFlag(Warp &w, const Op &op, const Target &target, unsigned lane, unsig
 const uint8_t *readFlag(Warp &w, const Op &op, const Target &target, unsigned lane, unsigned bytes,
                         const AccessMode &mode, bool latest);
 
+/// Before a compare-and-swap is judged: what its warp has read plainly there was a first guess.
+void noteGuesses(Warp &w, uint32_t mask, const Target &target);
+
 /// Undefined bits in an address or another operand that decides something: a finding.
 void requireDefined(Warp &w, const Op &op, const Ref &ref, uint32_t mask, const char *what);
 

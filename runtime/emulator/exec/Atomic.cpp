@@ -113,6 +113,9 @@ static Step atomic(Warp &w, const Op &op, uint32_t m) {
   }
   AccessMode mode = accessMode(inst.mods, true);
   if (w.checks) {
+    if (inst.mods.reduce == Reduce::Cas) {
+      noteGuesses(w, m, t);
+    }
     judge(w, op, m, t, bytes, true, mode);
   }
   const Ref *to = w.grid->code->refs.data() + op.list, *from = w.grid->code->refs.data() + op.list2;

@@ -222,7 +222,8 @@ Dim3 Warp::threadOf(unsigned lane) const {
   return {linear % size.x, linear / size.x % size.y, linear / (size.x * size.y)};
 }
 
-void Warp::report(FindingKind kind, const Op &op, unsigned lane, std::string what, bool note, uint32_t partner) {
+Finding Warp::describe(FindingKind kind, const Op &op, unsigned lane, std::string what, bool note,
+                       uint32_t partner) const {
   Finding finding;
   finding.kind = kind;
   finding.note = note;
@@ -232,9 +233,13 @@ void Warp::report(FindingKind kind, const Op &op, unsigned lane, std::string wha
   finding.thread = threadOf(lane);
   finding.what = std::move(what);
   finding.partner = partner;
+  return finding;
+}
+
+void Warp::report(FindingKind kind, const Op &op, unsigned lane, std::string what, bool note, uint32_t partner) {
   static std::mutex turn; // blocks may run on several host threads
   std::lock_guard<std::mutex> lock(turn);
-  grid->sink->report(std::move(finding));
+  grid->sink->report(describe(kind, op, lane, std::move(what), note, partner));
 }
 
 Step Warp::fault(FindingKind kind, LaunchError error, const Op &op, unsigned lane, std::string what) {

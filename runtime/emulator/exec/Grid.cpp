@@ -520,6 +520,14 @@ void GridState::deadlock() {
 }
 
 Grid::State GridState::step(uint64_t budget, bool alone) {
+  const State now = advance(budget, alone);
+  if (now == State::Done || now == State::Failed) {
+    reportReadsBesideAtomics();
+  }
+  return now;
+}
+
+Grid::State GridState::advance(uint64_t budget, bool alone) {
   didProgress = false;
   if (state == State::Done || state == State::Failed) {
     return state;

@@ -91,8 +91,8 @@ Step resolveOne(Warp &w, const Op &op, unsigned lane, uint64_t address, Space sp
     if (rank) {
       if (rank - 1 >= block.clusterBlocks.size()) {
         return outOfBounds(w, op, lane,
-                           "shared address 0x" + std::to_string(address) + " names block " + std::to_string(rank - 1) +
-                               " of the cluster, which has " + std::to_string(block.clusterBlocks.size()));
+                           "a shared address names block " + std::to_string(rank - 1) + " of the cluster, which has " +
+                               std::to_string(block.clusterBlocks.size()));
       }
       owner = block.clusterBlocks[rank - 1];
       if (owner->liveThreads == 0 && owner != &block) {
@@ -333,19 +333,45 @@ void WarpJudge::conflict(const Access &earlier, bool earlierWrites, const Access
     comparable &= earlier.kind() != AsyncAccess;
   }
   bool equal = comparable && std::memcmp(newBytes, oldBytes, size) == 0;
-  // Reading a word plainly before a loop of compare-and-swap on it is how CUDA's own manual writes it.
-  auto guess = [](const Access &plain, bool writes, const Access &other) {
+  auto isBeside = [](const Access &plain, bool writes, const Access &other) {
     return !writes && plain.kind() == Weak && other.kind() == AtomicAccess;
   };
-  bool guessed = guess(earlier, earlierWrites, now) || guess(now, nowWrites, earlier);
+  const bool readsFirst = isBeside(earlier, earlierWrites, now), readsNow = isBeside(now, nowWrites, earlier);
   bool fenceOnly = proxied && earlier.kind() != AsyncAccess && knows(earlier, false);
   std::string what = std::string(nowWrites ? "writes" : "reads") + " " + (shared ? "shared" : "global") + " byte " +
                      std::to_string(offset) + ", which " + who + (earlierWrites ? " writes" : " reads");
   what += fenceOnly ? " through the generic proxy, and no fence.proxy.async is between"
           : equal   ? " too, with an equal value"
                     : ", and nothing orders the two";
-  w.report(fenceOnly ? FindingKind::ProxyFence : FindingKind::Race, op, lane, std::move(what), equal || guessed,
-           earlier.site());
+  if (readsFirst || readsNow) {
+    const uint32_t reader = readsNow ? now.site() : earlier.site(), other = readsNow ? earlier.site() : now.site();
+    w.grid->readsBesideAtomics.try_emplace(
+        {reader, other}, w.describe(FindingKind::Race, op, lane, std::move(what), false, earlier.site()));
+    return;
+  }
+  w.report(fenceOnly ? FindingKind::ProxyFence : FindingKind::Race, op, lane, std::move(what), equal, earlier.site());
+}
+
+void noteGuesses(Warp &w, uint32_t mask, const Target &t) {
+  std::unordered_set<uint32_t> &sites = w.grid->memory->guessSites;
+  for (unsigned l = 0; l < 32; ++l) {
+    if ((mask >> l & 1) && t.shadow[l]) {
+      t.shadow[l]->forEachRead(t.offset[l], [&](const Access &read) {
+        // A record of a whole block does not say which warp.
+        if (read.kind() == Weak && (read.actor == w.actor || read.lane() == wholeBlock)) {
+          sites.insert(read.site());
+        }
+      });
+    }
+  }
+}
+
+void GridState::reportReadsBesideAtomics() {
+  for (auto &[sites, finding] : readsBesideAtomics) {
+    finding.note = memory->guessSites.count(sites.first) != 0;
+    sink->report(std::move(finding));
+  }
+  readsBesideAtomics.clear();
 }
 
 /// Extra wavefronts of a shared access beyond what its size needs.

@@ -287,6 +287,8 @@ struct Warp {
 
   // Findings.
   void report(FindingKind kind, const Op &op, unsigned lane, std::string what, bool note = false, uint32_t partner = 0);
+  /// What `report` hands on.
+  Finding describe(FindingKind kind, const Op &op, unsigned lane, std::string what, bool note, uint32_t partner) const;
   Step fault(FindingKind kind, LaunchError error, const Op &op, unsigned lane, std::string what);
   Dim3 threadOf(unsigned lane) const;
 };
@@ -356,6 +358,9 @@ struct GridState : Grid {
   const Code *code = nullptr;
   DeviceMemory *memory = nullptr;
   FindingSink *sink = nullptr;
+  /// Races of a plain read with an atomic, by the sites of both. Whether they are faults is known at the end: a word is
+  /// read plainly before a loop of compare-and-swap on it, as CUDA's own manual writes it.
+  std::map<std::pair<uint32_t, uint32_t>, Finding> readsBesideAtomics;
   LaunchConfig config;
   ExecOptions options;
   std::vector<uint8_t> constants;
@@ -395,6 +400,8 @@ struct GridState : Grid {
                                                  const GridState *partOf);
   ~GridState() override;
   State step(uint64_t instructions, bool alone) override;
+  State advance(uint64_t instructions, bool alone);
+  void reportReadsBesideAtomics();
   bool progressed() const override { return didProgress; }
   bool mayStartDependents() const override;
   void primaryDone(const Clock &clock) override;

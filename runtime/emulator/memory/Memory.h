@@ -26,6 +26,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 namespace moert::emulator {
@@ -143,6 +144,8 @@ public:
 
   Actors actors;
   Clock sequential; ///< what those who have executed a fence.sc knew
+  /// Sites of plain reads whose value a lane then compared and swapped, so that it was a first guess.
+  std::unordered_set<uint32_t> guessSites;
 
 private:
   MemoryOptions settings;

@@ -134,6 +134,19 @@ public:
     }
   }
   uint64_t size() const { return bytes; }
+  /// seen(read) for every read of the cell at `offset` that is on record: those since it was last written.
+  template <typename Seen> void forEachRead(uint64_t offset, Seen seen) const {
+    const Page &page = pages[offset / pageBytes];
+    if (!page.cells) {
+      return;
+    }
+    const Access &read = page.cells[offset % pageBytes >> page.shift].read;
+    if (read.time && read.tag == isSet) {
+      std::for_each(sets[read.actor].begin(), sets[read.actor].end(), seen);
+    } else if (read.time) {
+      seen(read);
+    }
+  }
 
   /// Reads of whole tiles by one matrix unit: the last one of every 16 bytes since they were written. Kept apart from
   /// the cells, since several warps read the same tiles again and again.

@@ -329,6 +329,60 @@ TEST(Judgement, EqualBytesOfBulkCopiesAreANote) {
   }
 }
 
+// Every thread counts itself in shared memory; the last one reads the count plainly, behind a barrier.
+TEST(Judgement, PlainReadBesideAtomics) {
+  const char *text = R"(
+  .reg .pred %p<3>; .reg .b32 %r<8>; .reg .b64 %rd<8>;
+  .shared .align 4 .b8 s[4];
+  ld.param.u64 %rd1, [out];
+  mov.u32 %r1, %tid.x;
+  mov.u32 %r3, s;
+  setp.ne.u32 %p1, %r1, 0;
+  @%p1 bra BEGIN;
+  mov.u32 %r2, 0;
+  st.shared.u32 [%r3], %r2;
+BEGIN:
+  bar.sync 0;
+  atom.shared.add.u32 %r4, [%r3], 1;
+  bar.sync 0; // all have counted
+  setp.ne.u32 %p2, %r1, 95;
+  @%p2 bra DONE;
+  ld.shared.u32 %r5, [%r3];
+  st.global.u32 [%rd1], %r5;
+DONE:
+  ret;
+)";
+  rightAndWrong(kernel(".param .u64 out", text), "bar.sync 0; // all have counted", FindingKind::Race, {1}, {96});
+}
+
+// The largest of all threads' numbers, by compare-and-swap on a word that is read plainly first. Threads that see a
+// larger one do not swap.
+TEST(Judgement, FirstGuessOfCompareAndSwapIsANote) {
+  const char *text = R"(
+  .reg .pred %p<3>; .reg .b32 %r<8>; .reg .b64 %rd<4>;
+  ld.param.u64 %rd1, [out];
+  mov.u32 %r1, %tid.x;
+  mov.u32 %r2, %ctaid.x;
+  mad.lo.u32 %r1, %r2, 64, %r1;
+  ld.global.u32 %r3, [%rd1];
+AGAIN:
+  setp.ge.u32 %p1, %r3, %r1;
+  @%p1 bra DONE;
+  mov.u32 %r4, %r3;
+  atom.global.cas.b32 %r3, [%rd1], %r4, %r1;
+  setp.ne.u32 %p2, %r3, %r4;
+  @%p2 bra AGAIN;
+DONE:
+  ret;
+)";
+  EXPECT_EQ(findingsOf(kernel(".param .u64 out", text), {4}, {64}, 1), "");
+  // One who only looks has guessed nothing.
+  std::string looks = text;
+  looks.replace(looks.find("DONE:\n  ret;"), 12, "DONE:\n  ld.global.u32 %r5, [%rd1];\n  ret;");
+  FindingKind kind = FindingKind::Race;
+  EXPECT_NE(findingsOf(kernel(".param .u64 out", looks), {4}, {64}, 1, &kind), "");
+}
+
 // Each thread copies 16 bytes to shared memory and reads its neighbour's.
 const char *copies = R"(
   .reg .b32 %r<8>; .reg .b64 %rd<8>;

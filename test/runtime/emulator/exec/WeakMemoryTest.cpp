@@ -235,6 +235,34 @@ TEST(Exit, WaitsForTheOthersOfTheCluster) {
   EXPECT_TRUE(found);
 }
 
+TEST(Clusters, OnlyTheAccessToABlockThatIsNotThereFaults) {
+  // The address is made by all, as compilers hoist it; one who has a right neighbour reads there.
+  const std::string text = kernel(two, R"(
+  .reg .b32 %r<8>; .reg .b64 %rd<4>; .reg .pred %p<2>;
+  .shared .align 4 .b8 s[4];
+  ld.param.u64 %rd1, [out];
+  mov.u32 %r1, s;
+  mov.u32 %r2, %cluster_ctarank;
+  st.shared.u32 [%r1], %r2;
+  barrier.cluster.arrive.aligned;
+  barrier.cluster.wait.aligned;
+  add.u32 %r3, %r2, 1;
+  mapa.shared::cluster.u32 %r4, %r1, %r3;
+  setp.lt.u32 %p1, %r3, 2;
+  mov.u32 %r5, 7;
+  @%p1 ld.shared::cluster.u32 %r5, [%r4];
+  barrier.cluster.arrive.aligned;
+  barrier.cluster.wait.aligned;
+  mul.wide.u32 %rd2, %r2, 4;
+  add.u64 %rd1, %rd1, %rd2;
+  st.global.u32 [%rd1], %r5;
+  ret;)");
+  EXPECT_EQ(findingsOf(text, {2, 1, 1}, {1, 1, 1}, {2, 1, 1}), "");
+  std::string all = text;
+  all.replace(all.find("@%p1 ld"), 7, "ld");
+  EXPECT_TRUE(hasFinding(all, FindingKind::OutOfBounds, {2, 1, 1}, {1, 1, 1}, {2, 1, 1}));
+}
+
 TEST(Exit, WaitsForBulkCopiesToTheOthersOfTheCluster) {
   // Each block copies to the other; the mbarrier is where the bytes go, so the source hears of the end by a barrier.
   const std::string text = kernel(two, R"(
