@@ -11,8 +11,8 @@
 // process, and the context ends with the last of them.
 //
 // Several ranks: collectives go into the stream through NCCL (Nccl.h). While the host waits for the GPU it looks for
-// what NCCL or another rank says is wrong. After a failure the communicator is aborted and graphs, which hold its
-// kernels, are dropped.
+// what NCCL or another rank says is wrong. After a failure graphs, which hold kernels of the communicator, are dropped
+// and it is aborted, in this order: NCCL waits for the end of every graph that captured it.
 #include "runtime/backends/cuda/Driver.h"
 #include "runtime/backends/cuda/Nccl.h"
 #include "runtime/backends/cuda/Ranges.h"
@@ -251,10 +251,10 @@ CudaBackend::~CudaBackend() {
   if (!isUser) {
     return;
   }
+  api.contextSet(context);
   if (others && !failed.ok()) {
     others->abort();
   }
-  api.contextSet(context);
   others.reset(); // while what its peers may read is there
   // In a spoilt context nothing can be freed; its end does.
   if (!spoilt && api.contextSet(context) == CUDA_SUCCESS) {
@@ -298,7 +298,7 @@ Status CudaBackend::joinRanks() {
     return failed;
   }
   MOERT_ASSIGN(nccl, Nccl::open(api.isEmulator()));
-  others = std::make_unique<NcclRank>(*nccl, *communicator, deadlineNs);
+  others = std::make_unique<NcclRank>(*nccl, *communicator, deadlineNs, [this] { dropGraphs(); });
   return others->join(device);
 }
 
@@ -583,8 +583,15 @@ bool CudaBackend::collectives(const CollectiveCall *calls, uint32_t count) {
   return status.ok() || failAmongRanks(std::move(status));
 }
 
-/// What the graphs hold of an aborted communicator never runs again.
+/// The end of all graphs, and of the one that is being captured.
 void CudaBackend::dropGraphs() {
+  if (capturing) {
+    capturing = false;
+    CUgraph unfinished = nullptr;
+    if (api.captureEnd(stream, &unfinished) == CUDA_SUCCESS && unfinished) {
+      api.graphDestroy(unfinished);
+    }
+  }
   for (CUgraphExec graph : graphs) {
     api.graphExecDestroy(graph);
   }
@@ -595,7 +602,6 @@ void CudaBackend::dropGraphs() {
 bool CudaBackend::failAmongRanks(Status status) {
   failed = failed.ok() ? std::move(status) : failed;
   others->abort();
-  dropGraphs();
   return false;
 }
 
@@ -620,7 +626,6 @@ bool CudaBackend::missDeadline() {
     return false;
   }
   others->abort();
-  dropGraphs();
   const bool isBusy = !isIdleWithin(kDrainNs);
   return failAmongRanks(others->findCulprit(isBusy));
 }
@@ -678,6 +683,9 @@ bool CudaBackend::beginGraph() {
 void *CudaBackend::endGraph() {
   CUgraph graph = nullptr;
   CUgraphExec executable = nullptr;
+  if (!capturing) {
+    return nullptr; // a failure ended it
+  }
   capturing = false;
   // Ended even after a failure, so that the stream is usable again.
   check(api.captureEnd(stream, &graph), "cuStreamEndCapture");

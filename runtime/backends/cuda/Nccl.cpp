@@ -88,6 +88,7 @@ NcclRank::~NcclRank() {
   if (!group) {
     return;
   }
+  dropGraphs();
   // Orderly only together: another GPU may still read what this one sent last.
   ncclResult_t state = api.finalize(group);
   for (const int64_t begin = monotonicNs(); state == ncclInProgress && monotonicNs() - begin < kLeaveNs; pause()) {
@@ -220,6 +221,7 @@ Status NcclRank::look() {
 
 void NcclRank::abort() {
   if (group) {
+    dropGraphs(); // one that runs is freed when the abort has ended it
     api.abort(group);
     group = nullptr;
   }

@@ -19,6 +19,8 @@
 #include "runtime/emulator/nccl/NcclApi.h"
 #include "runtime/ranks/Communicator.h"
 
+#include <functional>
+
 namespace moert::cuda {
 
 /// The functions of one NCCL library. Opened once per process and never closed: it has threads.
@@ -59,9 +61,11 @@ private:
 /// One GPU's place among those of the other ranks. Its context is current in every call.
 class NcclRank {
 public:
-  /// `communicator`: the control channel.
-  NcclRank(Nccl &api, Communicator &communicator, int64_t deadlineNs)
-      : api(api), control(communicator), deadlineNs(deadlineNs) {}
+  /// `communicator`: the control channel. `dropGraphs` destroys every graph that holds collectives of this rank: NCCL
+  /// neither finalizes nor aborts a communicator before they are gone.
+  NcclRank(
+      Nccl &api, Communicator &communicator, int64_t deadlineNs, std::function<void()> dropGraphs = [] {})
+      : api(api), control(communicator), deadlineNs(deadlineNs), dropGraphs(std::move(dropGraphs)) {}
   /// Leaves the others in order if all went well.
   ~NcclRank();
   NcclRank(const NcclRank &) = delete;
@@ -72,7 +76,7 @@ public:
   Status enqueue(const CollectiveCall *calls, uint32_t count, CUstream stream);
   /// Between looks at the GPU: what NCCL or another rank says is wrong; ok if nothing.
   Status look();
-  /// Gives the communicator up: what it runs on this GPU ends.
+  /// Gives the communicator and graphs that hold it up: what it runs on this GPU ends.
   void abort();
   /// After a missed deadline and an abort: finds out, with the other ranks, whose GPU is still busy. `isBusy`: this
   /// one's.
@@ -86,6 +90,7 @@ private:
   Nccl &api;
   Communicator &control;
   const int64_t deadlineNs;
+  const std::function<void()> dropGraphs;
   ncclComm_t group = nullptr;
 };
 

@@ -9,6 +9,8 @@
 #include <cstring>
 #include <dlfcn.h>
 #include <gtest/gtest.h>
+#include <map>
+#include <mutex>
 #include <thread>
 
 using namespace moert;
@@ -179,6 +181,95 @@ TEST(GpuRanks, APeerThatStopsIsNamed) {
     }
     EXPECT_FALSE(run.step({{3}}));
     expectMessage(run, 0, MOERT_DEADLINE, "the session cannot run another");
+  }
+}
+
+/// Listens to the driver and to NCCL while it lives: which graphs a context has when its communicator ends.
+struct GraphWatch {
+  GraphWatch()
+      : driver(**cuda::Driver::open(true)), nccl(**cuda::Nccl::open(true)), realDriver(driver), realNccl(nccl) {
+    self = this;
+    driver.contextSet = [](CUcontext context) {
+      current = context;
+      return self->realDriver.contextSet(context);
+    };
+    driver.graphInstantiate = [](CUgraphExec *executable, CUgraph graph, unsigned long long flags) {
+      const CUresult result = self->realDriver.graphInstantiate(executable, graph, flags);
+      std::lock_guard<std::mutex> guard(self->lock);
+      self->graphs[*executable] = current;
+      ++self->made;
+      return result;
+    };
+    driver.graphExecDestroy = [](CUgraphExec executable) {
+      std::unique_lock<std::mutex> guard(self->lock);
+      self->graphs.erase(executable);
+      guard.unlock();
+      return self->realDriver.graphExecDestroy(executable);
+    };
+    nccl.abort = [](ncclComm_t communicator) {
+      self->communicatorEnds();
+      return self->realNccl.abort(communicator);
+    };
+    nccl.finalize = [](ncclComm_t communicator) {
+      self->communicatorEnds();
+      return self->realNccl.finalize(communicator);
+    };
+  }
+  ~GraphWatch() {
+    driver.contextSet = realDriver.contextSet;
+    driver.graphInstantiate = realDriver.graphInstantiate;
+    driver.graphExecDestroy = realDriver.graphExecDestroy;
+    nccl.abort = realNccl.abort;
+    nccl.finalize = realNccl.finalize;
+  }
+  void communicatorEnds() {
+    std::lock_guard<std::mutex> guard(lock);
+    ++ended;
+    for (const auto &[executable, context] : graphs) {
+      tooEarly += context == current;
+    }
+  }
+
+  /// The functions as they were.
+  struct DriverFunctions {
+    explicit DriverFunctions(const cuda::Driver &of)
+        : contextSet(of.contextSet), graphInstantiate(of.graphInstantiate), graphExecDestroy(of.graphExecDestroy) {}
+    decltype(cuda::Driver::contextSet) contextSet;
+    decltype(cuda::Driver::graphInstantiate) graphInstantiate;
+    decltype(cuda::Driver::graphExecDestroy) graphExecDestroy;
+  };
+
+  static GraphWatch *self;
+  static thread_local CUcontext current;
+  cuda::Driver &driver;
+  cuda::Nccl &nccl;
+  const DriverFunctions realDriver;
+  const cuda::Nccl realNccl;
+  std::mutex lock;
+  std::map<CUgraphExec, CUcontext> graphs;
+  int made = 0, ended = 0, tooEarly = 0;
+};
+GraphWatch *GraphWatch::self;
+thread_local CUcontext GraphWatch::current;
+
+/// NCCL waits, in the end of a communicator and in its abort, for the end of every graph that captured it.
+TEST(GpuRanks, GraphsEndBeforeTheirCommunicator) {
+  GpuRankToy toy(2, true);
+  toy.write();
+  for (const char *text : {"", "lose:0:0"}) { // all goes well; the graph hangs
+    GraphWatch watch;
+    {
+      Fault fault(text);
+      Together run(toy, *text ? 2 : 60, 1);
+      int steps = 0;
+      while (steps < 8 && run.step({{3}, {4}})) {
+        ++steps;
+      }
+      EXPECT_EQ(steps == 8, *text == 0) << run.message(0);
+    }
+    EXPECT_EQ(watch.made, 2);
+    EXPECT_EQ(watch.ended, 2);
+    EXPECT_EQ(watch.tooEarly, 0) << text;
   }
 }
 
