@@ -16,14 +16,14 @@ constexpr uint64_t kPiece = uint64_t(kThreads) * 8 * 16;
 
 /// Parameters: data, pieces, a word per thread for the sums.
 std::string kernelText() {
-  std::string text = ".version 7.0\n.target sm_80\n.address_size 64\n"
+  std::string text = ".version 7.4\n.target sm_80\n.address_size 64\n"
                      ".visible .entry read(.param .u64 a0, .param .u64 a1, .param .u64 a2)\n"
                      ".reqntid 512\n{\n"
                      ".reg .b64 %data, %pieces, %out, %at, %piece, %step, %wide;\n"
-                     ".reg .b32 %tid, %cta, %grid, %sum, %i, %v<32>;\n.reg .pred %p;\n"
+                     ".reg .b32 %thread, %cta, %grid, %sum, %i, %v<32>;\n.reg .pred %p;\n"
                      "ld.param.u64 %data, [a0];\nld.param.u64 %pieces, [a1];\nld.param.u64 %out, [a2];\n"
-                     "mov.u32 %tid, %tid.x;\nmov.u32 %cta, %ctaid.x;\nmov.u32 %grid, %nctaid.x;\n"
-                     "cvt.u64.u32 %piece, %cta;\ncvt.u64.u32 %step, %grid;\nmul.wide.u32 %wide, %tid, 16;\n"
+                     "mov.u32 %thread, %tid.x;\nmov.u32 %cta, %ctaid.x;\nmov.u32 %grid, %nctaid.x;\n"
+                     "cvt.u64.u32 %piece, %cta;\ncvt.u64.u32 %step, %grid;\nmul.wide.u32 %wide, %thread, 16;\n"
                      "add.u64 %data, %data, %wide;\nmov.u32 %sum, 0;\n"
                      "again:\nsetp.ge.u64 %p, %piece, %pieces;\n@%p bra done;\n"
                      "mad.lo.u64 %at, %piece, 65536, %data;\n";
@@ -37,7 +37,7 @@ std::string kernelText() {
     text += "add.u32 %sum, %sum, %v" + std::to_string(i) + ";\n";
   }
   return text + "add.u64 %piece, %piece, %step;\nbra again;\ndone:\n"
-                "mad.lo.u32 %i, %cta, 512, %tid;\nmul.wide.u32 %wide, %i, 4;\nadd.u64 %out, %out, %wide;\n"
+                "mad.lo.u32 %i, %cta, 512, %thread;\nmul.wide.u32 %wide, %i, 4;\nadd.u64 %out, %out, %wide;\n"
                 "st.global.u32 [%out], %sum;\nret;\n}\n";
 }
 

@@ -45,6 +45,9 @@ def copy_programs(build, pack):
             elif words[0].startswith("/"):
                 libraries[pathlib.Path(words[0]).name] = words[0]
     own = ("libc.so", "libm.so", "libdl.so", "libpthread.so", "librt.so", "ld-linux")
+    # NVIDIA's driver asks for these too; those of an older C library do not go with this one.
+    system = pathlib.Path(libraries["libc.so.6"]).parent
+    libraries.update({name: str(system / name) for name in ("libdl.so.2", "libpthread.so.0", "librt.so.1") if (system / name).exists()})
     for name, path in libraries.items():
         shutil.copy2(os.path.realpath(path), pack / "lib" / ("libc" if name.startswith(own) else "") / name)
     shutil.copy2(os.path.realpath(build / "lib/emulator/libcuda.so.1"), pack / "lib/emulator/libcuda.so.1")

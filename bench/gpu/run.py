@@ -57,7 +57,10 @@ class Bench:
         """How programs of the pack start: as they are where this machine's C library is as new as theirs, else with the
         pack's own."""
         lib = self.pack / "lib"
-        for prefix, path in (([], f"{lib}"), ([lib / "libc/ld-linux-x86-64.so.2", "--library-path", f"{lib}:{lib}/libc"], "")):
+        # Where containers may have the driver.
+        others = f":{os.environ['LD_LIBRARY_PATH']}" if os.environ.get("LD_LIBRARY_PATH") else ""
+        for prefix, path in (([], f"{lib}{others}"),
+                             ([lib / "libc/ld-linux-x86-64.so.2", "--library-path", f"{lib}:{lib}/libc{others}"], "")):
             environment = {**self.environment, "LD_LIBRARY_PATH": path}
             command = [*map(str, prefix), str(self.bin / "moe-run"), "--help"]
             try:
