@@ -8,8 +8,8 @@ At most 64 MiB.
 
 import argparse
 import datetime
-import gzip
 import json
+import lzma
 import os
 import pathlib
 import shutil
@@ -69,7 +69,7 @@ def record_kernels(build, pack, size):
             tests = shapes.SMALL_KERNEL_TESTS
         environment = {**os.environ, "MOE_EMU_DEVICE": card, "MOE_EMU_LOG": "off", "MOE_EMU_UNDEFINED_COPIES": "finding"}
         call([program, f"--gtest_filter={tests}", f"--record={path}"], env=environment)
-        path.with_suffix(".launches.gz").write_bytes(gzip.compress(path.read_bytes(), 9))
+        path.with_suffix(".launches.xz").write_bytes(lzma.compress(path.read_bytes()))
         path.unlink()
 
 

@@ -5,8 +5,8 @@ a stage that ran out of time goes on where it stopped. Wrong results raise Wrong
 """
 
 import array
-import gzip
 import json
+import lzma
 import os
 import pathlib
 import random
@@ -26,10 +26,10 @@ class Absent(Exception):
 def kernels(bench):
     """Every kernel on the device, in every case of its unit tests (bench/gpu/Replay.cpp)."""
     seen = {}
-    for path in sorted((bench.pack / "kernels").glob("*.launches.gz")):
+    for path in sorted((bench.pack / "kernels").glob("*.launches.xz")):
         def replay(path=path):
             plain = bench.out / path.name[:-3]
-            plain.write_bytes(gzip.decompress(path.read_bytes()))
+            plain.write_bytes(lzma.decompress(path.read_bytes()))
             result = bench.json([bench.bin / "bench-gpu", *bench.emulator, "replay", plain], fails=True)
             plain.unlink()
             return result
