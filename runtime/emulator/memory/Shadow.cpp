@@ -138,14 +138,14 @@ void Shadow::checkSet(Cell &cell, const Access &now, const Reach &reach, Judge &
 
 void Shadow::addRead(Cell &cell, const Access &now, const Reach &reach, Judge &judge) {
   if (cell.read.tag != isSet) {
+    if (judge.ordered(cell.read, false, now)) {
+      cell.read = now;
+      return;
+    }
     if (cell.read.actor == now.actor && cell.read.kind() == now.kind()) {
       // Two lanes of one warp: from now on the cell speaks of the whole warp.
       cell.read.time = std::max(cell.read.time, now.time);
       cell.read.tag = cell.read.tag | allLanes;
-      return;
-    }
-    if (judge.ordered(cell.read, false, now)) {
-      cell.read = now;
       return;
     }
     uint32_t set = newSet();
@@ -156,6 +156,10 @@ void Shadow::addRead(Cell &cell, const Access &now, const Reach &reach, Judge &j
   std::vector<Access> &set = sets[cell.read.actor];
   for (Access &read : set) {
     if (read.actor == now.actor && read.kind() == now.kind()) {
+      if (judge.ordered(read, false, now)) {
+        read = now;
+        return;
+      }
       read.tag |= read.lane() == now.lane() ? 0 : allLanes;
       read.time = now.time;
       return;

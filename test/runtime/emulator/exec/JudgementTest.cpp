@@ -355,6 +355,24 @@ DONE:
   rightAndWrong(kernel(".param .u64 out", text), "bar.sync 0; // all have counted", FindingKind::Race, {1}, {96});
 }
 
+// All lanes read a word, meet, and then read and write words of their own, one of which it is.
+TEST(Judgement, ReadsOfOneWordBeforeAndBehindAWarpBarrier) {
+  const std::string text = kernel(".param .u64 out", R"(
+  .reg .b32 %r<8>; .reg .b64 %rd<8>;
+  ld.param.u64 %rd1, [out];
+  mov.u32 %r1, %tid.x;
+  mul.wide.u32 %rd2, %r1, 4;
+  add.u64 %rd2, %rd1, %rd2;
+  ld.global.u32 %r2, [%rd1+4];
+  bar.warp.sync 0xffffffff;
+  ld.global.u32 %r3, [%rd2];
+  add.u32 %r4, %r2, %r3;
+  st.global.u32 [%rd2], %r4;
+  ret;
+)");
+  rightAndWrong(text, "bar.warp.sync 0xffffffff;", FindingKind::Race, {1}, {32});
+}
+
 // The largest of all threads' numbers, by compare-and-swap on a word that is read plainly first. Threads that see a
 // larger one do not swap.
 TEST(Judgement, FirstGuessOfCompareAndSwapIsANote) {
