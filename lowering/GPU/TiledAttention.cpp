@@ -103,7 +103,7 @@ private:
   void storeBlock(const State &state);
 
   // Of the form for few tokens.
-  void storeSplit(const State &state, Int token, Int firstHead, Int split);
+  void storeSplit(const State &state, Int token, Int split);
 
   const kernels::Attention &kernel;
   KernelBuilder &b;
@@ -308,12 +308,12 @@ void TiledAttentionEmitter::emitSplit() {
                  b.warpBarrier(); // before the copies of the next tile
                  return next.flatten();
                });
-    storeSplit(warp.finish(State::unflatten(b, state)), token, firstHead, split);
+    storeSplit(warp.finish(State::unflatten(b, state)), token, split);
   });
 }
 
 /// Adds up the states of the warps and writes the split's.
-void TiledAttentionEmitter::storeSplit(const State &state, Int token, Int firstHead, Int split) {
+void TiledAttentionEmitter::storeSplit(const State &state, Int token, Int split) {
   const int64_t width = stateValues(kernel);
   auto stateAt = [&](Int warp, Int row) { return b.at(memory, (warp * WarpAttention::rows + row) * width, b.f32()); };
   b.barrier(); // all warps have left their tiles
