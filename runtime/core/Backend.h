@@ -64,6 +64,9 @@ public:
   virtual Status joinRanks() { return {}; }
   /// Bytes of memory that a session may hope for.
   virtual uint64_t availableBytes() = 0;
+  /// Why the kernels of `variant` would be refused by what assembles them here, as far as that is known beforehand;
+  /// empty: nothing speaks against them. The first three as for loadKernels.
+  virtual std::string whyNotKernels(const void *, size_t, const std::string &, const format::Variant &) { return ""; }
   /// Makes the kernels of `variant` callable: one handle per kernel, valid while the backend lives. `machineCode`: a
   /// file that the backend may take instead of `blob` where it can; empty if there is none.
   virtual Status loadKernels(const std::string &path, const void *blob, size_t size, const std::string &machineCode,
@@ -72,6 +75,9 @@ public:
   /// The host's is zero anyway.
   virtual Result<void *> allocate(uint64_t bytes, const std::string &what, Contents contents) = 0;
   virtual void release(void *memory) = 0;
+  /// Where an allocation per tensor would waste memory: one for all that attach is given next, of those sizes. What
+  /// lies there lives as long as the backend.
+  virtual Status reserve(const std::vector<uint64_t> &, const std::string &) { return {}; }
   /// Makes mapped host bytes readable by kernels; returns the address they use. On a GPU that is a copy, freed as
   /// memory of allocate; `what` names it.
   virtual Result<const void *> attach(const void *host, uint64_t bytes, const std::string &what) = 0;
@@ -116,7 +122,8 @@ public:
   virtual void endRange() {}
 
   /// Whether every value of a step should have memory of its own, of just the step's size, so that an access beyond it
-  /// is found; and makes memory undefined again, which nothing uses now. The emulator asks for it.
+  /// is found; and makes memory undefined again, which nothing uses now. The emulator asks for it, unless it is told
+  /// (MOE_EMU_BUFFERS) to have memory laid out as on a card.
   virtual bool wantsSeparateBuffers() const { return false; }
   virtual void forget(void *, uint64_t) {}
   /// How many findings the emulator has had in this process; of a real machine nothing.

@@ -138,11 +138,20 @@ Status Session::openBackend(const moert_session_options &options) {
     backend = std::move(opened);
   } else {
     MOERT_ASSIGN(gpu, cuda::openDevice(isEmulator, device.ordinal, communicator ? communicator->localRank() : 0));
-    const GpuFacts facts{gpu.describe(), gpu.capability};
-    MOERT_ASSIGN(chosen, chooseVariant(*program, options.variant, place.ranks, &facts, choices));
-    variantIndex = chosen;
     MOERT_ASSIGN(opened, openCudaBackend(wanted, gpu));
     backend = std::move(opened);
+    const GpuFacts facts{gpu.describe(), gpu.capability, [&](size_t v) {
+                           std::string refusal =
+                               backend->whyNotKernels(program->blob(v), program->blobSize(v),
+                                                      program->machineCodePath(v), program->variant(v));
+                           if (!refusal.empty() && !options.variant) {
+                             notes.push_back(concat("the variant ", program->variant(v).target()->c_str(),
+                                                    " was left out, though it suits the card: ", refusal));
+                           }
+                           return refusal;
+                         }};
+    MOERT_ASSIGN(chosen, chooseVariant(*program, options.variant, place.ranks, &facts, choices));
+    variantIndex = chosen;
   }
   variant = &program->variant(variantIndex);
   deviceText = backend->place();

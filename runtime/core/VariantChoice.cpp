@@ -29,13 +29,15 @@ std::string missingCapability(const format::Variant &variant, const GpuFacts &gp
                 exact ? "exactly " : "at least ", needed / 10, ".", needed % 10);
 }
 
-/// Why `variant` cannot run here; empty if it can. `what` names the machine.
-std::string whyNot(const format::Variant &variant, const GpuFacts *gpu) {
+/// Why variant `index` cannot run here; empty if it can. `what` names the machine.
+std::string whyNot(const Program &program, size_t index, const GpuFacts *gpu) {
+  const format::Variant &variant = program.variant(index);
   if (isForCpu(variant) == (gpu != nullptr)) {
     return gpu ? "is not for GPUs" : "is not for CPUs";
   }
   if (gpu) {
-    return missingCapability(variant, *gpu);
+    const std::string missing = missingCapability(variant, *gpu);
+    return missing.empty() && gpu->whyNotKernels ? gpu->whyNotKernels(index) : missing;
   }
   const std::string missing = missingFeatures(variant);
   return missing.empty() ? "" : "this CPU lacks " + missing;
@@ -52,7 +54,7 @@ Result<size_t> chooseVariant(const Program &program, const char *forced, int ran
     const std::string target = candidate.target()->str();
     known += (known.empty() ? "" : ", ") + target;
     VariantChoice choice{target, "", false};
-    const std::string reason = whyNot(candidate, gpu);
+    const std::string reason = whyNot(program, v, gpu);
     const bool isForHere = isForCpu(candidate) == !gpu;
     if (!isForHere) {
       choice.reason = reason;

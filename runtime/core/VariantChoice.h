@@ -9,6 +9,7 @@
 
 #include "runtime/core/Program.h"
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,8 @@ struct VariantChoice {
 struct GpuFacts {
   std::string name;
   uint32_t capability; ///< 90 of 9.0
+  /// Why its driver does not take the kernels of variant `index`, which suits the card; empty: nothing is known.
+  std::function<std::string(size_t index)> whyNotKernels;
 };
 
 /// The index of the variant to run as one of `ranks` on `gpu`, or on this CPU if that is null; `forced`, if not null,

@@ -212,8 +212,16 @@ Status Weights::placeTensors(const std::vector<uint64_t> &bytesUsed, const std::
         ", which has ", free, " (", free >> 20,
         " MiB) free beside buffers and KV cache: lower --sequences or --context, or use a GPU with more memory");
   }
+  auto isPlaced = [&](uint32_t t) { return hostAddresses[t] && (!moves || bytesOfSteps[t] != kNotUsed); };
+  std::vector<uint64_t> sizes;
   for (uint32_t t = 0; t < bytesUsed.size(); ++t) {
-    if (hostAddresses[t] && (!moves || bytesOfSteps[t] != kNotUsed)) {
+    if (isPlaced(t)) {
+      sizes.push_back(root->tensors()->Get(t)->bytes());
+    }
+  }
+  MOERT_TRY(backend->reserve(sizes, "the pool of all weights"));
+  for (uint32_t t = 0; t < bytesUsed.size(); ++t) {
+    if (isPlaced(t)) {
       MOERT_TRY(bring(t).status());
       moved += root->tensors()->Get(t)->bytes();
       if (moves) {

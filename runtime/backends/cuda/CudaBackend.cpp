@@ -1,29 +1,17 @@
-// The CUDA backend: one stream, into which commands go as they come. The stream keeps their order, so that nothing
-// waits between dependent commands, and events are nothing to do, as on the CPU: list order is one that the checks have
-// proved right. The host waits once per step, by asking an event until the deadline: a driver call that waits could
-// hang.
+// Memory and steps of the CUDA backend; see CudaBackend.h.
 //
-// Memory. Every buffer and tensor is an allocation of its own, so that an access beyond one is found (by the emulator,
-// or by a tool). Host data goes through two pinned pieces in turn, one filled while the other is copied.
-//
-// A call of the driver that fails, or a fault in a kernel, ends the backend: `failure` says which call, with the
-// error's name, and every later call returns false. A fault spoils the device's context for all sessions of the
-// process, and the context ends with the last of them.
+// Memory. Every buffer is an allocation of its own, and so is every tensor on the emulator, which finds accesses beyond
+// one. A card gives memory in pages of 2 MiB, and models have tensors by the ten thousand: there all weights lie in one
+// allocation. Host data goes through two pinned pieces in turn, one filled while the other is copied.
 //
 // Several ranks: collectives go into the stream through NCCL (Nccl.h). While the host waits for the GPU it looks for
 // what NCCL or another rank says is wrong. After a failure graphs, which hold kernels of the communicator, are dropped
 // and it is aborted, in this order: NCCL waits for the end of every graph that captured it.
-#include "runtime/backends/cuda/Driver.h"
-#include "runtime/backends/cuda/Nccl.h"
-#include "runtime/backends/cuda/Ranges.h"
-#include "runtime/core/Backend.h"
-#include "runtime/core/File.h"
-#include "runtime/core/Program.h"
+#include "runtime/backends/cuda/CudaBackend.h"
 #include "runtime/core/Trace.h"
 
 #include <algorithm>
 #include <cstring>
-#include <deque>
 #include <thread>
 
 namespace moert {
@@ -40,11 +28,8 @@ constexpr int64_t kSpinNs = 5'000'000;
 constexpr int64_t kLookNs = 1'000'000;
 /// How long a GPU has after an abort to finish what it can: one that does not is busy with kernels of its own.
 constexpr int64_t kDrainNs = 1'000'000'000;
-/// What a kernel has without asking; more must be opted in to.
-constexpr uint32_t kDefaultSharedBytes = 48u << 10;
-constexpr size_t kLogBytes = 8192;
-/// Numbers of the JIT's options.
-enum { kJitErrorLog = 5, kJitErrorLogBytes = 6 };
+/// That of cuMemAlloc.
+constexpr uint64_t kPoolAlignment = 256;
 
 /// Errors after which a context does nothing more.
 bool isFault(CUresult result) {
@@ -65,128 +50,15 @@ bool isFault(CUresult result) {
   }
 }
 
-CUdeviceptr asDevice(const void *pointer) { return CUdeviceptr(reinterpret_cast<uintptr_t>(pointer)); }
+/// What a tensor takes of a pool: each begins where an allocation would.
+constexpr uint64_t inPool(uint64_t bytes) { return (bytes + kPoolAlignment - 1) / kPoolAlignment * kPoolAlignment; }
 
-/// A log of several lines as one.
-std::string oneLine(const std::string &text) {
-  std::string line;
-  for (char c : text) {
-    if (c != '\n' && c != '\r') {
-      line += c;
-    } else if (!line.empty() && line.back() != ' ') {
-      line += "; ";
-    }
-  }
-  while (!line.empty() && (line.back() == ' ' || line.back() == ';')) {
-    line.pop_back();
-  }
-  return line;
-}
-
-class CudaBackend final : public Backend {
-public:
-  CudaBackend(const BackendOptions &options, const Device &device)
-      : device(device), api(*device.driver), deadlineNs(int64_t(options.deadlineSeconds * 1e9)),
-        communicator(options.communicator) {}
-  ~CudaBackend() override;
-  Status open();
-
-  const char *name() const override { return api.isEmulator() ? "emulator" : "cuda"; }
-  std::string place() const override { return device.describe(); }
-  int threads() const override { return processors; }
-  bool usesHostMemory() const override { return false; }
-  Status joinRanks() override;
-  uint64_t availableBytes() override;
-  Status loadKernels(const std::string &path, const void *blob, size_t size, const std::string &machineCode,
-                     const format::Variant &variant, std::vector<void *> &kernels) override;
-  Result<void *> allocate(uint64_t bytes, const std::string &what, Contents contents) override;
-  void release(void *memory) override;
-  Result<const void *> attach(const void *host, uint64_t bytes, const std::string &what) override;
-  Status encodeTensorMap(TensorMapBytes &map, const void *address, format::DType dtype,
-                         const format::TensorMap &recipe) override;
-  Result<void *> allocateStaging(uint64_t bytes, const std::string &what) override;
-  bool upload(void *to, const void *from, uint64_t bytes) override;
-  bool download(void *to, const void *from, uint64_t bytes) override;
-
-  bool launch(const Launch *launches, uint32_t count) override;
-  bool copy(void *to, const void *from, uint64_t bytes) override;
-  bool fill(void *to, uint8_t value, uint64_t bytes) override;
-  bool collectives(const CollectiveCall *calls, uint32_t count) override;
-  bool record(uint32_t, uint32_t) override { return failed.ok(); }
-  bool wait(uint32_t, uint32_t) override { return failed.ok(); }
-  bool synchronize() override;
-  bool settle() override;
-
-  bool beginGraph() override;
-  void *endGraph() override;
-  bool runGraph(void *graph) override;
-  void dropGraph(void *graph) override;
-  void beginRange(const char *what, int64_t tokens, int64_t rows) override { ranges.begin(what, tokens, rows); }
-  void endRange() override { ranges.end(); }
-  bool wantsSeparateBuffers() const override { return api.isEmulator(); }
-  void forget(void *memory, uint64_t bytes) override { api.forget(asDevice(memory), bytes); }
-  std::optional<uint64_t> findings() const override {
-    return api.isEmulator() ? std::optional<uint64_t>(api.findings()) : std::nullopt;
-  }
-
-private:
-  struct Kernel {
-    CUfunction function;
-    uint32_t threads, sharedBytes;
-    std::string symbol;
-  };
-  /// A pinned piece and the event after the copy that uses it.
-  struct Piece {
-    void *memory = nullptr;
-    CUevent copied = nullptr;
-  };
-
-  Status statusOf(CUresult result, const std::string &doing) const;
-  /// Keeps the first failure; true if there is none.
-  bool check(CUresult result, const char *doing);
-  bool fail(CUresult result, const std::string &doing);
-  bool makeCurrent() { return failed.ok() && check(api.contextSet(context), "cuCtxSetCurrent"); }
-  bool waitFor(CUevent event);
-  bool failAmongRanks(Status status);
-  bool missDeadline();
-  void dropGraphs();
-  bool isIdleWithin(int64_t nanoseconds);
-  /// Loads PTX or machine code that the file `path` has.
-  Status loadModule(const std::string &path, const void *image, CUmodule &module);
-  Status takeKernel(const format::Kernel &kernel, CUmodule module, const std::string &path);
-  Status checkParameters(const format::Variant &variant, const std::string &path) const;
-  Status failureOr(const std::string &what) const;
-
-  const Device device;
-  Driver &api;
-  const int64_t deadlineNs;
-  /// To the other ranks; null: there is one. Their GPUs are reached through `others`.
-  Communicator *const communicator;
-  std::unique_ptr<NcclRank> others;
-  const Ranges ranges;
-  CUcontext context = nullptr;
-  CUstream stream = nullptr;
-  int processors = 0;
-  Piece pieces[2];
-  /// Recorded as launches go by; `end` after the last.
-  std::vector<CUevent> marks;
-  uint32_t marksUsed = 0, launchesSinceMark = 0;
-  CUevent end = nullptr;
-  bool capturing = false, isUser = false, spoilt = false;
-  /// The one kernel that was launched since the host last waited, if it is one.
-  const Kernel *onlyKernel = nullptr;
-  uint32_t launchesSinceWait = 0;
-  std::vector<CUmodule> modules;
-  std::deque<Kernel> kernelTable;
-  std::vector<CUdeviceptr> memory;
-  std::vector<void *> pinned;
-  std::vector<CUgraphExec> graphs;
-};
+} // namespace
 
 Status CudaBackend::statusOf(CUresult result, const std::string &doing) const {
   const Code code = result == CUDA_ERROR_OUT_OF_MEMORY ? Code::OutOfMemory
                     : result == CUDA_ERROR_NOT_SUPPORTED || result == CUDA_ERROR_NO_BINARY_FOR_GPU ||
-                            result == CUDA_ERROR_INVALID_PTX || result == 222 /* newer PTX */
+                            result == CUDA_ERROR_INVALID_PTX || result == CUDA_ERROR_UNSUPPORTED_PTX_VERSION
                         ? Code::Unsupported
                         : Code::Internal;
   return error(code, device.describe(), ": ", doing, ": ", api.describe(result));
@@ -307,111 +179,6 @@ uint64_t CudaBackend::availableBytes() {
   return makeCurrent() && check(api.memoryInfo(&free, &total), "cuMemGetInfo") ? free : 0;
 }
 
-Status CudaBackend::takeKernel(const format::Kernel &kernel, CUmodule module, const std::string &path) {
-  const std::string symbol = kernel.symbol()->str();
-  auto refused = [&](CUresult result, const std::string &what) {
-    return error(result == CUDA_ERROR_NOT_FOUND ? Code::Corrupt : Code::Unsupported, path, ": kernel '", symbol, "' ",
-                 what, ": ", api.describe(result));
-  };
-  CUfunction function = nullptr;
-  if (CUresult result = api.moduleFunction(&function, module, symbol.c_str())) {
-    return refused(result, "is missing; compile the package again");
-  }
-  if (kernel.shared_bytes() > kDefaultSharedBytes) {
-    if (CUresult result =
-            api.functionSet(function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, int(kernel.shared_bytes()))) {
-      return refused(result, concat("needs ", kernel.shared_bytes(), " bytes of dynamic shared memory, which ",
-                                    device.describe(), " does not give"));
-    }
-  }
-  int most = 0;
-  if (CUresult result = api.functionGet(&most, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, function)) {
-    return refused(result, "does not say how many threads it may have");
-  }
-  if (int64_t(kernel.threads()) > most) {
-    return error(Code::Unsupported, path, ": kernel '", symbol, "' is launched with ", kernel.threads(),
-                 " threads per workgroup, as it was assembled for ", device.describe(), " it runs with at most ", most);
-  }
-  kernelTable.push_back({function, kernel.threads(), kernel.shared_bytes(), symbol});
-  return {};
-}
-
-/// Every launch must give what its kernel takes: a packed block of 64-bit words is not checked by the driver.
-Status CudaBackend::checkParameters(const format::Variant &variant, const std::string &path) const {
-  if (!api.functionParameter) {
-    return {};
-  }
-  std::vector<uint32_t> parameters;
-  for (const Kernel &kernel : kernelTable) {
-    size_t offset = 0, size = 0;
-    uint32_t count = 0;
-    while (api.functionParameter(kernel.function, count, &offset, &size) == CUDA_SUCCESS) {
-      if (size != sizeof(uint64_t) || offset != count * sizeof(uint64_t)) {
-        return error(Code::Corrupt, path, ": kernel '", kernel.symbol, "': parameter ", count, " has ", size,
-                     " bytes at offset ", offset, ", must be a 64-bit word at ", count * sizeof(uint64_t),
-                     "; compile the package again");
-      }
-      ++count;
-    }
-    parameters.push_back(count);
-  }
-  for (uint32_t c = 0; variant.commands() && c < variant.commands()->size(); ++c) {
-    const format::Command &command = *variant.commands()->Get(c);
-    if (command.kind() == format::CommandKind::Launch && parameters[command.target()] != command.operand_count()) {
-      return error(Code::Corrupt, path, ": kernel '", kernelTable[command.target()].symbol, "' has ",
-                   parameters[command.target()], " parameters, command ", c, " launches it with ",
-                   command.operand_count(), " operands; compile the package again");
-    }
-  }
-  return {};
-}
-
-Status CudaBackend::loadModule(const std::string &path, const void *image, CUmodule &module) {
-  std::vector<char> log(kLogBytes, 0);
-  int options[] = {kJitErrorLog, kJitErrorLogBytes};
-  void *values[] = {log.data(), reinterpret_cast<void *>(uintptr_t(log.size()))};
-  if (CUresult result = api.moduleLoad(&module, image, 2, options, values)) {
-    log.back() = 0;
-    const std::string said = oneLine(log.data());
-    return error(statusOf(result, "").code(), path, ": ", device.describe(), " (compute capability ",
-                 device.capability / 10, ".", device.capability % 10,
-                 ") does not take the kernels: ", api.describe(result), said.empty() ? "" : ": ", said);
-  }
-  modules.push_back(module);
-  return {};
-}
-
-// Machine code saves the driver's assembler at load. A driver that is older than the ptxas that made it refuses it: the
-// PTX, of the same kernels, decides then, and has the error if there is one. The emulator runs PTX only.
-Status CudaBackend::loadKernels(const std::string &path, const void *blob, size_t size, const std::string &machineCode,
-                                const format::Variant &variant, std::vector<void *> &kernels) {
-  std::string text(static_cast<const char *>(blob), size);
-  if (text.find('\0') != std::string::npos) {
-    return error(Code::Corrupt, path, ": is no PTX: it has a byte of zero; compile the package again");
-  }
-  if (!makeCurrent()) {
-    return failed;
-  }
-  CUmodule module = nullptr;
-  bool exact = false;
-  const uint32_t made = gpuCapability(variant, exact);
-  if (!machineCode.empty() && !api.isEmulator() && runsMachineCode(made, exact, device.capability)) {
-    MOERT_ASSIGN(file, File::open(machineCode));
-    MOERT_ASSIGN(code, file.readAll(kMaxProgramBytes));
-    if (!loadModule(machineCode, code.data(), module).ok()) {
-      module = nullptr;
-    }
-  }
-  if (!module) {
-    MOERT_TRY(loadModule(path, text.c_str(), module));
-  }
-  for (uint32_t k = 0; variant.kernels() && k < variant.kernels()->size(); ++k) {
-    MOERT_TRY(takeKernel(*variant.kernels()->Get(k), module, path));
-    kernels.push_back(&kernelTable.back());
-  }
-  return checkParameters(variant, path);
-}
-
 Result<void *> CudaBackend::allocate(uint64_t bytes, const std::string &what, Contents contents) {
   if (!makeCurrent()) {
     return failed;
@@ -436,6 +203,20 @@ Result<void *> CudaBackend::allocate(uint64_t bytes, const std::string &what, Co
   return address;
 }
 
+Status CudaBackend::reserve(const std::vector<uint64_t> &sizes, const std::string &what) {
+  uint64_t total = 0;
+  for (uint64_t bytes : sizes) {
+    total += inPool(bytes);
+  }
+  if (wantsSeparateBuffers() || total == 0) {
+    return {};
+  }
+  MOERT_ASSIGN(pool, allocate(total, what, Contents::Undefined));
+  poolNext = asDevice(pool);
+  poolEnd = poolNext + total;
+  return {};
+}
+
 void CudaBackend::release(void *pointer) {
   auto found = std::find(memory.begin(), memory.end(), asDevice(pointer));
   if (found != memory.end() && makeCurrent()) {
@@ -445,7 +226,13 @@ void CudaBackend::release(void *pointer) {
 }
 
 Result<const void *> CudaBackend::attach(const void *host, uint64_t bytes, const std::string &what) {
-  MOERT_ASSIGN(address, allocate(bytes, what, Contents::Undefined));
+  void *address = reinterpret_cast<void *>(uintptr_t(poolNext));
+  if (poolEnd - poolNext >= std::max<uint64_t>(inPool(bytes), 1)) {
+    poolNext += inPool(bytes);
+  } else {
+    MOERT_ASSIGN(own, allocate(bytes, what, Contents::Undefined));
+    address = own;
+  }
   auto *to = static_cast<uint8_t *>(address);
   auto *from = static_cast<const uint8_t *>(host);
   for (uint64_t at = 0, turn = 0; at < bytes; at += kStagingPiece, ++turn) {
@@ -712,7 +499,6 @@ void CudaBackend::dropGraph(void *graph) {
   }
 }
 
-} // namespace
 } // namespace cuda
 
 const char *cudaBackendLacks(const format::Variant &variant, const format::Command &command) {

@@ -47,7 +47,8 @@ Status Driver::load(const std::string &path, bool emulator) {
   }
   findings = reinterpret_cast<decltype(findings)>(dlsym(library, "moeEmulatorFindings"));
   forget = reinterpret_cast<decltype(forget)>(dlsym(library, "moeEmulatorForget"));
-  if (isEmulator() != emulator || (emulator && !forget)) {
+  wantsSeparate = reinterpret_cast<decltype(wantsSeparate)>(dlsym(library, "moeEmulatorWantsSeparate"));
+  if (isEmulator() != emulator || (emulator && (!forget || !wantsSeparate))) {
     return emulator ? error(Code::Unsupported, path, ": is not the emulator: install the runtime again")
                     : error(Code::Unsupported, "the ", path,
                             " that the system finds is the emulator, not a driver: ask for it by name, with --device "
@@ -72,6 +73,9 @@ Status Driver::load(const std::string &path, bool emulator) {
                      ? "; there is no GPU here: use --device emulator (slow, for correctness "
                        "only) or a package for CPUs"
                      : "");
+  }
+  if (CUresult result = driverVersion(&version); result != CUDA_SUCCESS) {
+    return error(Code::Unsupported, path, ": does not say its version: ", describe(result));
   }
   int count = 0;
   if (CUresult result = deviceCount(&count); result != CUDA_SUCCESS) {

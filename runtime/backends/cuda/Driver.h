@@ -36,7 +36,12 @@ public:
   uint64_t (*findings)() = nullptr;
   /// Of the emulator: makes bytes undefined again.
   void (*forget)(CUdeviceptr memory, uint64_t bytes) = nullptr;
+  /// Of the emulator: whether every value should have memory of its own (MOE_EMU_BUFFERS).
+  int (*wantsSeparate)() = nullptr;
   bool isEmulator() const { return findings != nullptr; }
+
+  /// The CUDA release that the driver is of, 12020 of 12.2.
+  int version = 0;
 
   /// "CUDA_ERROR_ILLEGAL_ADDRESS (an illegal memory access was encountered)". The emulator says more on stderr.
   std::string describe(CUresult result) const;

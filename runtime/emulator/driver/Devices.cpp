@@ -34,6 +34,7 @@ static const ErrorText errorTexts[] = {
     ERROR(ERROR_UNSUPPORTED_LIMIT, "limit is not supported on this architecture"),
     ERROR(ERROR_PEER_ACCESS_UNSUPPORTED, "peer access is not supported between these two devices"),
     ERROR(ERROR_INVALID_PTX, "a PTX compilation failed"),
+    ERROR(ERROR_UNSUPPORTED_PTX_VERSION, "the provided PTX was compiled with an unsupported toolchain."),
     ERROR(ERROR_FILE_NOT_FOUND, "file not found"),
     ERROR(ERROR_INVALID_HANDLE, "invalid resource handle"),
     ERROR(ERROR_ILLEGAL_STATE, "the operation cannot be performed in the present state"),
@@ -117,7 +118,8 @@ CU_API cuInit(unsigned flags) {
 CU_API cuDriverGetVersion(int *version) {
   MOE_CALL(Need::Nothing);
   MOE_OUT(version);
-  *version = CUDA_VERSION;
+  const int set = driver() ? driver()->settings.version : 0;
+  *version = set ? set : CUDA_VERSION;
   return CUDA_SUCCESS;
 }
 

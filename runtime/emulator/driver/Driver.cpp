@@ -130,15 +130,34 @@ static CUresult count(const char *name, uint64_t &value) {
   return CUDA_SUCCESS;
 }
 
+/// MOE_EMU_DRIVER: a release of CUDA, such as 12.2.
+static CUresult parseVersion(int &version) {
+  const char *text = std::getenv("MOE_EMU_DRIVER");
+  if (!text || !*text) {
+    return CUDA_SUCCESS;
+  }
+  const std::string all = text;
+  const size_t dot = all.find('.');
+  uint64_t major = 0, minor = 0;
+  if (dot == std::string::npos || !number(all.substr(0, dot), major) || !number(all.substr(dot + 1), minor) ||
+      major < 11 || major > 13 || minor > 9) {
+    return refuse(CUDA_ERROR_INVALID_VALUE, "MOE_EMU_DRIVER='", all, "' must be a release of CUDA from 11.0 to 13.9");
+  }
+  version = int(1000 * major + 10 * minor);
+  return CUDA_SUCCESS;
+}
+
 static CUresult readSettings(Settings &settings) {
   const char *devices = std::getenv("MOE_EMU_DEVICE");
   MOE_CHECK(parseDevices(devices && *devices ? devices : "h100", settings));
-  int schedule = int(settings.schedule), checks = settings.checks, log = 1, lanes = 0, copies = 1;
+  int schedule = int(settings.schedule), checks = settings.checks, log = 1, lanes = 0, copies = 1, buffers = 1;
   MOE_CHECK(word("MOE_EMU_SCHEDULE", {"early", "late", "random"}, schedule));
   MOE_CHECK(word("MOE_EMU_CHECKS", {"off", "on"}, checks));
   MOE_CHECK(word("MOE_EMU_LOG", {"off", "errors", "calls"}, log));
   MOE_CHECK(word("MOE_EMU_DELAY_LANES", {"off", "on"}, lanes));
   MOE_CHECK(word("MOE_EMU_UNDEFINED_COPIES", {"off", "note", "finding"}, copies));
+  MOE_CHECK(word("MOE_EMU_BUFFERS", {"shared", "separate"}, buffers));
+  MOE_CHECK(parseVersion(settings.version));
   uint64_t threads = 1, exitStatus = 0;
   MOE_CHECK(count("MOE_EMU_SEED", settings.seed));
   MOE_CHECK(count("MOE_EMU_THREADS", threads));
@@ -163,6 +182,7 @@ static CUresult readSettings(Settings &settings) {
   settings.logCalls = log == 2;
   settings.delayLanes = lanes;
   settings.undefinedCopies = UndefinedCopies(copies);
+  settings.separate = buffers;
   settings.threads = unsigned(threads);
   settings.findingExit = int(exitStatus);
   if (const char *report = std::getenv("MOE_EMU_REPORT")) {
@@ -335,6 +355,13 @@ extern "C" __attribute__((visibility("default"))) void moeEmulatorForget(CUdevic
   if (driver()) {
     driver()->memory->setDefined(address, bytes, false);
   }
+}
+
+/// Whether who divides memory among values should give each an allocation of its own, so that accesses beyond one are
+/// found; as MOE_EMU_BUFFERS says.
+extern "C" __attribute__((visibility("default"))) int moeEmulatorWantsSeparate(void) {
+  std::lock_guard<std::mutex> lock(driverLock());
+  return !driver() || driver()->settings.separate;
 }
 
 /// Why the calling thread's last refused call was refused.

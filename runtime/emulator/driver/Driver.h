@@ -53,8 +53,10 @@ struct Settings {
   int findingExit = 0;          ///< exit status when there were findings; 0: as the program says
   bool logCalls = false;        ///< also calls that succeed
   bool logErrors = true;
-  std::string report; ///< file that findings are appended to
-  std::string counts; ///< file that bank conflicts and sectors of each launch are appended to
+  bool separate = true; ///< whether who asks should keep values of device memory apart
+  int version = 0;      ///< of CUDA, 12020 of 12.2, which limits the PTX; 0: the newest, which takes all
+  std::string report;   ///< file that findings are appended to
+  std::string counts;   ///< file that bank conflicts and sectors of each launch are appended to
 };
 
 } // namespace moert::emulator

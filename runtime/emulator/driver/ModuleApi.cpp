@@ -9,6 +9,7 @@
 #include "runtime/emulator/driver/Engine.h"
 #include "runtime/emulator/driver/Graph.h"
 #include "runtime/emulator/driver/Modules.h"
+#include "runtime/emulator/driver/PtxVersion.h"
 #include "runtime/emulator/ptx/Parser.h"
 
 #include <algorithm>
@@ -76,6 +77,14 @@ static CUresult parse(const Call &call, CUlib_st *&library, const void *image, c
   if (const auto *error = std::get_if<ptx::ParseError>(&parsed)) {
     writeLogs(options, error->str());
     return refuse(CUDA_ERROR_INVALID_PTX, error->str());
+  }
+  const int version = driver()->settings.version;
+  if (const unsigned ptx = std::get<ptx::Module>(parsed).target.version; version && ptx > newestPtx(version)) {
+    const std::string message =
+        concat("the PTX is of version ", ptx / 10, ".", ptx % 10, ", MOE_EMU_DRIVER=", version / 1000, ".",
+               version % 1000 / 10, " takes it up to ", newestPtx(version) / 10, ".", newestPtx(version) % 10);
+    writeLogs(options, message);
+    return refuse(CUDA_ERROR_UNSUPPORTED_PTX_VERSION, message);
   }
   writeLogs(options, "");
   library = driver()->libraries.add(new CUlib_st);

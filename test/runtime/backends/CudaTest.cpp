@@ -341,6 +341,39 @@ TEST_F(CudaTest, WeightsAreMovedOnce) {
   EXPECT_TRUE(reportSays("\"weight_bytes\":136,\"copied_weight_bytes\":0")) << loaded.report();
 }
 
+/// On a card weights lie one behind the other, each where an allocation could begin; the emulator keeps them apart.
+TEST_F(CudaTest, WeightsLieInOneAllocation) {
+  auto device = cuda::openDevice(/*emulator=*/true, 0);
+  ASSERT_TRUE(device.ok());
+  auto opened = openCudaBackend({}, *device);
+  ASSERT_TRUE(opened.ok());
+  Backend &backend = **opened;
+  const bool isShared = getenv("MOE_EMU_BUFFERS") != nullptr;
+  std::vector<uint8_t> bytes(300);
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    bytes[i] = uint8_t(i * 7);
+  }
+  const uint64_t before = backend.availableBytes();
+  ASSERT_TRUE(backend.reserve({100, 300}, "weights").ok());
+  EXPECT_EQ(before - backend.availableBytes() >= 768, isShared);
+  std::vector<const uint8_t *> places;
+  for (uint64_t size : {100, 300, 200}) { // the last is none of those that were announced
+    auto address = backend.attach(bytes.data(), size, "a weight");
+    ASSERT_TRUE(address.ok());
+    places.push_back(static_cast<const uint8_t *>(*address));
+  }
+  EXPECT_EQ(places[1] == places[0] + 256, isShared);
+  EXPECT_NE(places[2], places[1] + 512);
+  for (size_t i = 0; i < places.size(); ++i) {
+    std::vector<uint8_t> back(i == 0 ? 100 : 200);
+    ASSERT_TRUE(backend.download(back.data(), places[i], back.size()));
+    EXPECT_TRUE(std::equal(back.begin(), back.end(), bytes.begin())) << i;
+  }
+  const uint64_t full = backend.availableBytes();
+  backend.release(const_cast<uint8_t *>(places[2]));
+  EXPECT_GT(backend.availableBytes(), full);
+}
+
 TEST_F(CudaTest, GraphsAreOfStepsThatComeAgain) {
   open();
   auto token = [&](int32_t pos) { return loaded.step({2}, {0}, {pos}, {0}, logits); };

@@ -5,6 +5,7 @@
 // programmatic secondary may assume, kernels in graphs.
 //
 //===----------------------------------------------------------------------===//
+#include "runtime/emulator/driver/PtxVersion.h"
 #include "test/runtime/emulator/driver/DriverTest.h"
 
 #include <atomic>
@@ -222,6 +223,13 @@ TEST_F(LaunchTest, ImagesThatAreNoPtx) {
       CUDA_ERROR_INVALID_PTX);
   EXPECT_NE(std::string(log).find("frobnicate"), std::string::npos) << log;
 }
+
+/// PTX of CUDA releases, as the PTX ISA lists them.
+static_assert(moert::newestPtx(11040) == 74 && moert::newestPtx(11080) == 78 && moert::newestPtx(12000) == 80 &&
+              moert::newestPtx(12050) == 85 && moert::newestPtx(12060) == 85 && moert::newestPtx(12070) == 86 &&
+              moert::newestPtx(12090) == 88 && moert::newestPtx(13010) == 91);
+static_assert(moert::firstCudaOfPtx(70) == 11000 && moert::firstCudaOfPtx(83) == 12030 &&
+              moert::firstCudaOfPtx(86) == 12070 && moert::firstCudaOfPtx(90) == 13000);
 
 TEST_F(LaunchTest, ParametersThatAreTooLarge) {
   CUmodule other = nullptr;

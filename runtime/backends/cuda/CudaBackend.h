@@ -1,0 +1,139 @@
+//===- CudaBackend.h - What the CUDA backend keeps -----------------*- C++ -*-===//
+//
+// One stream, into which commands go as they come. The stream keeps their order, so that nothing waits between
+// dependent commands, and events are nothing to do, as on the CPU: list order is one that the checks have proved right.
+// The host waits once per step, by asking an event until the deadline: a driver call that waits could hang.
+//
+// A call of the driver that fails, or a fault in a kernel, ends the backend: `failure` says which call, with the
+// error's name, and every later call returns false. A fault spoils the device's context for all sessions of the
+// process, and the context ends with the last of them.
+//
+// Kernels are loaded in CudaKernels.cpp, memory and steps are in CudaBackend.cpp.
+//
+//===----------------------------------------------------------------------===//
+#ifndef MOERT_BACKENDS_CUDA_CUDABACKEND_H
+#define MOERT_BACKENDS_CUDA_CUDABACKEND_H
+
+#include "runtime/backends/cuda/Driver.h"
+#include "runtime/backends/cuda/Nccl.h"
+#include "runtime/backends/cuda/Ranges.h"
+#include "runtime/core/Backend.h"
+#include "runtime/core/Program.h"
+
+#include <deque>
+
+namespace moert::cuda {
+
+/// A pointer of the device as the driver wants it.
+inline CUdeviceptr asDevice(const void *pointer) { return CUdeviceptr(reinterpret_cast<uintptr_t>(pointer)); }
+
+class CudaBackend final : public Backend {
+public:
+  CudaBackend(const BackendOptions &options, const Device &device)
+      : device(device), api(*device.driver), deadlineNs(int64_t(options.deadlineSeconds * 1e9)),
+        communicator(options.communicator) {}
+  ~CudaBackend() override;
+  Status open();
+
+  const char *name() const override { return api.isEmulator() ? "emulator" : "cuda"; }
+  std::string place() const override { return device.describe(); }
+  int threads() const override { return processors; }
+  bool usesHostMemory() const override { return false; }
+  Status joinRanks() override;
+  uint64_t availableBytes() override;
+  std::string whyNotKernels(const void *blob, size_t size, const std::string &machineCode,
+                            const format::Variant &variant) override;
+  Status loadKernels(const std::string &path, const void *blob, size_t size, const std::string &machineCode,
+                     const format::Variant &variant, std::vector<void *> &kernels) override;
+  Result<void *> allocate(uint64_t bytes, const std::string &what, Contents contents) override;
+  void release(void *memory) override;
+  Status reserve(const std::vector<uint64_t> &sizes, const std::string &what) override;
+  Result<const void *> attach(const void *host, uint64_t bytes, const std::string &what) override;
+  Status encodeTensorMap(TensorMapBytes &map, const void *address, format::DType dtype,
+                         const format::TensorMap &recipe) override;
+  Result<void *> allocateStaging(uint64_t bytes, const std::string &what) override;
+  bool upload(void *to, const void *from, uint64_t bytes) override;
+  bool download(void *to, const void *from, uint64_t bytes) override;
+
+  bool launch(const Launch *launches, uint32_t count) override;
+  bool copy(void *to, const void *from, uint64_t bytes) override;
+  bool fill(void *to, uint8_t value, uint64_t bytes) override;
+  bool collectives(const CollectiveCall *calls, uint32_t count) override;
+  bool record(uint32_t, uint32_t) override { return failed.ok(); }
+  bool wait(uint32_t, uint32_t) override { return failed.ok(); }
+  bool synchronize() override;
+  bool settle() override;
+
+  bool beginGraph() override;
+  void *endGraph() override;
+  bool runGraph(void *graph) override;
+  void dropGraph(void *graph) override;
+  void beginRange(const char *what, int64_t tokens, int64_t rows) override { ranges.begin(what, tokens, rows); }
+  void endRange() override { ranges.end(); }
+  bool wantsSeparateBuffers() const override { return api.isEmulator() && api.wantsSeparate(); }
+  void forget(void *memory, uint64_t bytes) override { api.forget(asDevice(memory), bytes); }
+  std::optional<uint64_t> findings() const override {
+    return api.isEmulator() ? std::optional<uint64_t>(api.findings()) : std::nullopt;
+  }
+
+private:
+  struct Kernel {
+    CUfunction function;
+    uint32_t threads, sharedBytes;
+    std::string symbol;
+  };
+  /// A pinned piece and the event after the copy that uses it.
+  struct Piece {
+    void *memory = nullptr;
+    CUevent copied = nullptr;
+  };
+
+  Status statusOf(CUresult result, const std::string &doing) const;
+  /// Keeps the first failure; true if there is none.
+  bool check(CUresult result, const char *doing);
+  bool fail(CUresult result, const std::string &doing);
+  bool makeCurrent() { return failed.ok() && check(api.contextSet(context), "cuCtxSetCurrent"); }
+  bool waitFor(CUevent event);
+  bool failAmongRanks(Status status);
+  bool missDeadline();
+  void dropGraphs();
+  bool isIdleWithin(int64_t nanoseconds);
+  bool mayRunMachineCode(const std::string &machineCode, const format::Variant &variant) const;
+  Status loadMachineCode(const std::string &path, CUmodule &module);
+  /// Loads PTX or machine code that the file `path` has.
+  Status loadModule(const std::string &path, const void *image, CUmodule &module);
+  Status takeKernel(const format::Kernel &kernel, CUmodule module, const std::string &path);
+  Status checkParameters(const format::Variant &variant, const std::string &path) const;
+  Status failureOr(const std::string &what) const;
+
+  const Device device;
+  Driver &api;
+  const int64_t deadlineNs;
+  /// To the other ranks; null: there is one. Their GPUs are reached through `others`.
+  Communicator *const communicator;
+  std::unique_ptr<NcclRank> others;
+  const Ranges ranges;
+  CUcontext context = nullptr;
+  CUstream stream = nullptr;
+  int processors = 0;
+  Piece pieces[2];
+  /// Recorded as launches go by; `end` after the last.
+  std::vector<CUevent> marks;
+  uint32_t marksUsed = 0, launchesSinceMark = 0;
+  CUevent end = nullptr;
+  bool capturing = false, isUser = false, spoilt = false;
+  /// The one kernel that was launched since the host last waited, if it is one.
+  const Kernel *onlyKernel = nullptr;
+  uint32_t launchesSinceWait = 0;
+  std::vector<CUmodule> modules;
+  std::deque<Kernel> kernelTable;
+  std::vector<CUdeviceptr> memory;
+  /// What is left of the pool that attach takes from.
+  CUdeviceptr poolNext = 0, poolEnd = 0;
+  std::vector<void *> pinned;
+  std::vector<CUgraphExec> graphs;
+};
+
+} // namespace moert::cuda
+
+#endif // MOERT_BACKENDS_CUDA_CUDABACKEND_H

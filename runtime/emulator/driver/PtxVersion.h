@@ -1,0 +1,30 @@
+//===- PtxVersion.h - Which PTX a driver takes --------------------*- C++ -*-===//
+//
+// A driver assembles PTX up to the version of its own CUDA release, and refuses newer text whatever is in it. The
+// numbers are those of the PTX ISA's release notes. Knows nothing of machine code, for which other rules hold.
+//
+//===----------------------------------------------------------------------===//
+#ifndef MOERT_EMULATOR_DRIVER_PTXVERSION_H
+#define MOERT_EMULATOR_DRIVER_PTXVERSION_H
+
+namespace moert {
+
+/// The newest PTX (83 of 8.3) that a driver of that CUDA release (12030 of 12.3) takes: CUDA 11 came with PTX 7 and so
+/// on, minor with minor, but for 12.6, which had none of its own.
+constexpr unsigned newestPtx(int cudaVersion) {
+  const unsigned major = unsigned(cudaVersion) / 1000, minor = unsigned(cudaVersion) % 1000 / 10;
+  return 10 * (major - 4) + (major == 12 && minor >= 6 ? minor - 1 : minor);
+}
+
+/// The first CUDA release (12030) whose drivers take that PTX (83).
+constexpr int firstCudaOfPtx(unsigned ptx) {
+  int version = int(ptx / 10 + 4) * 1000;
+  while (newestPtx(version) < ptx) {
+    version += 10;
+  }
+  return version;
+}
+
+} // namespace moert
+
+#endif // MOERT_EMULATOR_DRIVER_PTXVERSION_H
