@@ -131,6 +131,9 @@ std::string GpuCatalogue::use(const kernels::Kernel &kernel) {
             emit(config, builder);
           }
           builder.finish();
+          if constexpr (std::is_same_v<std::decay_t<decltype(config)>, kernels::Matmul>) {
+            usesMaps |= weightBox(config) > 0;
+          }
         }
         return name;
       },
@@ -159,7 +162,8 @@ static LogicalResult lowerToLLVMDialect(ModuleOp module) {
   return passes.run(module);
 }
 
-static std::unique_ptr<llvm::TargetMachine> createTargetMachine(const GpuTarget &target, std::string &error) {
+static std::unique_ptr<llvm::TargetMachine> createTargetMachine(const GpuTarget &target, StringRef features,
+                                                                std::string &error) {
   static std::once_flag once;
   std::call_once(once, [] {
     LLVMInitializeNVPTXTargetInfo();
@@ -173,8 +177,8 @@ static std::unique_ptr<llvm::TargetMachine> createTargetMachine(const GpuTarget 
     return nullptr;
   }
   return std::unique_ptr<llvm::TargetMachine>(
-      backend->createTargetMachine(triple, target.llvmCpu, target.llvmFeatures, llvm::TargetOptions(), std::nullopt,
-                                   std::nullopt, llvm::CodeGenOptLevel::Default));
+      backend->createTargetMachine(triple, target.llvmCpu, features, llvm::TargetOptions(), std::nullopt, std::nullopt,
+                                   llvm::CodeGenOptLevel::Default));
 }
 
 FailureOr<std::string> GpuCatalogue::compile() {
@@ -185,7 +189,8 @@ FailureOr<std::string> GpuCatalogue::compile() {
     return failure();
   }
   std::string error;
-  std::unique_ptr<llvm::TargetMachine> machine = createTargetMachine(target, error);
+  std::unique_ptr<llvm::TargetMachine> machine =
+      createTargetMachine(target, usesMaps ? target.mapFeatures : target.llvmFeatures, error);
   if (!machine) {
     return module->emitError("this LLVM has no NVPTX back end: ") << error;
   }

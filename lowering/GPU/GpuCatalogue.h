@@ -40,6 +40,7 @@ private:
   const GpuTarget &target;
   OwningOpRef<ModuleOp> module;
   llvm::StringSet<> known;
+  bool usesMaps = false; ///< whether a kernel takes tensor maps
   std::vector<kernels::KernelSymbol> symbols;
 };
 

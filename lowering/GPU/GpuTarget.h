@@ -18,7 +18,8 @@ namespace mlir::moe::gpu {
 struct GpuTarget {
   llvm::StringRef name;         ///< as in `--target cuda:sm_80` and in the package
   llvm::StringRef llvmCpu;      ///< -mcpu
-  llvm::StringRef llvmFeatures; ///< -mattr: the lowest version of PTX that has all that is emitted
+  llvm::StringRef llvmFeatures; ///< -mattr: the lowest version of PTX that has all that is emitted,
+  llvm::StringRef mapFeatures;  ///< and if a kernel takes tensor maps
   bool hasWarpgroups;           ///< TMA, wgmma and setmaxnreg
 };
 

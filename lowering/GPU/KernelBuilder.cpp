@@ -206,14 +206,18 @@ Value KernelBuilder::packBF16(Num first, Num second) {
 
 Int KernelBuilder::dynamicShared(int64_t alignment) {
   constexpr StringLiteral name = "dynamic_shared";
+  constexpr int64_t dynamicAlignment = 128;
   auto memory = module.lookupSymbol<LLVM::GlobalOp>(name);
   if (!memory) {
     OpBuilder::InsertionGuard guard(*this);
     setInsertionPoint(function);
     memory = LLVM::GlobalOp::create(*this, LLVM::LLVMArrayType::get(getI8Type(), 0), /*isConstant=*/false,
-                                    LLVM::Linkage::External, name, Attribute(), /*alignment=*/16, shared);
+                                    LLVM::Linkage::External, name, Attribute(), dynamicAlignment, shared);
   }
   Int address = addressOf(LLVM::AddressOfOp::create(*this, memory));
+  if (alignment <= dynamicAlignment) {
+    return address;
+  }
   return (address + (alignment - 1)) / alignment * alignment;
 }
 

@@ -108,7 +108,8 @@ public:
   Value packBF16(Num first, Num second);
   /// `count` elements of shared memory of the block.
   Value allocateShared(Type element, int64_t count, int64_t alignment = 16);
-  /// The first multiple of `alignment` in the dynamic shared memory of the block, as an address of that space.
+  /// The first multiple of `alignment` in the dynamic shared memory of the block, as an address of that space. The
+  /// memory begins at a multiple of 128; who wants more asks for as much more memory.
   Int dynamicShared(int64_t alignment);
   /// A pointer to it, and the other way.
   Value sharedPointer(Int address) { return LLVM::IntToPtrOp::create(*this, pointer(shared), address.value); }

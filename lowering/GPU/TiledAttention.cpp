@@ -20,21 +20,48 @@ static constexpr int64_t wantedWorkgroups = 264, maxSplits = 64;
 /// Dynamic shared memory that every card since sm_80 gives a block.
 static constexpr int64_t sharedLimit = 96 << 10;
 
-/// Keys of a tile. Of the form for few tokens every warp has its own.
-static int64_t tileKeys(const kernels::Attention &kernel) {
-  const bool fits = blockStages * 64 * 2 * (kernel.keyDim + kernel.valueDim) <= sharedLimit;
-  return kernel.many && fits ? 64 : 32;
-}
-static HeadTile keyTile(const kernels::Attention &kernel) { return {tileKeys(kernel), kernel.keyDim}; }
-static HeadTile valueTile(const kernels::Attention &kernel) { return {tileKeys(kernel), kernel.valueDim}; }
-/// A tile of keys, and the one of values behind it.
-static int64_t stageElements(const kernels::Attention &kernel) {
-  return keyTile(kernel).elements() + valueTile(kernel).elements();
+static int64_t warpsOfBlock() { return matmulThreads / KernelBuilder::warpSize; }
+
+namespace {
+
+/// What lies in the shared memory of a block: tiles of keys and values, and the queries of its warps if these do not
+/// stay in registers. Of the form for few tokens every warp has tiles of its own.
+struct BlockLayout {
+  HeadTile keys, values, queries;
+  bool sharedQueries;
+
+  /// A tile of keys, and the one of values behind it.
+  int64_t stageElements() const { return keys.elements() + values.elements(); }
+  int64_t bytes(bool many) const {
+    const int64_t tiles = many ? blockStages : warpsOfBlock();
+    return 2 * (tiles * stageElements() + (sharedQueries ? warpsOfBlock() * queries.elements() : 0));
+  }
+  /// Registers of a lane that the body of the loop over keys needs at once: sums, scores, queries.
+  int64_t registers() const { return values.dim / 2 + keys.keys / 2 + (sharedQueries ? 0 : keys.dim / 4); }
+};
+
+} // namespace
+
+// Two blocks are to run on a multiprocessor, with 255 registers per thread. Addresses, bounds and what is under way
+// take nearly half of them: with more than `most` values ptxas spills (bench/results/gpu-registers.md). Long heads
+// first leave their queries in shared memory, which costs one ldmatrix more for every 16 dims of a tile, then take
+// tiles of half as many keys, which costs a barrier and a rescaling of the sums more often.
+static BlockLayout layoutOf(const kernels::Attention &kernel) {
+  constexpr int64_t most = 128;
+  const int64_t keys = kernel.many ? 64 : 32;
+  auto with = [&](int64_t count, bool sharedQueries) {
+    return BlockLayout{
+        {count, kernel.keyDim}, {count, kernel.valueDim}, {WarpAttention::rows, kernel.keyDim}, sharedQueries};
+  };
+  for (const BlockLayout &layout : {with(keys, false), with(keys, true)}) {
+    if (layout.registers() <= most && layout.bytes(kernel.many) <= sharedLimit) {
+      return layout;
+    }
+  }
+  return with(keys / 2, true);
 }
 /// f32 values of the state of a row: maximum, total, sums.
 static int64_t stateValues(const kernels::Attention &kernel) { return 2 + kernel.valueDim; }
-
-static int64_t warpsOfBlock() { return matmulThreads / KernelBuilder::warpSize; }
 
 bool mlir::moe::gpu::isTiled(const kernels::Attention &kernel) {
   return kernel.x.isBF16() && kernel.cache.isBF16() && kernel.keyDim % 8 == 0 && kernel.valueDim % 8 == 0 &&
@@ -54,11 +81,9 @@ kernels::AttentionCut mlir::moe::gpu::cutTiled(kernels::Attention &kernel, const
 }
 
 int64_t mlir::moe::gpu::tiledAttentionSharedBytes(const kernels::Attention &kernel) {
-  if (kernel.many) {
-    return blockStages * stageElements(kernel) * 2;
-  }
-  const int64_t tiles = warpsOfBlock() * stageElements(kernel) * 2;
-  return std::max(tiles, warpsOfBlock() * WarpAttention::rows * stateValues(kernel) * 4);
+  const int64_t bytes = layoutOf(kernel).bytes(kernel.many);
+  // The states of the warps come where the tiles were.
+  return kernel.many ? bytes : std::max(bytes, warpsOfBlock() * WarpAttention::rows * stateValues(kernel) * 4);
 }
 
 namespace {
@@ -66,7 +91,7 @@ namespace {
 class TiledAttentionEmitter {
 public:
   TiledAttentionEmitter(const kernels::Attention &kernel, KernelBuilder &b)
-      : kernel(kernel), b(b), warp(b, keyTile(kernel), valueTile(kernel)) {}
+      : kernel(kernel), layout(layoutOf(kernel)), b(b), warp(b, layout.keys, layout.values) {}
   void emit();
 
 private:
@@ -76,8 +101,9 @@ private:
   void emitBlock();
   void emitSplit();
   /// The tiles of keys and of values of a stage.
-  Value keysOf(Int stage) { return b.at(memory, stage * stageElements(kernel), b.getI16Type()); }
-  Value valuesOf(Value keys) { return b.at(keys, keyTile(kernel).elements(), b.getI16Type()); }
+  Value keysOf(Int stage) { return b.at(memory, stage * layout.stageElements(), b.getI16Type()); }
+  Value valuesOf(Value keys) { return b.at(keys, layout.keys.elements(), b.getI16Type()); }
+  void loadQueries(llvm::function_ref<Value(Int)> rowAt);
   /// Begins the copies of thread `self` of `threads`: keys, or values, `first` and on of sequence `seq` into a tile.
   /// Rows from `end` on are the last once more.
   void copy(const HeadTile &shape, Value cache, Int seq, Int first, Int end, Value tile, Int self, int64_t threads) {
@@ -85,7 +111,6 @@ private:
     Int stride = g * shape.dim, last = end - 1;
     shape.copy(b, tile, self, threads,
                [&](Int key) { return b.at(begin, b.min(first + key, last) * stride, kernel.cache); });
-    NVVM::CpAsyncCommitGroupOp::create(b);
   }
   Int firstKey(Int position) { return b.select(b.i64(0) < window, b.max(position - window + 1, b.i64(0)), b.i64(0)); }
   /// Of a row of (token, head) in global memory.
@@ -106,6 +131,7 @@ private:
   void storeSplit(const State &state, Int token, Int split);
 
   const kernels::Attention &kernel;
+  const BlockLayout layout;
   KernelBuilder &b;
   WarpAttention warp;
   Value q, seqs, positions, keys, values, out, sinks, memory;
@@ -144,6 +170,16 @@ void TiledAttentionEmitter::emit() {
   }
 }
 
+/// Behind the tiles, if they go into shared memory. Their copies belong to the group of cp.async of the first tile.
+void TiledAttentionEmitter::loadQueries(llvm::function_ref<Value(Int)> rowAt) {
+  if (!layout.sharedQueries) {
+    warp.loadQueries(rowAt);
+    return;
+  }
+  Value all = keysOf(b.i64(kernel.many ? blockStages : warpsOfBlock()));
+  warp.loadQueries(b.at(all, b.warp * layout.queries.elements(), b.getI16Type()), rowAt);
+}
+
 //===----------------------------------------------------------------------===//
 // Many tokens
 //===----------------------------------------------------------------------===//
@@ -168,7 +204,7 @@ void TiledAttentionEmitter::emitBlock() {
     rowHead.push_back(head * perHead + firstHead + real % heads);
     rowPosition.push_back(b.loadI32(positions, rowToken.back()));
   }
-  warp.loadQueries([&](Int row) {
+  loadQueries([&](Int row) {
     Int real = b.min(b.warp * WarpAttention::rows + row, used - 1);
     return queryAt(firstToken + real / heads, head * perHead + firstHead + real % heads);
   });
@@ -218,11 +254,12 @@ auto TiledAttentionEmitter::nextRun(Int begin, Int end) -> Run {
 // Stage i % 2 holds tile i. The copies of a tile begin when all warps have left the one before the last, and have the
 // time of the last to come.
 auto TiledAttentionEmitter::attendToRun(const Run &run, const State &state) -> State {
-  const int64_t keyCount = tileKeys(kernel);
+  const int64_t keyCount = layout.keys.keys;
   auto issue = [&](Int first, Int stage) {
     Value tile = keysOf(stage);
-    copy(keyTile(kernel), keys, run.seq, first, run.endKey, tile, b.thread, b.threads);
-    copy(valueTile(kernel), values, run.seq, first, run.endKey, valuesOf(tile), b.thread, b.threads);
+    copy(layout.keys, keys, run.seq, first, run.endKey, tile, b.thread, b.threads);
+    copy(layout.values, values, run.seq, first, run.endKey, valuesOf(tile), b.thread, b.threads);
+    NVVM::CpAsyncCommitGroupOp::create(b);
   };
   SmallVector<Range> ranges;
   for (int64_t i = 0; i < WarpAttention::rowsOfLane; ++i) {
@@ -279,7 +316,7 @@ static Int keysPerSplit(KernelBuilder &b, Int count, int64_t splits) {
 
 void TiledAttentionEmitter::emitSplit() {
   constexpr int64_t most = WarpAttention::rows;
-  const int64_t keyCount = tileKeys(kernel);
+  const int64_t keyCount = layout.keys.keys;
   Int parts = b.ceilDiv(perHead, b.i64(most)), split = b.workgroup % kernel.splits;
   Int group = b.workgroup / kernel.splits;
   Int part = group % parts, token = group / parts / g;
@@ -290,14 +327,16 @@ void TiledAttentionEmitter::emitSplit() {
   Int begin = firstKey(position), perSplit = keysPerSplit(b, position + 1 - begin, kernel.splits);
   Int from = begin + split * perSplit, to = b.min(from + perSplit, position + 1);
   b.ifThen(from < to, [&] {
-    warp.loadQueries([&](Int row) { return queryAt(token, head * perHead + firstHead + b.min(row, heads - 1)); });
+    loadQueries([&](Int row) { return queryAt(token, head * perHead + firstHead + b.min(row, heads - 1)); });
     Value keyMemory = keysOf(b.warp), valueMemory = valuesOf(keyMemory);
     SmallVector<Range> ranges(WarpAttention::rowsOfLane, Range{from, to});
     SmallVector<Value> state =
         b.loop(from + b.warp * keyCount, to, b.i64(b.warps() * keyCount), warp.begin().flatten(),
                [&](Int first, ValueRange carried) {
-                 copy(keyTile(kernel), keys, seq, first, to, keyMemory, b.lane, KernelBuilder::warpSize);
-                 copy(valueTile(kernel), values, seq, first, to, valueMemory, b.lane, KernelBuilder::warpSize);
+                 copy(layout.keys, keys, seq, first, to, keyMemory, b.lane, KernelBuilder::warpSize);
+                 NVVM::CpAsyncCommitGroupOp::create(b);
+                 copy(layout.values, values, seq, first, to, valueMemory, b.lane, KernelBuilder::warpSize);
+                 NVVM::CpAsyncCommitGroupOp::create(b);
                  NVVM::CpAsyncWaitGroupOp::create(b, 1);
                  b.warpBarrier();
                  WarpAttention::Weighted weighted =

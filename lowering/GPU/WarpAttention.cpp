@@ -15,37 +15,36 @@ Int HeadTile::offset(KernelBuilder &b, Int key, Int p) const {
   return p / SharedTile::pieces * (keys * SharedTile::depth) + SharedTile::offset(b, key, p % SharedTile::pieces);
 }
 
-// Eight threads, whose writes happen at once, copy four pieces of each of two rows: these lie in different banks. Where
-// the threads come out even, a thread's rows are a fixed distance apart, and so are their places if the permutation is
-// the same (every 8 rows): then one address does for all of them.
+// Eight threads, whose writes happen at once, copy four pieces of each of two rows: these lie in different banks. The
+// tile is copied in bands of one, two or four SharedTiles side by side, so many that the threads come out even: then a
+// thread's rows are a fixed distance apart and its piece is the same in all, and every 8 rows the permutation is too,
+// so that few addresses, or one, do for all. Without that each round keeps some of its own in registers.
 void HeadTile::copy(KernelBuilder &b, Value tile, Int self, int64_t threads,
                     llvm::function_ref<Value(Int)> rowAt) const {
   const Type element = b.getI16Type();
-  constexpr int64_t pieces = SharedTile::pieces, piece = SharedTile::piece, samePermutation = 8;
-  const int64_t pairPieces = 2 * pieces * parts(), rounds = keys * parts() * pieces / threads;
-  assert(keys * parts() * pieces % threads == 0 && "every thread copies the same number of pieces");
-  const int64_t distance = threads % pairPieces == 0 ? 2 * threads / pairPieces : 0;
-  Int key, p, at;
-  for (int64_t round = 0; round < rounds; ++round) {
-    if (round > 0 && distance > 0) {
-      key = key + distance;
-      at = distance % samePermutation == 0 ? at + distance * SharedTile::depth : offset(b, key, p);
-    } else {
-      Int i = self + round * threads;
-      key = i / pairPieces * 2 + i / pieces % 2;
-      p = i / (2 * pieces) % parts() * pieces + i % pieces;
-      at = offset(b, key, p);
+  constexpr int64_t pieces = SharedTile::pieces, piece = SharedTile::piece, samePermutation = 8, widest = 4;
+  const int64_t band = std::min<int64_t>(parts() & -parts(), widest), pairPieces = 2 * pieces * band;
+  const int64_t distance = 2 * threads / pairPieces; // rows of a round
+  assert(threads % pairPieces == 0 && keys % distance == 0 && "every thread copies the same number of pieces");
+  Int inBand = self / (2 * pieces) % band * pieces + self % pieces;
+  for (int64_t first = 0; first < parts(); first += band) {
+    Int key = self / pairPieces * 2 + self / pieces % 2, p = inBand + first * pieces, at = offset(b, key, p);
+    for (int64_t row = 0; row < keys; row += distance) {
+      if (row > 0) {
+        key = key + distance;
+        at = distance % samePermutation == 0 ? at + distance * SharedTile::depth : offset(b, key, p);
+      }
+      Value to = b.at(tile, at, element), from = rowAt(key);
+      if (dim % SharedTile::depth == 0) {
+        NVVM::CpAsyncOp::create(b, to, b.at(from, p * piece, element), 16, NVVM::LoadCacheModifierKind::CG, Value());
+        continue;
+      }
+      // Pieces beyond the head are zeros, of which nothing is read.
+      Value isThere = p * piece < b.i64(dim);
+      Value bytes = b.toI32(b.select(isThere, b.i64(16), b.i64(0)));
+      NVVM::CpAsyncOp::create(b, to, b.at(from, b.select(isThere, p * piece, b.i64(0)), element), 16,
+                              NVVM::LoadCacheModifierKind::CG, bytes);
     }
-    Value to = b.at(tile, at, element), from = rowAt(key);
-    if (dim % SharedTile::depth == 0) {
-      NVVM::CpAsyncOp::create(b, to, b.at(from, p * piece, element), 16, NVVM::LoadCacheModifierKind::CG, Value());
-      continue;
-    }
-    // Pieces beyond the head are zeros, of which nothing is read.
-    Value isThere = p * piece < b.i64(dim);
-    Value bytes = b.toI32(b.select(isThere, b.i64(16), b.i64(0)));
-    NVVM::CpAsyncOp::create(b, to, b.at(from, b.select(isThere, p * piece, b.i64(0)), element), 16,
-                            NVVM::LoadCacheModifierKind::CG, bytes);
   }
 }
 
@@ -97,22 +96,36 @@ auto WarpAttention::begin() -> State {
   return state;
 }
 
+void WarpAttention::loadQueries(Value tile, llvm::function_ref<Value(Int)> rowAt) {
+  queryTile().copy(b, tile, b.lane, KernelBuilder::warpSize, rowAt);
+  sharedQueries = tile;
+}
+
+/// The 16 dims of `step` of the queries, as the left side of a product.
+SmallVector<Value> WarpAttention::queriesOf(int64_t step) {
+  if (!sharedQueries) {
+    return queries[step];
+  }
+  Int row = b.lane % rows, p = b.lane / rows + step * 2;
+  return loadMatrices(b, b.at(sharedQueries, queryTile().offset(b, row, p), b.getI16Type()));
+}
+
 /// Of every 8 keys of the tile the four products that a lane has.
 SmallVector<Value> WarpAttention::score(Value keys) {
-  SmallVector<Value> scores;
-  for (int64_t key = 0; key < keyTile.keys; key += 16) {
-    SmallVector<Value> sums(8, b.number(0.0).value);
-    for (auto [step, query] : llvm::enumerate(queries)) {
+  constexpr int64_t depth = 16;
+  SmallVector<Value> scores(keyTile.keys / 2, b.number(0.0).value);
+  for (int64_t step = 0; step * depth < keyTile.dim; ++step) {
+    const SmallVector<Value> query = queriesOf(step);
+    for (int64_t key = 0; key < keyTile.keys; key += 16) {
       // Both halves of 16 dims of keys 0 to 7, then of 8 to 15.
-      Int at = b.lane / 16 * 8 + b.lane % 8 + key, p = b.lane / 8 % 2 + static_cast<int64_t>(step) * 2;
+      Int at = b.lane / 16 * 8 + b.lane % 8 + key, p = b.lane / 8 % 2 + step * 2;
       SmallVector<Value> pair = loadMatrices(b, b.at(keys, keyTile.offset(b, at, p), b.getI16Type()));
-      for (size_t half = 0; half < 2; ++half) {
-        llvm::copy(
-            multiplyMatrices(b, query, {pair[2 * half], pair[2 * half + 1]}, ValueRange(sums).slice(4 * half, 4)),
-            sums.begin() + 4 * half);
+      for (int64_t half = 0; half < 2; ++half) {
+        const int64_t first = key / 2 + 4 * half;
+        llvm::copy(multiplyMatrices(b, query, {pair[2 * half], pair[2 * half + 1]}, ValueRange(scores).slice(first, 4)),
+                   scores.begin() + first);
       }
     }
-    scores.append(sums);
   }
   return scores;
 }

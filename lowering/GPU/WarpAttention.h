@@ -1,9 +1,9 @@
 //===- WarpAttention.h - Attention of 16 query rows on tensor cores --------===//
 //
 // What one warp does in attention of bf16: 16 rows of queries, which it keeps as
-// fragments, against tiles of keys and values in shared memory, by mma.sync.
-// Scores stay in registers, where they become weights (online softmax, base 2)
-// and then the left side of the product with the values.
+// fragments (or in shared memory, where heads are too long for registers), against tiles of keys and values in shared
+// memory, by mma.sync. Scores stay in registers, where they become weights (online softmax, base 2) and then the left
+// side of the product with the values.
 //
 // Which rows these are, which keys they see and how tiles come into shared
 // memory in time is left to the kernels (TiledAttention.cpp).
@@ -54,8 +54,12 @@ public:
   WarpAttention(KernelBuilder &b, HeadTile keyTile, HeadTile valueTile)
       : b(b), keyTile(keyTile), valueTile(valueTile) {}
 
-  /// rowAt(row of the warp) is where a query lies in global memory.
+  /// rowAt(row of the warp) is where a query lies in global memory. The queries stay in registers,
   void loadQueries(llvm::function_ref<Value(Int)> rowAt);
+  /// or in `tile`, a queryTile of the warp's own, to which the copies go that this begins. They belong to the next
+  /// group of cp.async.
+  void loadQueries(Value tile, llvm::function_ref<Value(Int)> rowAt);
+  HeadTile queryTile() const { return {rows, keyTile.dim}; }
   int64_t pieces() const { return valueTile.dim / 8; }
   State begin();
   /// The weights of the keys of a tile, as the left side of a product, and the state with its maxima, sums scaled to
@@ -76,11 +80,13 @@ private:
     value = join(value, b.shuffleXor(value, 1));
     return join(value, b.shuffleXor(value, 2));
   }
+  SmallVector<Value> queriesOf(int64_t step);
   SmallVector<Value> score(Value keys);
 
   KernelBuilder &b;
   HeadTile keyTile, valueTile;
-  SmallVector<SmallVector<Value>> queries; ///< by 16 dims
+  SmallVector<SmallVector<Value>> queries; ///< by 16 dims, if they are in registers
+  Value sharedQueries;                     ///< if not
 };
 
 } // namespace mlir::moe::gpu

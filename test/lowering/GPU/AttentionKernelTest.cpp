@@ -156,6 +156,7 @@ TEST_F(GpuAttentionTest, FewTokens) {
   check(bf16, bf16, {192, 128, 2, 1}, false, 0, false, {{0, 130, 131}});
   check(bf16, bf16, {40, 72, 1, 2}, false, 0, true, {{0, 60, 62}});
   check(bf16, bf16, {256, 256, 1, 2}, false, 0, false, {{0, 70, 71}});
+  check(bf16, bf16, {200, 184, 1, 17}, false, 0, true, {{0, 300, 301}, {1, 3, 4}});
   check(bf16, bf16, {64, 64, 1, 2}, false, 0, false, {});
 }
 
@@ -169,8 +170,22 @@ TEST_F(GpuAttentionTest, ManyTokens) {
   check(bf16, bf16, {192, 128, 1, 2}, true, 33, false, {{1, 0, 40}, {0, 60, 61}});
   check(bf16, bf16, {40, 72, 1, 5}, true, 0, false, {{0, 0, 1}, {1, 0, 30}});
   check(bf16, bf16, {256, 256, 1, 2}, true, 0, false, {{0, 0, 40}});
+  check(bf16, bf16, {200, 184, 1, 3}, true, 0, true, {{0, 70, 90}, {1, 0, 3}});
   check(bf16, bf16, {64, 64, 1, 2}, true, 0, false, {{0, 0, 300}});
   check(bf16, bf16, {64, 64, 1, 2}, true, 0, false, {});
+}
+
+/// What every card since sm_80 gives a block, and so that two blocks share a multiprocessor of the larger ones.
+TEST_F(GpuAttentionTest, TilesFitEveryCard) {
+  for (int64_t keyDim = 8; keyDim <= 256; keyDim += 8) {
+    for (int64_t valueDim = 8; valueDim <= 256; valueDim += 8) {
+      for (bool many : {false, true}) {
+        const kernels::Attention kernel{bf16, bf16, Type(), keyDim, valueDim, many};
+        ASSERT_TRUE(isTiled(kernel));
+        ASSERT_LE(getSharedBytes(target, kernel), 96 << 10) << keyDim << " " << valueDim << (many ? " many" : " few");
+      }
+    }
+  }
 }
 
 /// Every form at 0, 1, 7, 64, 65, 300 tokens, in sequences of up to 45.

@@ -237,13 +237,13 @@ protected:
     write(kernels::Attention{type, type, sinks ? bf16 : Type(), d, d, false}, tokens, arguments);
   }
 
-  /// On tensor cores: seven tokens of two sequences, or one whose keys are split.
-  void writeTiledAttention(bool many) {
-    const int64_t d = 64, g = 1, perHead = 2, context = 600, tokens = many ? 7 : 1, heads = g * perHead;
-    Guarded<int32_t> seq(tokens, 0), pos(tokens, 520);
+  /// On tensor cores: seven tokens of two sequences, or one whose keys are split; `keyCount` keys of the longest.
+  void writeTiledAttention(bool many, int64_t d, int64_t keyCount) {
+    const int64_t g = 1, perHead = 2, context = keyCount + 8, tokens = many ? 7 : 1, heads = g * perHead;
+    Guarded<int32_t> seq(tokens, 0), pos(tokens, static_cast<int32_t>(keyCount - 1));
     for (int64_t t = 0; many && t < tokens; ++t) {
       seq[t] = t < 5 ? 0 : 1;
-      pos[t] = static_cast<int32_t>(t < 5 ? 135 + t : t);
+      pos[t] = static_cast<int32_t>(t < 5 ? keyCount - 5 + t : t);
     }
     const int64_t rows = many ? 2 * context : context, window = 0;
     Tensor qs = random(bf16, tokens * heads * d), keys = random(bf16, rows * d), values = random(bf16, rows * d),
@@ -322,8 +322,11 @@ TEST_P(GpuKernelCases, Rows) {
 TEST_P(GpuKernelCases, Attention) {
   writeAttention(f32, 64, 70, false);
   writeAttention(bf16, 15, 130, true);
-  writeTiledAttention(true);
-  writeTiledAttention(false);
+  writeTiledAttention(true, 64, 140);
+  writeTiledAttention(false, 64, 521);
+  // Queries in shared memory, tiles of half as many keys.
+  writeTiledAttention(true, 256, 70);
+  writeTiledAttention(false, 256, 70);
 }
 
 TEST_P(GpuKernelCases, Routing) {
