@@ -17,8 +17,9 @@ LAYERS = {
         "mixtral": ("tiny-mixtral", {"num_hidden_layers": 1}, [1, 20]),
     },
 }
-# Tokens of the sequence whose logits are compared with the CPU's.
+# Tokens of the sequence whose logits are compared with the CPU's, and how many ids the models of both layers know.
 LAYER_TOKENS = {"full": 64, "small": 6}
+LAYER_VOCABULARY = {"full": 1024, "small": 40}
 
 # One model, its layers fused by `counts`; a window of n FFNs is form D, which leaves the attentions as they are.
 FUSION = {

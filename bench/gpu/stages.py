@@ -65,11 +65,16 @@ EXACT = ("--max", "2e-4")
 ROUNDED = ("--kl-mean", "1e-3", "--kl-max", "2e-2")
 
 
+def random_tokens(count, vocabulary):
+    """`count` ids, which the first two of a vocabulary, its special tokens, are not among."""
+    return random.Random(7).choices(range(2, vocabulary), k=count)
+
+
 def models(bench):
     """Whole-model logits of the bundled models against the CPU's, and greedy text as graphs and launch by launch."""
     ids = [[40, 7, 1100, 9], [77]]
     if bench.size == "full":
-        ids = [[random.Random(7).randrange(2, 2048) for _ in range(150)], *ids, [5]]
+        ids = [random_tokens(150, 2048), *ids, [5]]
     result = {}
     for model in shapes.BUNDLED[bench.size]:
         for dtype, tolerance in (("f32", EXACT), ("bf16", ROUNDED)):
@@ -135,7 +140,7 @@ def layers(bench):
     result = {}
     for name in shapes.LAYERS[bench.size]:
         bench.item(f"{name} weights", lambda: str(make_weights(bench, name)))
-        ids = [[random.Random(3).randrange(2, 40) for _ in range(tokens)], [7]]
+        ids = [random_tokens(tokens, shapes.LAYER_VOCABULARY[bench.size]), [7]]
         # A choice of experts may be as close as the rounding of bf16, and then falls otherwise: the mean has to be small.
         result[name] = bench.item(name, lambda: compare(bench, name, make_weights(bench, name), ids, "--kl-mean", "2e-3", "--kl-max", "5e-2"))
     return result
