@@ -58,6 +58,7 @@ public:
   const uint8_t *newBytes = nullptr, *oldBytes = nullptr; ///< of a store: equal bytes make the race a note
   const uint8_t *allBytes = nullptr;                      ///< newBytes of the lanes that execute the instruction now
   uint32_t allMask = 0;                                   ///< which these are
+  const Target *target = nullptr;                         ///< where they write
   unsigned size = 0;
   unsigned lane = 0; ///< who issues
   bool shared = false;
@@ -70,6 +71,11 @@ private:
   Warp &w;
   const Op &op;
   bool proxied;
+
+  /// Does `earlier` need a fence.proxy.async before asynchronous accesses? cp.async writes through the generic proxy.
+  bool isGeneric(const Access &earlier) const;
+  /// Is `earlier` the store of another lane by the same execution of the instruction?
+  bool isSameStore(const Access &earlier, const Access &now) const;
 };
 
 /// Shows the accesses of all lanes to the shadow. `data`: what is about to be written, `bytes` per lane.

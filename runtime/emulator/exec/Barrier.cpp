@@ -286,6 +286,9 @@ static Step clusterBarrier(Warp &w, const Op &op, uint32_t m) {
     for (unsigned l = 0; l < 32; ++l) {
       if (m >> l & 1) {
         w.acquire(l, first.clusterDone, first.clusterDoneProxied);
+        for (const Block *member : first.clusterBlocks) { // relaxed arrivals tell that, too
+          w.clocks[l].known.learn(Clock::blockKey(member->actor), member->started);
+        }
         w.clocks[l].fenced.join(first.clusterDoneFenced);
       }
     }
@@ -329,6 +332,7 @@ static Step fenceProxy(Warp &w, const Op &op, uint32_t m) {
         c.proxiedBlock = std::max(c.proxiedBlock, c.block);
         c.proxiedWarp = std::max(c.proxiedWarp, c.warp);
         c.proxiedSelf = now;
+        c.proxiedCopies = w.asyncKnown[AgentCopy][l];
       }
     }
     w.grid->memory->actors.tick();

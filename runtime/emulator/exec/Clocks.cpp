@@ -45,6 +45,9 @@ Clock Warp::exportedProxied(unsigned lane) {
   if (c.proxiedSelf) {
     out.learn(Clock::laneKey(actor, lane), c.proxiedSelf);
   }
+  if (c.proxiedCopies) {
+    out.learn(Clock::laneKey(actor + AgentCopy, lane), c.proxiedCopies);
+  }
   return out;
 }
 
@@ -65,6 +68,10 @@ void Warp::acquire(unsigned lane, const Clock &clock, const Clock &proxied) {
   c.proxied.join(proxied);
   c.block = std::max(c.block, clock.find(Clock::blockKey(block->actor)));
   c.proxiedBlock = std::max(c.proxiedBlock, proxied.find(Clock::blockKey(block->actor)));
+}
+
+bool Warp::knowsStarted(unsigned lane, const Block &other) const {
+  return &other == block || clocks[lane].known.knows(grid->memory->actors, other.actor, 0, other.started);
 }
 
 void Warp::contribute(uint32_t lanes, Clock &clock, Clock &proxied, Time &blockTime, Time &proxiedBlock) {
@@ -98,27 +105,29 @@ void Warp::contribute(uint32_t lanes, Clock &clock, Clock &proxied, Time &blockT
       proxied.learn(Clock::laneKey(actor, l), clocks[l].proxiedSelf);
     }
   }
-  for (unsigned agent = 1; agent < 5; ++agent) {
+  // What an agent has done for each lane, up to a time of its own.
+  auto tell = [&](Clock &to, Actor agent, auto timeOf) {
     Time least = UINT32_MAX, most = 0;
     for (unsigned l = 0; l < 32; ++l) {
       if (lanes >> l & 1) {
-        least = std::min(least, asyncKnown[agent][l]);
-        most = std::max(most, asyncKnown[agent][l]);
+        least = std::min<Time>(least, timeOf(l));
+        most = std::max<Time>(most, timeOf(l));
       }
     }
-    if (!most) {
-      continue;
+    if (most && least == most && lanes == live) {
+      to.learn(Clock::warpKey(agent), most);
+      return;
     }
-    if (least == most && lanes == live) {
-      clock.learn(Clock::warpKey(actor + agent), most);
-      continue;
-    }
-    for (unsigned l = 0; l < 32; ++l) {
-      if ((lanes >> l & 1) && asyncKnown[agent][l]) {
-        clock.learn(Clock::laneKey(actor + agent, l), asyncKnown[agent][l]);
+    for (unsigned l = 0; most && l < 32; ++l) {
+      if ((lanes >> l & 1) && timeOf(l)) {
+        to.learn(Clock::laneKey(agent, l), timeOf(l));
       }
     }
+  };
+  for (unsigned agent = 1; agent < 5; ++agent) {
+    tell(clock, actor + agent, [&](unsigned l) { return asyncKnown[agent][l]; });
   }
+  tell(proxied, actor + AgentCopy, [&](unsigned l) { return clocks[l].proxiedCopies; });
 }
 
 void Warp::contributeOwn(uint32_t lanes, Clock &clock) {

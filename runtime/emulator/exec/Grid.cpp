@@ -381,6 +381,11 @@ void GridState::startBlock(Block &block) {
       block.shadow->setDefined(reservedAt, reservedBytes, true);
     }
   }
+  const bool inCluster = options.checks && block.clusterBlocks.size() > 1;
+  if (inCluster) {
+    block.started = memory->actors.now();
+    memory->actors.tick();
+  }
   auto threads = uint32_t(config.block.count());
   block.liveThreads = threads;
   block.liveWarps = warpsPerBlock;
@@ -404,6 +409,7 @@ void GridState::startBlock(Block &block) {
       for (LaneClocks &c : w.clocks) {
         c.known = start;
         c.proxied = start;
+        c.block = block.started;
       }
       w.refreshReach();
     }

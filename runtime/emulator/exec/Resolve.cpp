@@ -99,6 +99,11 @@ Step resolveOne(Warp &w, const Op &op, unsigned lane, uint64_t address, Space sp
         return outOfBounds(w, op, lane,
                            "shared memory of block " + std::to_string(rank - 1) + " of the cluster, which has exited");
       }
+      if (w.checks && !w.knowsStarted(lane, *owner)) {
+        w.report(FindingKind::Race, op, lane,
+                 "accesses shared memory of block " + std::to_string(rank - 1) +
+                     " of the cluster, and nothing says that it has started");
+      }
     }
     uint64_t at = (address & ((1U << rankShift) - 1)) - sharedStart;
     uint32_t size = w.grid->sharedBytes;
@@ -267,11 +272,33 @@ bool WarpJudge::knows(const Access &earlier, bool proxiedView) const {
         return true;
       }
     } else if (earlier.actor - agent == w.actor && agent <= AgentMma &&
-               (earlier.lane() == lane || earlier.lane() == allLanes) && earlier.time <= w.asyncKnown[agent][lane]) {
+               (earlier.lane() == lane || earlier.lane() == allLanes) &&
+               earlier.time <= (proxiedView ? c.proxiedCopies : w.asyncKnown[agent][lane])) {
       return true;
     }
   }
   return clock.knows(actors, earlier.actor, earlier.lane(), earlier.time);
+}
+
+bool WarpJudge::isGeneric(const Access &earlier) const {
+  if (earlier.kind() != AsyncAccess) {
+    return true;
+  }
+  const ActorRange &range = w.grid->memory->actors.rangeOf(earlier.actor);
+  return range.actorsPerBlock && (earlier.actor - range.first) % actorsPerWarp == AgentCopy;
+}
+
+bool WarpJudge::isSameStore(const Access &earlier, const Access &now) const {
+  if (!allBytes || earlier.actor != now.actor || earlier.site() != now.site() || earlier.lane() >= 32 ||
+      earlier.lane() == now.lane()) {
+    return false;
+  }
+  // Lanes that are run apart execute it at different times: there any execution counts, and those of different ones are
+  // told apart where lanes are not.
+  return w.grid->options.delayLanes ||
+         (earlier.time == now.time && (allMask >> earlier.lane() & 1) && earlier.lane() < now.lane() &&
+          target->shadow[earlier.lane()] == target->shadow[now.lane()] &&
+          target->offset[earlier.lane()] == target->offset[now.lane()]);
 }
 
 bool WarpJudge::ordered(const Access &earlier, bool earlierWrites, const Access &now) {
@@ -279,7 +306,7 @@ bool WarpJudge::ordered(const Access &earlier, bool earlierWrites, const Access 
     lane = now.lane();
   }
   // A fence.proxy.async is needed between a generic write and an asynchronous access, not behind a read.
-  bool view = proxied && earlierWrites && earlier.kind() != AsyncAccess;
+  bool view = proxied && earlierWrites && isGeneric(earlier);
   return knows(earlier, view) ||
          (extra && extra->knows(w.grid->memory->actors, earlier.actor, earlier.lane(), earlier.time));
 }
@@ -306,6 +333,15 @@ bool WarpJudge::sameBlock(const Access &a, const Access &b) {
 void WarpJudge::conflict(const Access &earlier, bool earlierWrites, const Access &now, bool nowWrites,
                          uint64_t offset) {
   const DeviceMemory &memory = *w.grid->memory;
+  auto isBeside = [](const Access &plain, bool writes, const Access &other) {
+    return !writes && plain.kind() == Weak && other.kind() == AtomicAccess;
+  };
+  const bool readsFirst = isBeside(earlier, earlierWrites, now), readsNow = isBeside(now, nowWrites, earlier);
+  const std::pair<uint32_t, uint32_t> beside(readsNow ? now.site() : earlier.site(),
+                                             readsNow ? earlier.site() : now.site());
+  if ((readsFirst || readsNow) && w.grid->readsBesideAtomics.count(beside)) {
+    return;
+  }
   const ActorRange &range = memory.actors.rangeOf(earlier.actor);
   std::string who = memory.describeSite(earlier.site(), earlier.actor);
   if (range.actorsPerBlock) {
@@ -321,11 +357,11 @@ void WarpJudge::conflict(const Access &earlier, bool earlierWrites, const Access
   }
   // Lanes of one instruction are judged before any of them writes.
   const uint8_t *oldBytes = this->oldBytes;
-  if (allBytes && earlier.actor == now.actor && earlier.site() == now.site() && earlier.time == now.time &&
-      earlier.lane() < 32 && (allMask >> earlier.lane() & 1)) {
+  const bool sameStore = earlierWrites && nowWrites && isSameStore(earlier, now);
+  if (sameStore && (allMask >> earlier.lane() & 1)) {
     oldBytes = allBytes + size_t(earlier.lane()) * size;
   }
-  bool comparable = earlierWrites && nowWrites && newBytes;
+  bool comparable = earlierWrites && nowWrites && newBytes && !superseded && earlier.kind() != AtomicAccess;
   if (comparable && now.kind() == AsyncAccess) {
     while (w.grid->landOne(false)) { // the earlier bytes may be on their way
     }
@@ -333,23 +369,20 @@ void WarpJudge::conflict(const Access &earlier, bool earlierWrites, const Access
     comparable &= earlier.kind() != AsyncAccess;
   }
   bool equal = comparable && std::memcmp(newBytes, oldBytes, size) == 0;
-  auto isBeside = [](const Access &plain, bool writes, const Access &other) {
-    return !writes && plain.kind() == Weak && other.kind() == AtomicAccess;
-  };
-  const bool readsFirst = isBeside(earlier, earlierWrites, now), readsNow = isBeside(now, nowWrites, earlier);
-  bool fenceOnly = proxied && earlier.kind() != AsyncAccess && knows(earlier, false);
+  bool fenceOnly = proxied && earlierWrites && isGeneric(earlier) && knows(earlier, false);
   std::string what = std::string(nowWrites ? "writes" : "reads") + " " + (shared ? "shared" : "global") + " byte " +
                      std::to_string(offset) + ", which " + who + (earlierWrites ? " writes" : " reads");
-  what += fenceOnly ? " through the generic proxy, and no fence.proxy.async is between"
-          : equal   ? " too, with an equal value"
-                    : ", and nothing orders the two";
+  what += fenceOnly   ? " through the generic proxy, and no fence.proxy.async is between"
+          : equal     ? " too, with an equal value"
+          : sameStore ? " by the same store, with another value: one of the two stays"
+                      : ", and nothing orders the two";
   if (readsFirst || readsNow) {
-    const uint32_t reader = readsNow ? now.site() : earlier.site(), other = readsNow ? earlier.site() : now.site();
     w.grid->readsBesideAtomics.try_emplace(
-        {reader, other}, w.describe(FindingKind::Race, op, lane, std::move(what), false, earlier.site()));
+        beside, w.describe(FindingKind::Race, op, lane, std::move(what), false, earlier.site()));
     return;
   }
-  w.report(fenceOnly ? FindingKind::ProxyFence : FindingKind::Race, op, lane, std::move(what), equal, earlier.site());
+  w.report(fenceOnly ? FindingKind::ProxyFence : FindingKind::Race, op, lane, std::move(what), equal || sameStore,
+           earlier.site());
 }
 
 void noteGuesses(Warp &w, uint32_t mask, const Target &t) {
@@ -432,6 +465,7 @@ void judge(Warp &w, const Op &op, uint32_t mask, const Target &t, unsigned bytes
   judge.size = bytes;
   judge.allBytes = data;
   judge.allMask = mask;
+  judge.target = &t;
   Access now;
   now.time = w.grid->memory->actors.now();
   now.actor = w.actor;

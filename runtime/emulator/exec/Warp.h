@@ -109,6 +109,7 @@ struct LaneClocks {
   Fenced announced;                      ///< the same of those who wrote what was read: known behind a fence.sc
   Time block = 0, warp = 0;
   Time proxiedBlock = 0, proxiedWarp = 0, proxiedSelf = 0;
+  Time proxiedCopies = 0; ///< of its cp.async that it had waited for at its last fence.proxy.async
 
   /// At a barrier: what all who came are behind, this lane among them.
   void handOver(const Fenced &all, const Fenced &allAnnounced) {
@@ -275,6 +276,8 @@ struct Warp {
   Clock exportedProxied(unsigned lane);
   Fenced exportedFenced(unsigned lane);
   void acquire(unsigned lane, const Clock &clock, const Clock &proxied);
+  /// Does `lane` know that a block of its cluster runs?
+  bool knowsStarted(unsigned lane, const Block &other) const;
   /// Joins what the lanes of `mask` know into both clocks, without their own accesses.
   void contribute(uint32_t mask, Clock &clock, Clock &proxied, Time &block, Time &proxiedBlock);
   void contributeOwn(uint32_t mask, Clock &clock);
@@ -321,6 +324,7 @@ struct Block {
   Block *clusterFirst = nullptr;
   std::vector<Block *> clusterBlocks;
   Actor actor = 0;
+  Time started = 0; ///< in a cluster: known to whoever a thread of this block has told anything, itself included
   std::vector<uint8_t> shared; ///< starts at address sharedStart
   std::unique_ptr<Shadow> shadow;
   SyncTable flags;

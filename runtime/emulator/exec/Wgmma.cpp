@@ -441,6 +441,18 @@ void Warp::judgeRegisters(const Op &op) {
   if (code == Opcode::WgmmaMmaAsync || frame->caller) {
     return; // accumulators may be handed from one wgmma to the next; a device function has registers of its own
   }
+  auto use = [&](const Ref &ref) {
+    if (ref.bits && ref.base == 0 && ref.undef >= 2 && mmaInFlight.count(ref.undef)) {
+      report(FindingKind::Race, op, unsigned(__builtin_ctz(live)),
+             "uses an accumulator of a wgmma that no wait has covered");
+    }
+  };
+  if (code != Opcode::Mov) { // compilers move accumulators about; assemblers see through that
+    use(op.a);
+    use(op.b);
+    use(op.c);
+    use(op.e);
+  }
   auto look = [&](const Ref &ref) {
     if (!ref.bits || ref.base != 0 || ref.undef < 2) {
       return;
@@ -455,8 +467,13 @@ void Warp::judgeRegisters(const Op &op) {
                                             : "writes a register that a wgmma still reads as its A");
     mmaSources.erase(ref.undef);
   };
-  if (code == Opcode::St || code == Opcode::Red || code == Opcode::CpAsync || code == Opcode::WmmaStore) {
-    return; // `d` and `list` are sources here
+  if (code == Opcode::St || code == Opcode::Stmatrix || code == Opcode::Red || code == Opcode::CpAsync ||
+      code == Opcode::WmmaStore) {
+    use(op.d); // `d` and `list` are sources here
+    for (uint32_t i = 0; i < op.listCount; ++i) {
+      use(grid->code->refs[op.list + i]);
+    }
+    return;
   }
   look(op.d);
   look(op.d2);

@@ -11,6 +11,11 @@
 // unless both are strong and in scope of each other. What is ordered the caller
 // knows: cheap bounds first (Reach), its clock after (Judge).
 //
+// Strong writes need no order among each other, so that the last of them says
+// nothing of the others, nor of the plain write before them: a cell that is
+// written strongly keeps these too (Beneath). What a run happens to execute first
+// must not decide whether a race is found.
+//
 //===----------------------------------------------------------------------===//
 #ifndef MOERT_EMULATOR_MEMORY_SHADOW_H
 #define MOERT_EMULATOR_MEMORY_SHADOW_H
@@ -37,6 +42,8 @@ struct Access {
   uint32_t tag = 0;
 
   unsigned lane() const { return tag & 63; }
+  /// Strong, or atomic: bit 7 of the tag plus 1 in bits 6 and 7.
+  bool isStrong() const { return (((tag >> 6) + 1) & 2) != 0; }
   AccessKind kind() const { return AccessKind(tag >> 6 & 3); }
   AccessScope scope() const { return AccessScope(tag >> 8 & 3); }
   uint32_t site() const { return tag >> 10; }
@@ -59,6 +66,7 @@ struct Reach {
 class Judge {
 public:
   virtual ~Judge() = default;
+  bool superseded = false; ///< the earlier write is not the last one: memory does not hold its bytes
   /// Is `earlier` ordered before the access `now`? (Never asked about the accessor itself.)
   virtual bool ordered(const Access &earlier, bool earlierWrites, const Access &now) = 0;
   /// May `now` and `earlier`, both strong, touch the same bytes unordered (scopes include each other)?
@@ -106,9 +114,9 @@ public:
       Cell *end = &page.cells[(in + count - 1) >> page.shift];
       for (; cell <= end; ++cell) {
         if (write) {
-          writeCell(*cell, now, reach, judge, offset);
+          writeCell(page, *cell, now, reach, judge, offset);
         } else {
-          readCell(*cell, now, reach, judge, offset);
+          readCell(page, *cell, now, reach, judge, offset);
         }
       }
       offset += count;
@@ -124,27 +132,33 @@ public:
       }
       return;
     }
-    Cell *cell = &pages[index].cells[in / 4];
+    Page &page = pages[index];
+    Cell *cell = &page.cells[in / 4];
     for (unsigned l = 0; l < 32; ++l, ++now.tag, ++cell) {
       if (write) {
-        writeCell(*cell, now, reach, judge, offset + l * 4);
+        writeCell(page, *cell, now, reach, judge, offset + l * 4);
       } else {
-        readCell(*cell, now, reach, judge, offset + l * 4);
+        readCell(page, *cell, now, reach, judge, offset + l * 4);
       }
     }
   }
   uint64_t size() const { return bytes; }
-  /// seen(read) for every read of the cell at `offset` that is on record: those since it was last written.
+  /// seen(read) for every read of the cell at `offset` that is on record and not older than its last write.
   template <typename Seen> void forEachRead(uint64_t offset, Seen seen) const {
     const Page &page = pages[offset / pageBytes];
     if (!page.cells) {
       return;
     }
-    const Access &read = page.cells[offset % pageBytes >> page.shift].read;
-    if (read.time && read.tag == isSet) {
-      std::for_each(sets[read.actor].begin(), sets[read.actor].end(), seen);
-    } else if (read.time) {
-      seen(read);
+    const Cell &cell = page.cells[offset % pageBytes >> page.shift];
+    auto one = [&](const Access &read) {
+      if (read.time >= cell.write.time) {
+        seen(read);
+      }
+    };
+    if (cell.read.time && cell.read.tag == isSet) {
+      std::for_each(sets[cell.read.actor].begin(), sets[cell.read.actor].end(), one);
+    } else if (cell.read.time) {
+      one(cell.read);
     }
   }
 
@@ -167,7 +181,7 @@ public:
                    Access &ordered) {
     Page &page = pages[offset / pageBytes];
     if (page.cells) {
-      const Cell *cell = &page.cells[offset % pageBytes >> page.shift];
+      Cell *cell = &page.cells[offset % pageBytes >> page.shift];
       const Cell *end = cell + (size >> page.shift);
       for (; cell != end; ++cell) {
         const Access &write = cell->write;
@@ -181,6 +195,9 @@ public:
           judge.conflict(write, true, now, false, offset);
         }
       }
+      if (__builtin_expect(page.beneath != nullptr, 0)) {
+        judgeBeneath(page, offset, size, now, reach, judge);
+      }
     }
   }
 
@@ -192,9 +209,20 @@ private:
     Access write;
     Access read;
   };
+  /// Strong writes by one warp at one place and time; `lanes` 0: those that `access` names.
+  struct StrongWrite {
+    Access access;
+    uint32_t lanes = 0;
+  };
+  /// Of a cell whose last write is strong: the plain write before, and the strong ones since.
+  struct Beneath {
+    Access plain;
+    std::vector<StrongWrite> strong; ///< with the last
+  };
   struct Page {
     unsigned shift = 2;
     std::unique_ptr<Cell[]> cells;
+    std::unique_ptr<uint32_t[]> beneath; ///< per cell an index into `beneaths`, plus 1; null: none was written strongly
   };
 
   uint64_t bytes;
@@ -202,6 +230,7 @@ private:
   std::vector<Page> pages;
   std::vector<std::vector<Access>> sets;
   std::vector<uint32_t> freeSets;
+  std::vector<Beneath> beneaths;
   std::vector<std::unique_ptr<TileReader>> tileReaders;
 
   Page &pageAt(uint64_t index, uint64_t in, uint64_t count) {
@@ -214,14 +243,23 @@ private:
   Page &preparePage(Page &page, uint64_t bits);
   uint32_t newSet();
 
-  static bool within(const Access &earlier, const Access &now, const Reach &reach) {
+  static bool inReach(const Access &earlier, const Reach &reach) {
     return earlier.time <= reach.floor ||
            (earlier.time <= reach.block && earlier.actor >= reach.blockFirst && earlier.actor < reach.blockEnd &&
-            earlier.actor % actorsPerWarp == AgentThreads) ||
+            earlier.actor % actorsPerWarp == AgentThreads);
+  }
+  static bool within(const Access &earlier, const Access &now, const Reach &reach) {
+    return inReach(earlier, reach) ||
            (earlier.actor == now.actor && earlier.lane() == now.lane() && earlier.kind() != AsyncAccess);
   }
-  void writeCell(Cell &cell, const Access &now, const Reach &reach, Judge &judge, uint64_t offset) {
-    if (cell.write.time && !within(cell.write, now, reach)) {
+  void writeCell(Page &page, Cell &cell, const Access &now, const Reach &reach, Judge &judge, uint64_t offset) {
+    if (__builtin_expect(now.isStrong(), 0)) {
+      writeStrong(page, cell, now, reach, judge, offset);
+      return;
+    }
+    if (__builtin_expect(cell.write.isStrong(), 0)) {
+      judgeStrong(page, cell, now, true, reach, judge, offset);
+    } else if (cell.write.time && !within(cell.write, now, reach)) {
       slowCheck(cell.write, true, now, true, judge, offset);
     }
     if (cell.read.time) {
@@ -235,8 +273,10 @@ private:
     }
     cell.write = now;
   }
-  void readCell(Cell &cell, const Access &now, const Reach &reach, Judge &judge, uint64_t offset) {
-    if (cell.write.time && !within(cell.write, now, reach)) {
+  void readCell(Page &page, Cell &cell, const Access &now, const Reach &reach, Judge &judge, uint64_t offset) {
+    if (__builtin_expect(cell.write.isStrong(), 0)) {
+      judgeStrong(page, cell, now, false, reach, judge, offset);
+    } else if (cell.write.time && !within(cell.write, now, reach)) {
       slowCheck(cell.write, true, now, false, judge, offset);
     }
     if (cell.read.time == 0 || (cell.read.tag != isSet && within(cell.read, now, reach))) {
@@ -252,9 +292,22 @@ private:
   }
   /// A write against the reads of tiles.
   void writeTiles(uint64_t offset, uint64_t size, const Access &now, const Reach &reach, Judge &judge);
-  void slowCheck(const Access &earlier, bool earlierWrites, const Access &now, bool nowWrites, Judge &judge,
+  /// False when `earlier` conflicts, which it then reports.
+  bool slowCheck(const Access &earlier, bool earlierWrites, const Access &now, bool nowWrites, Judge &judge,
                  uint64_t offset);
   void checkSet(Cell &cell, const Access &now, const Reach &reach, Judge &judge, uint64_t offset);
+  /// A strong write: judged against the plain write and the plain reads on record, which stay.
+  void writeStrong(Page &page, Cell &cell, const Access &now, const Reach &reach, Judge &judge, uint64_t offset);
+  /// Any other access to a cell that was written strongly.
+  void judgeStrong(Page &page, Cell &cell, const Access &now, bool nowWrites, const Reach &reach, Judge &judge,
+                   uint64_t offset);
+  /// The same for all cells of `size` bytes.
+  void judgeBeneath(Page &page, uint64_t offset, unsigned size, const Access &now, const Reach &reach, Judge &judge);
+  /// `last`: the last write of the cell.
+  bool checkStrong(const StrongWrite &write, const Access &last, const Access &now, bool nowWrites, const Reach &reach,
+                   Judge &judge, uint64_t offset);
+  static bool orderedStrong(const StrongWrite &write, const Access &now, const Reach &reach, Judge &judge);
+  void addStrong(Beneath &beneath, const Access &now, const Reach &reach, Judge &judge);
   void addRead(Cell &cell, const Access &now, const Reach &reach, Judge &judge);
 };
 

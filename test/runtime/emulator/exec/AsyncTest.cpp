@@ -263,6 +263,12 @@ TEST(Async, ClusterBarrierAndRemoteMemory) {
   ret;)");
   EXPECT_EQ(findingsOf(right, {2, 1, 1}, {1, 1, 1}, {71, 70}, nullptr, {2, 1, 1}), "");
   wrong(right, "arrive.release", "arrive.relaxed", FindingKind::Race, {2, 1, 1}, {1, 1, 1}, {2, 1, 1});
+  // That the other block has started is known behind a barrier, a relaxed one, too.
+  std::string relaxed = right;
+  relaxed.replace(relaxed.find("arrive.aligned"), 14, "arrive.relaxed.aligned");
+  EXPECT_EQ(findingsOf(relaxed, {2, 1, 1}, {1, 1, 1}, {71, 70}, nullptr, {2, 1, 1}), "");
+  wrong(right, "barrier.cluster.arrive.aligned;\n  barrier.cluster.wait.aligned;", "", FindingKind::Race, {2, 1, 1},
+        {1, 1, 1}, {2, 1, 1});
 }
 
 TEST(Async, SecondMbarrierUserOfAStageMustWait) {
@@ -424,8 +430,15 @@ COPY:
 }
 
 TEST(Async, WaitGroupOneFreesTheOlderAccumulatorsOnly) {
-  // Two wgmma in groups of their own; behind wait_group 1 the first set may be stored, the second not.
-  for (const char *stored : {"{%f0, %f1, %f2, %f3}", "{%f4, %f5, %f6, %f7}"}) {
+  // Two wgmma in groups of their own; behind wait_group 1 the first set may be stored and moved, the second only moved.
+  const struct {
+    const char *before, *stored;
+    bool right, defined;
+  } cases[] = {{"", "{%f0, %f1, %f2, %f3}", true, true},
+               {"", "{%f4, %f5, %f6, %f7}", false, false},
+               {"mov.f32 %f0, %f4;", "{%f0, %f0, %f0, %f0}", true, false},
+               {"add.f32 %f0, %f4, %f4;", "{%f1, %f1, %f1, %f1}", false, true}};
+  for (const auto &[before, stored, right, defined] : cases) {
     std::string text = kernel(".param .u64 out", R"(
   .reg .b32 %r<16>; .reg .b64 %rd<16>; .reg .f32 %f<8>; .reg .pred %p<4>;
   .shared .align 1024 .b8 s[8192];
@@ -454,15 +467,17 @@ FILL:
   wgmma.wait_group.sync.aligned 1;
   mul.wide.u32 %rd8, %r1, 16;
   add.u64 %rd3, %rd3, %rd8;
-  st.global.v4.f32 [%rd3], )" + std::string(stored) + ";\n  ret;");
+  )" + std::string(before) + "\nst.global.v4.f32 [%rd3], " +
+                                                     stored + ";\n  ret;");
     for (Timing timing : timings) {
       Device device;
       ASSERT_TRUE(device.load(text));
       device.options.timing = timing;
       uint64_t out = device.upload(std::vector<uint32_t>(512));
       ASSERT_EQ(device.run({1, 1, 1}, {128, 1, 1}, out), LaunchError::None) << device.findings();
-      EXPECT_EQ(device.findings(), "");
-      EXPECT_EQ(device.memory.firstUndefined(out, 2048), stored[3] == '0' ? 2048U : 0U) << stored;
+      EXPECT_EQ(device.found(FindingKind::Race), !right) << before << stored << device.findings();
+      EXPECT_EQ(device.findings().empty(), right) << device.findings();
+      EXPECT_EQ(device.memory.firstUndefined(out, 2048), defined ? 2048U : 0U) << before << stored;
     }
   }
 }
