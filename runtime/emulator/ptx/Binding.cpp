@@ -209,6 +209,14 @@ bool TextParser::bindScalar(const Slot &slot, Type type, const Instruction &inst
       return fail(raw.location, "'" + std::string(raw.name) + "' is ." + nameOf(typeOf(special)) + ", '" +
                                     std::string(mnemonic) + "' needs ." + nameOf(type));
     }
+    const Gate gate = gateOf(special);
+    if (gate.ptx > module.target.version || gate.sm > module.target.sm) {
+      return fail(raw.location, "'" + std::string(raw.name) + "' needs .version " + std::to_string(gate.ptx / 10) +
+                                    "." + std::to_string(gate.ptx % 10) + " and .target sm_" + std::to_string(gate.sm) +
+                                    " at least, the module says " + std::to_string(module.target.version / 10) + "." +
+                                    std::to_string(module.target.version % 10) + " and sm_" +
+                                    std::to_string(module.target.sm));
+    }
     out.kind = OperandKind::Special;
     out.index = static_cast<uint32_t>(special);
     return true;

@@ -133,6 +133,9 @@ struct Modifiers {
   bool multicast = false;   ///< .multicast::cluster
   bool read = false;        ///< cp.async.bulk.wait_group.read
   bool noftz = false;       ///< atom/red .noftz
+  bool evicts = false;      ///< .L1::evict_first and the like
+  bool ofCta = false;       ///< the space is spelt .shared::cta
+  bool ofFunction = false;  ///< the space is spelt .param::entry or .param::func
 };
 
 /// One decoded instruction. Operands stand in the order of the text, an optional one that is absent is kept as None,

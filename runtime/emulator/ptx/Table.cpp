@@ -97,11 +97,11 @@ const Word words[] = {
     {"mmapopc", "popc"},
     {"barcta", "cta"},
     {"L2policy", "L2"},
-    PLAIN("L1::evict_normal"),
-    PLAIN("L1::evict_unchanged"),
-    PLAIN("L1::evict_first"),
-    PLAIN("L1::evict_last"),
-    PLAIN("L1::no_allocate"),
+    FLAG("L1::evict_normal", evicts),
+    FLAG("L1::evict_unchanged", evicts),
+    FLAG("L1::evict_first", evicts),
+    FLAG("L1::evict_last", evicts),
+    FLAG("L1::no_allocate", evicts),
     PLAIN("L2::evict_normal"),
     PLAIN("L2::evict_first"),
     PLAIN("L2::evict_last"),
@@ -135,10 +135,10 @@ const Word words[] = {
     SPACE("global", "global", Global),
     SPACE("local", "local", Local),
     SPACE("param", "param", Param),
-    SPACE("param::entry", "param::entry", Param),
-    SPACE("param::func", "param::func", Param),
+    {"param::entry", "param::entry", Field::SpaceIs, value(Space::Param), &Modifiers::ofFunction},
+    {"param::func", "param::func", Field::SpaceIs, value(Space::Param), &Modifiers::ofFunction},
     SPACE("shared", "shared", Shared),
-    SPACE("shared::cta", "shared::cta", Shared),
+    {"shared::cta", "shared::cta", Field::SpaceIs, value(Space::Shared), &Modifiers::ofCta},
     SPACE("shared::cluster", "shared::cluster", SharedCluster),
     {"from", "global", Field::SourceIs, value(Space::Global)},
     {"fromshared", "shared::cta", Field::SourceIs, value(Space::Shared)},
@@ -524,6 +524,9 @@ void apply(const Word &word, Modifiers &mods) {
     break;
   case Field::SpaceIs:
     mods.space = static_cast<Space>(word.value);
+    if (word.flag) {
+      mods.*word.flag = true;
+    }
     break;
   case Field::SourceIs:
     mods.source = static_cast<Space>(word.value);
@@ -667,21 +670,6 @@ bool matchMnemonic(const CompiledForm &form, const std::vector<std::string_view>
     }
   }
   return true;
-}
-
-Gate gateOf(const Form &form, const Modifiers &mods) {
-  Gate gate{form.ptx, form.sm};
-  auto need = [&](bool used, uint16_t ptx, uint16_t sm) {
-    gate.ptx = used && gate.ptx < ptx ? ptx : gate.ptx;
-    gate.sm = used && (gate.sm & (archSpecific - 1)) < sm ? sm : gate.sm;
-  };
-  need(mods.space == Space::SharedCluster || mods.scope == Scope::Cluster, 78, 90);
-  need(form.op == Opcode::MbarrierArrive && mods.sem == Sem::Relaxed, 80, 90);
-  need(form.op == Opcode::MbarrierArriveDrop && mods.sem == Sem::Relaxed, 80, 90);
-  need(mods.cacheHint, 74, 80);
-  need(mods.prefetchBytes == 256, 74, 80);
-  need(mods.prefetchBytes != 0, 74, 75);
-  return gate;
 }
 
 FragmentShape fragmentShape(const Instruction &instruction, char fragment) {

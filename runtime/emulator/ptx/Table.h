@@ -122,6 +122,7 @@ struct Gate {
   uint16_t sm = 0; ///< perhaps | archSpecific
 };
 Gate gateOf(const Form &form, const Modifiers &mods);
+Gate gateOf(SpecialRegister special);
 
 /// The registers of one fragment: how many, and of which type.
 struct FragmentShape {

@@ -170,6 +170,39 @@ TEST(Modules, GatesNameBothSides) {
             "'ld.shared::cluster.u32' needs .target sm_90, the module says sm_80");
 }
 
+TEST(Modules, GatesOfModifiersAndSpecialRegisters) {
+  const struct {
+    const char *version, *target, *least, *body; ///< `least`: the .version, or the .target, from which on it is known
+  } cases[] = {
+      {"7.3", "sm_80", "7.4", "ld.global.L1::no_allocate.b32 %r1, [%d1];"},
+      {"7.3", "sm_80", "7.4", "st.global.L1::evict_first.b32 [%d1], %r1;"},
+      {"7.4", "sm_60", "sm_70", "ld.global.L1::no_allocate.b32 %r1, [%d1];"},
+      {"7.7", "sm_80", "7.8", "ld.shared::cta.b32 %r1, [%r2];"},
+      {"7.8", "sm_90", "8.0", "barrier.cluster.arrive.release;"},
+      {"4.3", "sm_60", "5.0", "atom.global.gpu.add.u32 %r1, [%d1], 1;"},
+      {"5.0", "sm_52", "sm_60", "red.global.sys.add.u32 [%d1], 1;"},
+      {"6.0", "sm_60", "sm_70", "atom.relaxed.gpu.global.add.u32 %r1, [%d1], 1;"},
+      {"7.7", "sm_90", "7.8", "mov.u32 %r1, %cluster_ctarank;"},
+      {"7.8", "sm_80", "sm_90", "mov.u32 %r1, %cluster_ctarank;"},
+      {"8.0", "sm_90", "8.1", "mov.u32 %r1, %aggr_smem_size;"},
+      {"7.5", "sm_80", "7.6", "mov.u32 %r1, %reserved_smem_offset_0;"},
+  };
+  for (const auto &[version, target, least, body] : cases) {
+    auto text = [body = body](std::string says, std::string of) {
+      return ".version " + says + "\n.target " + of +
+             "\n.address_size 64\n.entry k() { .reg .b32 %r<9>; .reg .b64 %d<9>;\n" + body + "\nret; }";
+    };
+    EXPECT_NE(errorOf(text(version, target)).message.find(least), std::string::npos) << body;
+    const bool ofTarget = least[0] == 's';
+    auto parsed = parseModule(text(ofTarget ? version : least, ofTarget ? least : target));
+    EXPECT_TRUE(std::holds_alternative<Module>(parsed)) << body;
+  }
+  // Copies take the longer name since cp.async is there.
+  auto parsed = parseModule(".version 7.0\n.target sm_80\n.address_size 64\n.entry k() { .reg .b32 %r<9>; .reg .b64 "
+                            "%d<9>;\ncp.async.ca.shared::cta.global [%r1], [%d1], 4;\nret; }");
+  EXPECT_TRUE(std::holds_alternative<Module>(parsed));
+}
+
 TEST(Errors, AMissingSemicolonIsFoundBehindIt) {
   ParseError error = inKernel("add.u32 %r1, %r2, %r3");
   EXPECT_EQ(error.message, "expected ',' between operands, found '}'");
