@@ -149,6 +149,10 @@ static void print(Warp &w, const std::string &text) {
   }
 }
 
+bool isBuiltin(const std::string &name) {
+  return name == "vprintf" || name == "__assertfail" || name == "malloc" || name == "free";
+}
+
 Step callBuiltin(Warp &w, const Op &op, uint32_t m, const ptx::Function &function) {
   const unsigned first = unsigned(__builtin_ctz(m));
   const Step failed = Step::Failed;

@@ -181,6 +181,7 @@ bool selectStack(Builder &builder, const ptx::Instruction &inst, Op &op);
 bool selectWmma(Builder &builder, const ptx::Instruction &inst, Op &op);
 
 /// Calls of functions without a body: vprintf, __assertfail, malloc, free (Builtins.cpp).
+bool isBuiltin(const std::string &name);
 Step callBuiltin(Warp &warp, const Op &op, uint32_t mask, const ptx::Function &function);
 
 /// The op that a reconvergence point starts with.

@@ -721,6 +721,12 @@ bool selectControl(Builder &b, const ptx::Instruction &inst, Op &op) {
     // callee, results, arguments, prototype or targets
     const ptx::Operand &callee = f.operand(inst, 0);
     if (callee.kind == OperandKind::Function) {
+      const ptx::Function &called = b.module.functions[callee.index];
+      if (!called.isDefined && !isBuiltin(called.name)) {
+        const bool launches = called.name.rfind("cuda", 0) == 0; // the device runtime
+        return b.fail("a call of " + called.name + ", which has no body in this module" +
+                      (launches ? ": launches from the device are not supported" : ""));
+      }
       op.run = callDirect;
       op.target = callee.index;
     } else {

@@ -622,6 +622,26 @@ TEST(Calls, ParametersOutsideOfTheirSpaceAreFaults) {
   EXPECT_EQ(errorOf(with(right, "[out]", "[out+-8]")), LaunchError::IllegalAddress);
 }
 
+TEST(Calls, FunctionsWithoutABodyAreRefusedWhenLoaded) {
+  auto refusal = [](const std::string &name) {
+    const std::string text = kernel(".param .u64 out", R"(
+  .param .b64 a; .param .b32 r; .reg .b64 %rd<4>;
+  mov.b64 %rd1, 0;
+  st.param.b64 [a], %rd1;
+  call.uni (r), )" + name + R"(, (a);
+  ret;)",
+                                    ".extern .func (.param .b32 r) " + name + "(.param .b64 a);");
+    auto parsed = ptx::parseModule(text);
+    auto *module = std::get_if<ptx::Module>(&parsed);
+    EXPECT_TRUE(module) << name;
+    DeviceMemory memory;
+    auto program = Program::load(*module, memory, 0);
+    return program.ok() ? std::string("none") : std::string(program.status().message());
+  };
+  EXPECT_NE(refusal("cudaLaunchDeviceV2").find("launches from the device are not supported"), std::string::npos);
+  EXPECT_NE(refusal("other").find("a call of other, which has no body in this module"), std::string::npos);
+}
+
 TEST(Printf, OnlyWhatCudaHasIsFormatted) {
   // `*` would read an argument that is not there, `%n` write through one.
   const std::string text = kernel("", R"(
