@@ -103,9 +103,6 @@ uint64_t combineValues(Reduce op, Type type, uint64_t a, uint64_t b, uint64_t c,
 }
 
 static Step atomic(Warp &w, const Op &op, uint32_t m) {
-  if (m == 0) {
-    return Step::Next; // lanes that were run apart meet here, and none of them passes the guard
-  }
   const ptx::Instruction &inst = *op.inst;
   w.asked = true;
   Target t;

@@ -781,6 +781,8 @@ bool selectControl(Builder &b, const ptx::Instruction &inst, Op &op) {
     };
     return true;
   default:
+    op.flags = 0; // not one of these
+    op.join = noPc;
     return false;
   }
 }
