@@ -60,6 +60,16 @@ int64_t GpuCatalogue::weightBox(const kernels::Matmul &kernel) const {
   return usesWarpgroups(target, kernel) ? warpgroupTile().outputs : 0;
 }
 
+int64_t GpuCatalogue::expertTileRows() const { return gpu::expertTileRows(target); }
+
+// A workgroup on warpgroups has a multiprocessor to itself, and goes ahead with copies of its next tile while it stores
+// the results of the last: it should have several. But workgroups are also what evens out multiprocessors, whose number
+// is not known here: with eight for each of 132 (H100, H200) at most an eighth of the last round is idle, on cards with
+// fewer a little less. Where workgroups are small, some on a multiprocessor, each tile has one of its own.
+int64_t GpuCatalogue::mostWorkgroups(const kernels::Matmul &kernel) const {
+  return usesWarpgroups(target, kernel) ? 8 * 132 : 0;
+}
+
 // A row begins at a multiple of its length, so that loads of a row are aligned if its length is. The end of N is
 // checked wherever it matters; on warpgroups outputs are stored by pairs.
 void GpuCatalogue::specialise(kernels::Matmul &kernel, int64_t k, int64_t n) const {
@@ -104,8 +114,11 @@ int64_t mlir::moe::gpu::getThreads(const GpuTarget &target, const kernels::Kerne
       std::holds_alternative<kernels::Localize>(kernel) || std::holds_alternative<kernels::MaskPadding>(kernel)) {
     return KernelBuilder::warpSize;
   }
-  if (std::holds_alternative<kernels::RMSNorm>(kernel) || std::holds_alternative<kernels::SortByExpert>(kernel)) {
+  if (std::holds_alternative<kernels::RMSNorm>(kernel)) {
     return 256;
+  }
+  if (std::holds_alternative<kernels::SortByExpert>(kernel)) {
+    return sortThreads;
   }
   return matmulThreads;
 }

@@ -29,6 +29,8 @@ public:
   ArrayRef<StringRef> getFeatures() const override { return {}; }
   kernels::MatmulTile matmulTile(const kernels::Matmul &kernel) const override;
   int64_t weightBox(const kernels::Matmul &kernel) const override;
+  int64_t expertTileRows() const override;
+  int64_t mostWorkgroups(const kernels::Matmul &kernel) const override;
   void specialise(kernels::Matmul &kernel, int64_t k, int64_t n) const override;
   kernels::AttentionCut cut(kernels::Attention &kernel, const kernels::AttentionSizes &sizes) const override;
   std::string whyNot(const kernels::Kernel &kernel, int64_t experts) const override;

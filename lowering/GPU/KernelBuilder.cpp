@@ -46,6 +46,8 @@ void KernelBuilder::expectBlocks(int32_t count) {
   function->setAttr(NVVM::NVVMDialect::getMinctasmAttrName(), getI32IntegerAttr(count));
 }
 
+Int KernelBuilder::gridSize() { return fromBits(NVVM::GridDimXOp::create(*this, getI32Type())); }
+
 Value KernelBuilder::nextWord() { return function.getBody().front().addArgument(getI64Type(), getLoc()); }
 
 Value KernelBuilder::nextPointer() { return LLVM::IntToPtrOp::create(*this, pointer(global), nextWord()); }
@@ -81,6 +83,7 @@ Int KernelBuilder::min(Int a, Int c) { return binary<arith::MinSIOp>(a, c); }
 Int KernelBuilder::max(Int a, Int c) { return binary<arith::MaxSIOp>(a, c); }
 Num KernelBuilder::min(Num a, Num c) { return binary<arith::MinNumFOp>(a, c); }
 Num KernelBuilder::max(Num a, Num c) { return binary<arith::MaxNumFOp>(a, c); }
+Int KernelBuilder::quickDiv(Int a, Int c) { return fromBits(arith::DivUIOp::create(*this, toI32(a), toI32(c))); }
 Int KernelBuilder::select(Value condition, Int a, Int c) {
   return {this, arith::SelectOp::create(*this, condition, a.value, c.value)};
 }
@@ -297,6 +300,10 @@ Int KernelBuilder::shuffleUp(Int value, int64_t distance) {
 
 Value KernelBuilder::ballot(Value condition) {
   return NVVM::VoteSyncOp::create(*this, getI32Type(), i32(fullMask), condition, NVVM::VoteSyncKind::ballot);
+}
+
+Value KernelBuilder::matchAny(Value value) {
+  return NVVM::MatchSyncOp::create(*this, getI32Type(), i32(fullMask), value, NVVM::MatchSyncKind::any);
 }
 
 Int KernelBuilder::countBits(Value mask, bool below) {

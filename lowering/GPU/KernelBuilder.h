@@ -42,6 +42,7 @@ public:
   const GpuTarget &target;
   const int64_t threads;
   Int workgroup;
+  Int gridSize();         ///< workgroups of the launch
   Int thread, lane, warp; ///< in the block; in the warp; the warp's number
   int64_t warps() const { return threads / warpSize; }
 
@@ -69,6 +70,8 @@ public:
   Int min(Int a, Int c);
   Int max(Int a, Int c);
   Int ceilDiv(Int a, Int c) { return (a + c - 1) / c; }
+  /// a / c of numbers from 0 to 2^31: some 20 instructions, where 64 bits take over 100.
+  Int quickDiv(Int a, Int c);
   Num min(Num a, Num c);
   Num max(Num a, Num c);
   Int select(Value condition, Int a, Int c);
@@ -141,6 +144,8 @@ public:
   Int shuffleUp(Int value, int64_t distance); ///< of 32 bits
   /// Bit l: `condition` of lane l.
   Value ballot(Value condition);
+  /// Bit l: lane l has the same value (i32).
+  Value matchAny(Value value);
   /// The number of bits set in `mask` (i32); with `below`, of those of lower lanes.
   Int countBits(Value mask, bool below = false);
   /// Every lane gets the sum, or the maximum, of its warp.

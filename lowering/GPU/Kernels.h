@@ -6,7 +6,9 @@
 // row, it is so here too. Products and attention are cut as follows.
 //
 // Matmul: a workgroup makes a tile of outputs (matmulTile) of every row, or of so
-// many rows of the dense `many` form. Where it uses warpgroups, weights are
+// many rows of the `many` form. Of experts in that form it finds its tiles in the
+// list that the sort made (expertTileRows), and goes through every gridSize-th of
+// them, whatever the grid: a tile of rows for every tile of outputs. Where it uses warpgroups, weights are
 // tensor maps (arrays of them for experts) instead of pointers. Attention: a
 // workgroup serves one (token, query head), or what TiledAttention.h says.
 //
@@ -32,12 +34,16 @@ bool usesWarpgroups(const GpuTarget &target, const kernels::Matmul &kernel);
 kernels::MatmulTile warpgroupTile();
 int64_t warpgroupThreads();
 int64_t warpgroupSharedBytes(const kernels::Matmul &kernel);
+/// Rows of a tile of experts' rows.
+constexpr int64_t expertTileRows(const GpuTarget &target) { return target.hasWarpgroups ? 128 : 64; }
 /// Of a tensor map, one of which follows the other in an array.
 constexpr int64_t tensorMapBytes = 128;
 /// Elements of K that a lane loads at a time.
 constexpr int64_t matmulVector = 8;
 /// Experts whose scores, or counts, have room in shared memory.
 constexpr int64_t maxExperts = 1024;
+/// Threads of the sort: at least one per expert.
+constexpr int64_t sortThreads = 1024;
 
 /// Threads and dynamic shared memory of a workgroup.
 int64_t getThreads(const GpuTarget &target, const kernels::Kernel &kernel);

@@ -31,6 +31,15 @@ private:
   void readActivation();
   void emitDense();
   void emitExperts();
+  /// What the workgroup has to do of the list of tiles of experts.
+  void emitListed();
+  /// `tables` of one expert.
+  Segment segmentOf(Int expert);
+  /// Runs body(number, from, to, n0) for every tile that the workgroup makes of the `many` form: rows [from, to) of the
+  /// work list and the tile of outputs that begins at `n0`, with `segment` set.
+  void overTiles(llvm::function_ref<void(Int, Int, Int, Int)> body);
+  /// Makes those tiles.
+  void makeTiles();
   /// The row of x for row `r` of the work list, and the row of out.
   Value inputRow(Int r);
   Int outputRow(Int r);
@@ -41,9 +50,9 @@ private:
   /// Rows [from, to) of the work list times the tile of outputs that begins at `n0`.
   void multiply(Int from, Int to, Int n0);
   void multiplyByDots(Int from, Int to, Int n0);
-  void multiplyTiles(Int from, Int to, Int n0);
-  /// The same on tensor cores, for the rows from `from` on that one tile has.
-  void multiplyTile(Value memory, Int from, Int to, Int n0);
+  /// The same on tensor cores, for the rows of one tile.
+  void multiplyTile(Int from, Int to, Int n0);
+  Value tileMemory();
   /// The same for up to `count` rows from `from` on and the warp's outputs from `n` on.
   void multiplyRows(Int from, Int to, Int n, int64_t count);
   /// The sums of matmulOutputs weight rows times `xs`, across the lanes.
@@ -51,9 +60,9 @@ private:
 
   // On warpgroups.
   int64_t weights() const { return kernel.gated ? 2 : 1; }
-  void multiplyByWarpgroups(Int from, Int to, Int n0);
-  void fillStages(class StageRing &ring, Int from, Int to, Int n0);
-  void emptyStages(class StageRing &ring, Int from, Int to, Int n0);
+  void multiplyByWarpgroups();
+  void fillStages(class StageRing &ring);
+  void emptyStages(class StageRing &ring);
   /// What a thread has of the sums, of the tile whose first row is `from`.
   void finishSums(ValueRange sums, Int from, Int to, Int n0);
 
@@ -64,6 +73,11 @@ private:
   Value x, slots, residual;
   Int k, topK;
   Segment segment;
+  // Of the `many` form: how many tiles the workgroup makes, and the one of a dense product or the list of experts'.
+  Int tileCount, denseFrom, denseTo, denseOutput;
+  Value list;
+  Segment tables; ///< of all experts
+  Int outputTiles;
   Num alpha, limit;
 };
 

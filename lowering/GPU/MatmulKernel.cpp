@@ -24,6 +24,10 @@ using namespace mlir;
 using namespace mlir::moe;
 using namespace mlir::moe::gpu;
 
+/// Tiles of rows of an expert that go through all outputs together.
+static constexpr int64_t bandTiles = 16;
+/// Numbers of an entry of the list of tiles.
+static constexpr int64_t entrySize = 4;
 /// f32 sums of a row of a tile, and padding against meeting in a bank.
 static constexpr int64_t sumStride = 68;
 
@@ -93,29 +97,98 @@ void MatmulEmitter::emitDense() {
     multiply(b.i64(0), rows, n0);
     return;
   }
-  Int from = chunk * tile.rows;
-  multiply(from, b.min(from + tile.rows, rows), n0);
+  denseFrom = chunk * tile.rows;
+  denseTo = b.min(denseFrom + tile.rows, rows);
+  denseOutput = n0;
+  tileCount = b.i64(1);
+  makeTiles();
+}
+
+auto MatmulEmitter::segmentOf(Int expert) -> Segment {
+  Segment own = tables;
+  for (Value *table : {&own.weight, &own.up, &own.bias, &own.upBias}) {
+    if (*table && usesMaps && (table == &own.weight || table == &own.up)) {
+      *table = b.at(*table, expert * tensorMapBytes, b.getI8Type());
+    } else if (*table) {
+      *table = b.loadPointer(*table, expert);
+    }
+  }
+  return own;
 }
 
 void MatmulEmitter::emitExperts() {
-  Value active = b.nextPointer(), offsets = b.nextPointer();
+  list = b.nextPointer();
+  Value offsets = b.nextPointer();
   slots = b.nextPointer();
   topK = b.nextInt();
-  segment = readSegment();
+  tables = readSegment();
   readActivation();
-  Int tiles = b.ceilDiv(segment.n, b.i64(tile.outputs));
-  Int index = b.workgroup / tiles, n0 = (b.workgroup % tiles) * tile.outputs;
-  b.ifThen(index < b.loadI32(active, b.i64(0)), [&] {
-    Int expert = b.loadI32(active, index + 1);
+  outputTiles = b.ceilDiv(tables.n, b.i64(tile.outputs));
+  if (kernel.many) {
+    emitListed();
+    return;
+  }
+  Int index = b.workgroup / outputTiles, n0 = (b.workgroup % outputTiles) * tile.outputs;
+  b.ifThen(index < b.loadI32(list, b.i64(0)), [&] {
+    Int expert = b.loadI32(list, index + 1);
     Int from = b.loadI32(offsets, expert), to = b.loadI32(offsets, expert + 1);
-    for (Value *table : {&segment.weight, &segment.up, &segment.bias, &segment.upBias}) {
-      if (*table && usesMaps && (table == &segment.weight || table == &segment.up)) {
-        *table = b.at(*table, expert * tensorMapBytes, b.getI8Type());
-      } else if (*table) {
-        *table = b.loadPointer(*table, expert);
-      }
-    }
+    segment = segmentOf(expert);
     multiply(from, to, n0);
+  });
+}
+
+// The grid is an upper bound or a number that suits the card; how much there is to do is known on the device only. A
+// workgroup without a tile does nothing.
+void MatmulEmitter::emitListed() {
+  Int all = b.loadI32(list, b.i64(0)) * outputTiles;
+  tileCount = b.quickDiv(b.max(all - b.workgroup + b.gridSize() - 1, b.i64(0)), b.gridSize());
+  b.ifThen(b.i64(0) < tileCount, [&] { makeTiles(); });
+}
+
+void MatmulEmitter::makeTiles() {
+  if (usesMaps) {
+    multiplyByWarpgroups();
+  } else {
+    overTiles([&](Int, Int from, Int to, Int n0) { multiply(from, to, n0); });
+  }
+}
+
+// Workgroups that run at the same time have neighbouring numbers. These are the tiles of rows of a band, for the first
+// outputs, then for the next ones: while a weight is in the L2 cache, all rows of the band meet it, and the rows of a
+// band (16 times 128 of K = 4096 are 16 MiB) stay there while the weights of the expert go by. An expert with few rows
+// is one band, so that its weights are read from memory once.
+//
+// The entry of the next tile is read ahead.
+void MatmulEmitter::overTiles(llvm::function_ref<void(Int, Int, Int, Int)> body) {
+  if (!kernel.experts) {
+    body(b.i64(0), denseFrom, denseTo, denseOutput);
+    return;
+  }
+  const int64_t rowsOfTile = expertTileRows(b.target);
+  auto indexOf = [&](Int number) { return b.workgroup + number * b.gridSize(); };
+  auto read = [&](Int number) {
+    Int entry = b.quickDiv(indexOf(number), outputTiles);
+    auto type = VectorType::get({entrySize}, b.getI32Type());
+    Value pointer = b.at(list, (entry + 1) * entrySize, b.getI32Type());
+    Value loaded = LLVM::LoadOp::create(b, type, pointer, static_cast<unsigned>(entrySize * 4));
+    SmallVector<Value> values{entry};
+    for (int64_t i = 0; i < entrySize; ++i) {
+      values.push_back(LLVM::ExtractElementOp::create(b, loaded, b.i32(i)));
+    }
+    return values;
+  };
+  b.loop(b.i64(0), tileCount, b.i64(1), read(b.i64(0)), [&](Int number, ValueRange carried) {
+    SmallVector<Value> next = read(b.min(number + 1, tileCount - 1));
+    Int entry{&b, carried[0]}, expert = b.fromI32(carried[1]), ordinal = b.fromI32(carried[2]),
+                               begin = b.fromI32(carried[3]), rows = b.fromI32(carried[4]);
+    Int band = ordinal / bandTiles * bandTiles;
+    Int height = b.min(b.ceilDiv(rows, b.i64(rowsOfTile)) - band, b.i64(bandTiles));
+    Int inBand = indexOf(number) - (entry - ordinal + band) * outputTiles;
+    Int column = b.quickDiv(inBand, height), row = band + inBand - column * height;
+    Int from = begin + row * rowsOfTile;
+    segment = segmentOf(expert);
+    body(number, from, b.min(from + rowsOfTile, begin + rows), column * tile.outputs);
+    return next;
   });
 }
 
@@ -261,16 +334,16 @@ bool mlir::moe::gpu::isTiled(const kernels::Matmul &kernel) {
          kernel.kDivisible;
 }
 
-void MatmulEmitter::multiplyTiles(Int from, Int to, Int n0) {
-  // The ring first, then the sums of each weight.
+/// The ring first, then the sums of each weight.
+Value MatmulEmitter::tileMemory() {
   const int64_t weights = kernel.gated ? 2 : 1;
   const int64_t ring = CopyRing::elements(tile.rows + weights * tile.outputs) * 2;
   const int64_t sums = weights * tile.rows * sumStride * 4;
-  Value memory = b.allocateShared(b.getI16Type(), std::max(ring, sums) / 2);
-  b.loop(from, to, b.i64(tile.rows), [&](Int r) { multiplyTile(memory, r, to, n0); });
+  return b.allocateShared(b.getI16Type(), std::max(ring, sums) / 2);
 }
 
-void MatmulEmitter::multiplyTile(Value memory, Int from, Int to, Int n0) {
+void MatmulEmitter::multiplyTile(Int from, Int to, Int n0) {
+  Value memory = tileMemory();
   const SharedTile tokens{tile.rows}, outputs{tile.outputs};
   // Rows beyond the last are the last once more; their results are not stored.
   CopyRing::Source xs{tokens, {}}, gates{outputs, {}}, ups{outputs, {}};
@@ -318,14 +391,12 @@ void MatmulEmitter::multiplyTile(Value memory, Int from, Int to, Int n0) {
       finish(b.loadScalar(sumsOf(0), at, b.f32()), up, outputRow(from + row) * segment.n, n0 + column);
     });
   });
-  b.barrier(); // before the memory is the ring of the next rows
+  b.barrier(); // before the memory is the ring of the next tile
 }
 
 void MatmulEmitter::multiply(Int from, Int to, Int n0) {
-  if (usesMaps) {
-    multiplyByWarpgroups(from, to, n0);
-  } else if (isTiled(kernel)) {
-    multiplyTiles(from, to, n0);
+  if (isTiled(kernel)) {
+    multiplyTile(from, to, n0);
   } else {
     multiplyByDots(from, to, n0);
   }

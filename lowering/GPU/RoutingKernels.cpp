@@ -1,4 +1,4 @@
-//===- RoutingKernels.cpp - Scores, top-k and the sort by expert ----------===//
+//===- RoutingKernels.cpp - Scores, top-k and statistics of routing -------===//
 //
 // One warp routes one token by one router, with the scores of its E experts in
 // shared memory. Of n routers side by side it sees the logits of a token as n rows,
@@ -6,10 +6,6 @@
 // Selection takes K passes over E: the largest value and, among equals, the
 // lowest index. A score that is NaN or -inf ranks last but keeps its id, so
 // that whatever the logits hold, K distinct valid experts come out.
-//
-// The sort is one workgroup whose warps take experts in turn: a vote says which
-// of 32 choices are the expert's, and their number below a lane is its place, so
-// that the order is that of the choices whatever runs first.
 //
 //===----------------------------------------------------------------------===//
 
@@ -189,73 +185,6 @@ void RouteEmitter::emit() {
 }
 
 void mlir::moe::gpu::emit(const kernels::Route &kernel, KernelBuilder &b) { RouteEmitter(kernel, b).emit(); }
-
-//===----------------------------------------------------------------------===//
-// Sort by expert
-//===----------------------------------------------------------------------===//
-
-void mlir::moe::gpu::emit(const kernels::SortByExpert &, KernelBuilder &b) {
-  Value experts = b.nextPointer();
-  Int rows = b.nextInt(), e = b.nextInt(), k = b.nextInt();
-  Value active = b.nextPointer(), offsets = b.nextPointer(), slots = b.nextPointer(), counts = b.nextPointer();
-  const Type i32 = b.getI32Type();
-  Value places = b.allocateShared(i32, maxExperts); // first the number of an expert's choices, then where they begin
-  Int zero = b.i64(0), warpSize = b.i64(KernelBuilder::warpSize), choices = rows * k;
-
-  // body(which lanes hold a choice of `expert`, the lane's choice, whether it is one), 32 choices at a time.
-  auto overChoices = [&](Int expert, Int start, llvm::function_ref<Int(Value, Int, Value, Int)> body) {
-    return Int{&b, b.loop(zero, choices, warpSize, ValueRange{start.value}, [&](Int base, ValueRange carried) {
-                 Int choice = base + b.lane;
-                 Int last = b.min(choice, choices - 1);
-                 Value isMine = b.both(choice < choices, b.loadI32(experts, last) == expert);
-                 return SmallVector<Value>{body(b.ballot(isMine), choice, isMine, {&b, carried[0]})};
-               })[0]};
-  };
-
-  b.loop(b.warp, e, b.i64(b.warps()), [&](Int expert) {
-    Int count = overChoices(expert, zero, [&](Value votes, Int, Value, Int sum) { return sum + b.countBits(votes); });
-    b.ifThen(b.lane == zero, [&] { b.storeI32(count, places, expert); });
-  });
-  b.barrier();
-
-  // The first warp turns counts into places, 32 experts at a time.
-  b.ifThen(b.warp == zero, [&] {
-    SmallVector<Value> found = b.loop(zero, e, warpSize, ValueRange{zero, zero}, [&](Int base, ValueRange carried) {
-      Int start{&b, carried[0]}, n{&b, carried[1]};
-      Int expert = base + b.lane;
-      Value exists = expert < e;
-      Int count = b.select(exists, b.loadI32(places, b.min(expert, e - 1)), zero);
-      Int sum = count; // of this lane and those below
-      for (int64_t distance = 1; distance < KernelBuilder::warpSize; distance *= 2) {
-        Int below = b.shuffleUp(sum, distance);
-        sum = sum + b.select(b.lane < b.i64(distance), zero, below);
-      }
-      Value works = zero < count;
-      Value votes = b.ballot(works);
-      b.warpBarrier(); // lanes without an expert read the last one's number
-      b.ifThen(exists, [&] {
-        b.storeI32(start + sum - count, offsets, expert);
-        b.storeI32(start + sum - count, places, expert);
-        b.storeI64(b.loadI64(counts, expert) + count, counts, expert);
-        b.ifThen(works, [&] { b.storeI32(expert, active, n + b.countBits(votes, /*below=*/true) + 1); });
-      });
-      Int total = b.shuffle(sum, warpSize - 1);
-      return SmallVector<Value>{start + total, n + b.countBits(votes)};
-    });
-    b.ifThen(b.lane == zero, [&] {
-      b.storeI32({&b, found[0]}, offsets, e);
-      b.storeI32({&b, found[1]}, active, zero);
-    });
-  });
-  b.barrier();
-
-  b.loop(b.warp, e, b.i64(b.warps()), [&](Int expert) {
-    overChoices(expert, b.loadI32(places, expert), [&](Value votes, Int choice, Value isMine, Int place) {
-      b.ifThen(isMine, [&] { b.storeI32(choice, slots, place + b.countBits(votes, /*below=*/true)); });
-      return place + b.countBits(votes);
-    });
-  });
-}
 
 //===----------------------------------------------------------------------===//
 // Statistics

@@ -14,8 +14,8 @@
 // behind those of the first: one wgmma makes both, and both sums of an output
 // are in the same thread.
 //
-// The ring runs on from one tile of rows to the next, so that copies go ahead
-// while results are stored.
+// The ring runs on from one of the workgroup's tiles to the next (of experts it has
+// several), so that copies go ahead while results are stored.
 //
 //===----------------------------------------------------------------------===//
 
@@ -57,7 +57,7 @@ int64_t mlir::moe::gpu::warpgroupSharedBytes(const kernels::Matmul &kernel) {
   return SwizzledTile::alignment + StageRing::bytes(stageBytes(kernel));
 }
 
-void MatmulEmitter::multiplyByWarpgroups(Int from, Int to, Int n0) {
+void MatmulEmitter::multiplyByWarpgroups() {
   const int64_t multiplyingWarps = (b.threads - copyThreads) / KernelBuilder::warpSize;
   // A stage is full when every copying thread has arrived, one of them for TMA too, and empty when every multiplying
   // warp has.
@@ -66,37 +66,37 @@ void MatmulEmitter::multiplyByWarpgroups(Int from, Int to, Int n0) {
       b.thread < b.i64(copyThreads),
       [&] {
         lowerRegisters(b, copyRegisters);
-        fillStages(ring, from, to, n0);
+        fillStages(ring);
       },
       [&] {
         raiseRegisters(b, sumRegisters);
-        emptyStages(ring, from, to, n0);
+        emptyStages(ring);
       });
 }
 
-void MatmulEmitter::fillStages(StageRing &ring, Int from, Int to, Int n0) {
+void MatmulEmitter::fillStages(StageRing &ring) {
   const Type element = b.getI16Type();
   const Value first = b.thread == b.i64(0);
-  // The host wrote the maps after earlier kernels may have read what lay there.
-  b.ifThen(first, [&] {
-    for (Value map : {segment.weight, segment.up}) {
-      if (map) {
-        b.assemble("fence.proxy.tensormap::generic.acquire.sys [$0], " + Twine(tensorMapBytes) + ";", "l",
-                   {b.addressOf(map).value});
-      }
-    }
-  });
   Int p = b.thread % SwizzledTile::pieces, firstRow = b.thread / SwizzledTile::pieces;
   constexpr int64_t rowsAtOnce = copyThreads / SwizzledTile::pieces;
   Int steps = b.ceilDiv(k, b.i64(SwizzledTile::depth));
-  b.loop(from, to, b.i64(tileRows), [&](Int r) {
+  overTiles([&](Int number, Int from, Int to, Int n0) {
+    // The host wrote the maps after earlier kernels may have read what lay there.
+    b.ifThen(first, [&] {
+      for (Value map : {segment.weight, segment.up}) {
+        if (map) {
+          b.assemble("fence.proxy.tensormap::generic.acquire.sys [$0], " + Twine(tensorMapBytes) + ";", "l",
+                     {b.addressOf(map).value});
+        }
+      }
+    });
     SmallVector<Value> rows, exist;
     for (int64_t i = 0; i < tileRows; i += rowsAtOnce) {
-      Int row = r + firstRow + i;
+      Int row = from + firstRow + i;
       exist.push_back(row < to);
       rows.push_back(inputRow(b.min(row, to - 1)));
     }
-    Int before = (r - from) / tileRows * steps;
+    Int before = number * steps;
     b.loop(b.i64(0), steps, b.i64(1), [&](Int step) {
       Int now = before + step, column = step * SwizzledTile::depth, stage = ring.stage(now);
       ring.waitUntilEmpty(now);
@@ -123,19 +123,19 @@ void MatmulEmitter::fillStages(StageRing &ring, Int from, Int to, Int n0) {
     });
   });
   NVVM::CpAsyncWaitGroupOp::create(b, 0);
-  Int all = b.ceilDiv(to - from, b.i64(tileRows)) * steps;
+  Int all = tileCount * steps;
   for (int64_t last = stepsUnderWay; last > 0; --last) {
     b.ifThen(b.i64(last - 1) < all, [&] { ring.fill(all - last); });
   }
 }
 
-void MatmulEmitter::emptyStages(StageRing &ring, Int from, Int to, Int n0) {
+void MatmulEmitter::emptyStages(StageRing &ring) {
   const WarpgroupMma mma{weights() * tileOutputs};
   Int group = b.thread / WarpgroupMma::threads - copyThreads / WarpgroupMma::threads;
   Int ownRows = group * WarpgroupMma::rows;
   Int steps = b.ceilDiv(k, b.i64(SwizzledTile::depth));
-  b.loop(from, to, b.i64(tileRows), [&](Int r) {
-    Int before = (r - from) / tileRows * steps;
+  overTiles([&](Int number, Int from, Int to, Int n0) {
+    Int before = number * steps;
     SmallVector<Value> zeros(mma.sums(), b.number(0.0).value);
     SmallVector<Value> sums = b.loop(b.i64(0), steps, b.i64(1), zeros, [&](Int step, ValueRange carried) {
       Int now = before + step, stage = ring.stage(now);
@@ -145,7 +145,7 @@ void MatmulEmitter::emptyStages(StageRing &ring, Int from, Int to, Int n0) {
       b.ifThen(b.lane == b.i64(0), [&] { ring.release(now); });
       return next;
     });
-    finishSums(sums, r + ownRows, to, n0);
+    finishSums(sums, from + ownRows, to, n0);
   });
 }
 

@@ -50,6 +50,10 @@ public:
   virtual MatmulTile matmulTile(const Matmul &kernel) const = 0;
   /// Where the target's kernel takes its weights by tensor maps, the rows of their boxes; 0: by pointers.
   virtual int64_t weightBox(const Matmul &) const { return 0; }
+  /// Rows of the tiles by which the `many` form lists the work of experts; 0: it goes by expert.
+  virtual int64_t expertTileRows() const { return 0; }
+  /// Workgroups that share the tiles of experts at most, each taking several in turn; 0: as many as there are tiles.
+  virtual int64_t mostWorkgroups(const Matmul &) const { return 0; }
   /// Fills in what the kernel may assume of its sizes: one of K and N, and of every N that it was told before.
   virtual void specialise(Matmul &kernel, int64_t k, int64_t n) const = 0;
   /// How the work of `kernel` is cut; takes `many` back where there is no such form, and decides on splits.

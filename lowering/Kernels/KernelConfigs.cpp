@@ -79,6 +79,10 @@ std::string JoinSplits::name() const {
   return sinks ? name + "_sinks_" + typeName(sinks) : name;
 }
 
+std::string SortByExpert::name() const {
+  return "sort_by_expert" + (tileRows ? "_tiles" + std::to_string(tileRows) : std::string());
+}
+
 std::string Route::name() const {
   std::string name = "route_" + stringifyScore(score).str() + "_" + stringifyRenormalize(renormalize).str();
   if (bias) {

@@ -26,7 +26,8 @@ namespace mlir::moe::kernels {
 /// Dense: x, K, rows, then per segment {weight, [up], N, out, [bias],
 /// [up_bias]}, then [residual]. Experts: x, K, active, offsets, slots, top_k,
 /// table, [up table], N, out, [bias table], [up_bias table]. Then alpha, limit
-/// for OssSwiglu.
+/// for OssSwiglu. Instead of active: tiles, of the `many` form where a target
+/// has tiles of experts' rows (SortByExpert).
 ///
 /// `many` is the GEMM form; without it every weight row is read once per token
 /// (GEMV), best for a few tokens.
@@ -138,8 +139,18 @@ struct Route {
 /// active, offsets, slots, counts. active: [0] number of experts with work,
 /// [1..] their ids; offsets [E + 1]; slots: t*K + k by expert; counts i64 [E]
 /// grow by this step's. Ids of -1 are left out. One workgroup.
+///
+/// With `tileRows` the work is listed by tiles of so many rows of one expert,
+/// all of whose tiles follow each other. Instead of active: tiles, four i32 of
+/// each: its expert, its number among the expert's, where the expert's slots
+/// begin, how many they are. Before them four with the number of tiles.
 struct SortByExpert {
-  std::string name() const { return "sort_by_expert"; }
+  int64_t tileRows = 0; ///< 0: no tiles
+  /// Tiles of `choices` choices of E experts are at most this many times tileRows, divided by it.
+  static int64_t tiledRows(int64_t choices, int64_t experts, int64_t tileRows) {
+    return choices + experts * (tileRows - 1);
+  }
+  std::string name() const;
 };
 
 /// What --instrument routing adds to the counts of the sort: logits, experts, rows, E, K, routers, first choices of

@@ -375,14 +375,16 @@ FailureOr<StepLowering::Sorted> StepLowering::sortByExpert(ExpertsOp op) {
   }
   const int64_t e = dim(op.getUp(), 0), k = dim(ids, 1);
   const Rows rows = rowsOf(ids);
-  Sorted result{newBuffer(fixedExtent((e + 1) * 4)), newBuffer(fixedExtent((e + 1) * 4)),
-                newBuffer(perRow(rows, k * 4))};
+  // Tiles: one of each expert may be half empty, of four numbers each behind as many.
+  const int64_t tileRows = expertTileRows();
+  auto listSize = tileRows ? perRow(rows, llvm::divideCeil(k, tileRows) * 16, (e + 1) * 16) : fixedExtent((e + 1) * 4);
+  Sorted result{newBuffer(listSize), newBuffer(fixedExtent((e + 1) * 4)), newBuffer(perRow(rows, k * 4))};
   // Choices are counted by expert; of those that became slots of a rank, the slots are counted beside the experts.
   auto local = localized.find(ids);
   const int layer = local == localized.end() ? expertLayers++ : local->second;
   int counts = counterBuffer((local == localized.end() ? "expert_counts." : "slot_counts.") + std::to_string(layer), e);
-  if (failed(launch(op, "sort", kernels::SortByExpert{}, sched::GridAttr::get(fixedExtent(1)),
-                    {read(ids), rowCount(rows), constant(e), constant(k * rowFactor(rows)), write(result.active),
+  if (failed(launch(op, "sort", kernels::SortByExpert{tileRows}, sched::GridAttr::get(fixedExtent(1)),
+                    {read(ids), rowCount(rows), constant(e), constant(k * rowFactor(rows)), write(result.list),
                      write(result.offsets), write(result.slots), update(counts)}))) {
     return failure();
   }
@@ -424,12 +426,18 @@ LogicalResult StepLowering::lowerExperts(ExpertsOp op) {
   }
   auto begin = [&](Operand input, int64_t inner) {
     return SmallVector<Operand>{
-        input, constant(inner), read(order->active), read(order->offsets), read(order->slots), constant(k)};
+        input, constant(inner), read(order->list), read(order->offsets), read(order->slots), constant(k)};
   };
   auto table = [&](Value weight) { return context.weights.getTable(op, weight); };
-  // At most K*T experts have work, and never more than E.
+  // At most K*T experts have work, and never more than E. Tiles are as many as there are full ones and one of each
+  // expert; a workgroup takes several if there are fewer workgroups.
+  const int64_t tileRows = expertTileRows();
   auto gridOf = [&](const kernels::Matmul &kernel, int64_t n) {
-    return sched::GridAttr::get(perRow(rows, k), 1, e, tilesOf(kernel, n));
+    const int64_t tiles = tilesOf(kernel, n);
+    return tileRows
+               ? sched::GridAttr::get(perRow(rows, k * tiles, kernels::SortByExpert::tiledRows(0, e, tileRows) * tiles),
+                                      tileRows, context.kernels.mostWorkgroups(kernel))
+               : sched::GridAttr::get(perRow(rows, k), 1, e, tiles);
   };
 
   int hidden = newBuffer(perRow(rows, k * width * byteWidth(elementOf(op.getX()))));

@@ -27,9 +27,9 @@ int StepLowering::newBuffer(sched::ExtentAttr extent, StringRef symbol) {
   return static_cast<int>(buffers.size()) - 1;
 }
 
-sched::ExtentAttr StepLowering::perRow(Rows rows, int64_t amount) {
-  return rows == Rows::Logits ? sched::ExtentAttr::perRows(mlir, amount)
-                              : sched::ExtentAttr::perTokens(mlir, amount * rowFactor(rows));
+sched::ExtentAttr StepLowering::perRow(Rows rows, int64_t amount, int64_t fixed) {
+  return rows == Rows::Logits ? sched::ExtentAttr::get(mlir, fixed, 0, amount)
+                              : sched::ExtentAttr::get(mlir, fixed, amount * rowFactor(rows));
 }
 
 sched::GridAttr StepLowering::gridPerRow(Rows rows, int64_t divisor, int64_t factor) {

@@ -109,7 +109,7 @@ private:
   Rows rowsOf(Value value) const {
     return logitRows.contains(value) ? Rows::Logits : gatheredRows.contains(value) ? Rows::AllRanks : Rows::Tokens;
   }
-  sched::ExtentAttr perRow(Rows rows, int64_t amount);
+  sched::ExtentAttr perRow(Rows rows, int64_t amount, int64_t fixed = 0);
   sched::ExtentAttr fixedExtent(int64_t amount) { return sched::ExtentAttr::get(mlir, amount); }
   sched::GridAttr gridPerRow(Rows rows, int64_t divisor = 1, int64_t factor = 1);
 
@@ -149,8 +149,10 @@ private:
   void exchangeRows(Operation *op, StringRef part, int to, int from, int counts, int64_t bytes);
 
   struct Sorted {
-    int active, offsets, slots;
+    int list, offsets, slots; ///< list: of experts with work, or of tiles
   };
+  /// Rows of the tiles by which the work of experts is listed; 0: by expert.
+  int64_t expertTileRows() const { return many ? context.kernels.expertTileRows() : 0; }
   /// The choices of `ids` sorted by expert.
   FailureOr<Sorted> sortByExpert(ExpertsOp op);
   /// Statistics of the route that chose for `op`, as MoE layer `layer`.

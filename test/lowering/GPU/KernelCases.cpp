@@ -211,17 +211,18 @@ protected:
     kernel.experts = true;
     kernel.tokenRows = up;
     WorkList work(std::vector<int>(rows, 0), 1);
+    Guarded<int32_t> list = work.list(target, kernel);
     Tensor xs = random(type, rows * k), ys(bf16, rows * n);
     std::vector<Tensor> weights, ups;
     weights.push_back(random(bf16, n * k));
     ups.push_back(random(bf16, n * k));
-    std::vector<Argument> arguments{in(xs),         k,          in(work.active),        in(work.offsets),
-                                    in(work.slots), int64_t(1), matrices(weights, n, k)};
+    std::vector<Argument> arguments{
+        in(xs), k, in(list), in(work.offsets), in(work.slots), int64_t(1), matrices(weights, n, k)};
     if (up) {
       arguments.push_back(matrices(ups, n, k));
     }
     arguments.insert(arguments.end(), {n, out(ys)});
-    write(kernel, 1, arguments); // one tile of outputs
+    write(kernel, 1, arguments); // one tile of outputs, all tiles of rows by one workgroup
   }
 
   void writeAttention(Type type, int64_t d, int64_t keysOfSequence, bool sinks) {
@@ -334,13 +335,23 @@ TEST_P(GpuKernelCases, Routing) {
   writeRoute({Score::Sigmoid, Renormalize::Sum, f32, true, GroupScore::Top2Sum}, 120, 4, 3, 2, 1);
   writeRoute({Score::Identity, Renormalize::Softmax, f32, false, GroupScore::Max, true}, 40, 3, 1, 1, 2);
   const int64_t e = 40, k = 2, rows = 40, one = 1;
-  Guarded<int32_t> ids(rows * k), active(e + 1), offsets(e + 1), slots(rows * k), out32(rows * k), seq(rows);
+  // Two rounds of each section of the sort, with the same experts in both.
+  for (int64_t tileRows : {0, 16}) {
+    const int64_t tokens = 520;
+    Guarded<int32_t> choices(tokens * k), sorted(tokens * k), offsets(e + 1), list(4 * (e + tokens * k / 16 + 1));
+    for (int64_t i = 0; i < tokens * k; ++i) {
+      choices[i] = static_cast<int32_t>(i * i % (e - 1));
+    }
+    Guarded<int64_t> counts(e, 0);
+    write(kernels::SortByExpert{tileRows}, 1,
+          {in(choices), tokens, e, k, update(list), out(offsets), out(sorted), update(counts)});
+  }
+  Guarded<int32_t> ids(rows * k), out32(rows * k), seq(rows);
   for (int64_t i = 0; i < rows * k; ++i) {
     ids[i] = static_cast<int32_t>(i * 7 % (e - 1));
     seq[i / k] = static_cast<int32_t>(i / k % 3);
   }
-  Guarded<int64_t> counts(e, 0), firsts(e, 0), probabilities(e, 0), pairs(e * e, 0);
-  write(kernels::SortByExpert{}, 1, {in(ids), rows, e, k, update(active), out(offsets), update(slots), update(counts)});
+  Guarded<int64_t> firsts(e, 0), probabilities(e, 0), pairs(e * e, 0);
   Tensor logits = random(f32, rows * e);
   for (bool sigmoid : {false, true}) {
     write(kernels::RoutingStatistics{sigmoid}, 1,

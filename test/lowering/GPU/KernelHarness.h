@@ -90,6 +90,24 @@ struct WorkList {
       offsets.push_back(static_cast<int32_t>(slots.size()));
     }
   }
+  /// The same work as a list of tiles of so many rows, whose first four numbers are `count` and, where no kernel says
+  /// anything, `unset`.
+  Guarded<int32_t> tiles(int64_t rows, int32_t unset = 0) const {
+    std::vector<int32_t> list(4, unset);
+    list[0] = 0;
+    for (size_t expert = 0; expert + 1 < offsets.size(); ++expert) {
+      const int32_t count = offsets[expert + 1] - offsets[expert];
+      for (int32_t tile = 0; tile * rows < count; ++tile) {
+        list.insert(list.end(), {static_cast<int32_t>(expert), tile, offsets[expert], count});
+        ++list[0];
+      }
+    }
+    return {list.begin(), list.end()};
+  }
+  /// What a product of experts works through.
+  Guarded<int32_t> list(const GpuTarget &target, const kernels::Matmul &kernel) const {
+    return kernel.many ? tiles(expertTileRows(target)) : active;
+  }
   Guarded<int32_t> active, offsets, slots;
 };
 

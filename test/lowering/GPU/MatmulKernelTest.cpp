@@ -239,8 +239,9 @@ void GpuMatmulTest::checkExperts(Type type, bool many, bool gated, int64_t token
   first.activation = Activation::Silu;
   first.bias = bf16;
   first.upBias = gated ? bf16 : Type();
+  Guarded<int32_t> list = work.list(target, first);
   std::vector<Argument> arguments{
-      in(xs), h, in(work.active), in(work.offsets), in(work.slots), topK, matrices(gated ? gate : up, width, h)};
+      in(xs), h, in(list), in(work.offsets), in(work.slots), topK, matrices(gated ? gate : up, width, h)};
   if (gated) {
     arguments.push_back(matrices(up, width, h));
   }
@@ -252,8 +253,7 @@ void GpuMatmulTest::checkExperts(Type type, bool many, bool gated, int64_t token
   kernels::Matmul second = configure(type, bf16, f32, many, width, h);
   second.experts = true;
   run(second, e * tiles(second, h),
-      {in(hidden), width, in(work.active), in(work.offsets), in(work.slots), topK, matrices(down, h, width), h,
-       out(ys)});
+      {in(hidden), width, in(list), in(work.offsets), in(work.slots), topK, matrices(down, h, width), h, out(ys)});
   std::vector<double> expected(tokens * topK * h);
   for (int64_t slot = 0; slot < tokens * topK; ++slot) {
     int expert = expertOf[slot];
@@ -284,6 +284,37 @@ TEST_F(GpuMatmulTest, Experts) {
   checkExperts(bf16, true, false, 37, 64, 72);
   checkExperts(bf16, true, true, 1, 40, 24);
   checkExperts(bf16, true, true, 300, 40, 24);
+  checkExperts(bf16, true, false, 150, 136, 40); // several tiles of rows and of outputs
+}
+
+/// Nearly all rows on one expert, so many that they are two bands of tiles; fewer workgroups than tiles, and more.
+TEST_F(GpuMatmulTest, SkewedExperts) {
+  const int64_t rows = 17 * expertTileRows(target) + 5, k = 8, n = 136, e = 3, topK = 1;
+  std::vector<int> expertOf(rows, 1);
+  expertOf[7] = 2;
+  expertOf[rows - 1] = 0;
+  WorkList work(expertOf, e);
+  std::vector<Tensor> weights;
+  for (int64_t i = 0; i < e; ++i) {
+    weights.push_back(integers(bf16, n * k));
+  }
+  Tensor xs = integers(bf16, rows * k);
+  kernels::Matmul kernel = configure(bf16, bf16, f32, true, k, n);
+  kernel.experts = kernel.tokenRows = true;
+  Guarded<int32_t> list = work.list(target, kernel);
+  for (int64_t workgroups : {int64_t(7), list[0] * tiles(kernel, n) + 2}) {
+    Tensor ys(f32, rows * n);
+    run(kernel, workgroups,
+        {in(xs), k, in(list), in(work.offsets), in(work.slots), topK, matrices(weights, n, k), n, out(ys)});
+    for (int64_t i = 0; i < rows * n; ++i) {
+      const int32_t slot = work.slots[i / n];
+      float expected = 0;
+      for (int64_t j = 0; j < k; ++j) {
+        expected += xs[slot * k + j] * weights[expertOf[slot]][i % n * k + j];
+      }
+      ASSERT_EQ(ys[i], expected) << "slot " << slot << ", output " << i % n;
+    }
+  }
 }
 
 /// What the kernel for decode promises: 16 bytes of weights at a time, nothing in local memory.

@@ -158,12 +158,13 @@ protected:
     // Rows of the second product are slots; those of nobody stay as they are.
     Tensor xs = values(x, tokens * h, exact), hidden(x, sorted * width), ys = values(f32, rows * h, exact);
     const std::vector<Bounded> before = known(ys), inputs = known(xs);
+    Guarded<int32_t> list = work.list(target, up);
     run(up, e * tiles(up, width),
-        {in(xs), h, in(work.active), in(work.offsets), in(work.slots), topK, matrices(gates, width, h),
+        {in(xs), h, in(list), in(work.offsets), in(work.slots), topK, matrices(gates, width, h),
          matrices(ups, width, h), width, out(hidden)});
     run(down, e * tiles(down, h),
-        {in(hidden), width, in(work.active), in(work.offsets), in(work.slots), topK, matrices(downs, h, width), h,
-         update(ys), table(biases)});
+        {in(hidden), width, in(list), in(work.offsets), in(work.slots), topK, matrices(downs, h, width), h, update(ys),
+         table(biases)});
     std::vector<Bounded> expected;
     for (int64_t i = 0; i < sorted * width; ++i) {
       const int32_t slot = work.slots[i / width];

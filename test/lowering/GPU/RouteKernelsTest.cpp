@@ -65,6 +65,19 @@ protected:
     EXPECT_EQ(active[0], static_cast<int32_t>(expectedActive.size()));
     EXPECT_TRUE(std::equal(expectedActive.begin(), expectedActive.end(), active.begin() + 1));
     EXPECT_TRUE(std::equal(expectedSlots.begin(), expectedSlots.end(), slots.begin()));
+    // The same by tiles.
+    const WorkList work({ids.begin(), ids.end()}, e);
+    for (int64_t tileRows : {3, 64}) {
+      Guarded<int32_t> expected = work.tiles(tileRows, -7), listed(expected.size(), -7), again(rows * k, -7);
+      run(kernels::SortByExpert{tileRows}, 1,
+          {in(experts), rows, e, k, update(listed), out(offsets), update(again), update(counts)});
+      EXPECT_EQ(listed, expected);
+      EXPECT_EQ(offsets, work.offsets);
+      EXPECT_EQ(again, slots);
+      for (int64_t i = 0; i < e; ++i) {
+        EXPECT_EQ(counts[i], 10 + (tileRows == 3 ? 2 : 3) * (offsets[i + 1] - offsets[i]));
+      }
+    }
   }
 };
 
@@ -169,6 +182,16 @@ TEST_F(GpuRouteKernelsTest, Sort) {
     id = static_cast<int32_t>(generator() % 41) - 1;
   }
   checkSort(many, 130, 3, 40);
+  // Several rounds of each of the sections that the warps have; so many experts that there are fewer sections.
+  std::vector<int32_t> more(700 * 3), wide(150 * 4);
+  for (int32_t &id : more) {
+    id = static_cast<int32_t>(generator() % 41) - 1;
+  }
+  for (int32_t &id : wide) {
+    id = static_cast<int32_t>(generator() % 3 ? generator() % 1024 : 1023);
+  }
+  checkSort(more, 700, 3, 40);
+  checkSort(wide, 150, 4, 1024);
 }
 
 /// Against plain loops; a row of -1 is nobody's, and NaN counts no probability.
