@@ -17,6 +17,8 @@ static constexpr int64_t blockStages = 2;
 static constexpr int64_t maxDim = 256;
 /// Splits such that the heads of one token give every multiprocessor of a large card about two workgroups.
 static constexpr int64_t wantedWorkgroups = 264, maxSplits = 64;
+/// Registers of a block's layout beside which those of a split's bounds have room; heads of 256 dims have none left.
+static constexpr int64_t registersBesideSplits = 128;
 /// Dynamic shared memory that every card since sm_80 gives a block.
 static constexpr int64_t sharedLimit = 96 << 10;
 
@@ -71,13 +73,25 @@ bool mlir::moe::gpu::isTiled(const kernels::Attention &kernel) {
 kernels::AttentionCut mlir::moe::gpu::cutTiled(kernels::Attention &kernel, const kernels::AttentionSizes &sizes) {
   const int64_t rows = kernel.many ? blockRows : WarpAttention::rows;
   const int64_t parts = llvm::divideCeil(sizes.perHead, rows);
-  if (kernel.many) {
-    return {std::max<int64_t>(rows / sizes.perHead, 1), parts};
-  }
   const int64_t useful = sizes.context > 0 ? llvm::divideCeil(sizes.context, kernel.splitKeys) : maxSplits;
-  const int64_t wanted = llvm::divideCeil(wantedWorkgroups, sizes.heads * parts);
-  kernel.splits = std::max<int64_t>(std::min({wanted, useful, maxSplits}), 1);
-  return {1, parts * kernel.splits};
+  auto splits = [&](int64_t workgroups) {
+    const int64_t wanted = llvm::divideCeil(wantedWorkgroups, workgroups);
+    return std::max<int64_t>(std::min({wanted, useful, maxSplits}), 1);
+  };
+  if (!kernel.many) {
+    kernel.splits = splits(sizes.heads * parts);
+    return {1, parts * kernel.splits};
+  }
+  // A block of tokens of several sequences goes through the keys of each, which are read once in all, but by one
+  // workgroup: of 16 sequences with 8 kv heads of 8 queries there are 2 blocks, 16 workgroups. Splits make them enough
+  // for the card. They cost a state per row and split, 4 KiB for 8 rows beside 128 KiB of 256 keys and values.
+  const int64_t tokens = std::max<int64_t>(rows / sizes.perHead, 1);
+  const bool hasRegisters = layoutOf(kernel).registers() <= registersBesideSplits;
+  if (sizes.mostTokens > 0 && sizes.mostTokens <= kernels::Attention::someTokens && hasRegisters) {
+    const int64_t count = splits(llvm::divideCeil(sizes.leastTokens, tokens) * sizes.heads * parts);
+    kernel.splits = count > 1 ? count : 0;
+  }
+  return {tokens, parts * std::max<int64_t>(kernel.splits, 1)};
 }
 
 int64_t mlir::moe::gpu::tiledAttentionSharedBytes(const kernels::Attention &kernel) {
@@ -118,6 +132,9 @@ private:
     return b.at(q, (token * (g * perHead) + queryHead) * kernel.keyDim, kernel.x);
   }
 
+  /// The keys of a token at `position` that the workgroup takes: those of its split, maybe none, or all.
+  Range keysAt(Int position);
+
   // Of the form for many tokens.
   struct Run {
     Int begin, end; ///< tokens of the block
@@ -126,9 +143,10 @@ private:
   Run nextRun(Int begin, Int end);
   State attendToRun(const Run &run, const State &state);
   void storeBlock(const State &state);
+  void storeState(const State &state, int64_t i);
 
   // Of the form for few tokens.
-  void storeSplit(const State &state, Int token, Int split);
+  void storeSplit(const State &state, Int token);
 
   const kernels::Attention &kernel;
   const BlockLayout layout;
@@ -136,14 +154,32 @@ private:
   WarpAttention warp;
   Value q, seqs, positions, keys, values, out, sinks, memory;
   Int rows, g, perHead, context, window, head;
+  Int split; ///< the workgroup's, if there are several
   Num scale;
   // Of a block: its tokens, heads of the group per token, and what the lane's rows are.
   Int firstToken, tokens, firstHead, heads;
-  SmallVector<Int, 2> rowToken, rowHead, rowPosition;
+  SmallVector<Int, 2> rowToken, rowHead;
+  SmallVector<Range, 2> rowKeys;
   SmallVector<Value, 2> isRow;
 };
 
 } // namespace
+
+/// Keys per split for `count` keys.
+static Int keysPerSplit(KernelBuilder &b, Int count, int64_t splits) {
+  constexpr int64_t step = kernels::Attention::splitStep;
+  Int even = b.ceilDiv(b.ceilDiv(count, b.i64(splits)), b.i64(step)) * step;
+  return b.max(even, b.i64(kernels::Attention::splitKeys));
+}
+
+auto TiledAttentionEmitter::keysAt(Int position) -> Range {
+  Int begin = firstKey(position), end = position + 1;
+  if (kernel.splits == 0) {
+    return {begin, end};
+  }
+  Int perSplit = keysPerSplit(b, end - begin, kernel.splits), from = begin + split * perSplit;
+  return {from, b.min(from + perSplit, end)};
+}
 
 void TiledAttentionEmitter::emit() {
   q = b.nextPointer();
@@ -185,12 +221,18 @@ void TiledAttentionEmitter::loadQueries(llvm::function_ref<Value(Int)> rowAt) {
 //===----------------------------------------------------------------------===//
 
 // A block may hold tokens of several sequences, one after the other. They are attended to in turn; for the rows of
-// other sequences no key of the turn is visible, which leaves their state as it is.
+// other sequences no key of the turn is visible, which leaves their state as it is. Of several splits every row has its
+// own, by its position: a turn goes through those of all its rows.
 void TiledAttentionEmitter::emitBlock() {
+  Int workgroup = b.workgroup;
+  if (kernel.splits > 0) {
+    split = workgroup % kernel.splits;
+    workgroup = workgroup / kernel.splits;
+  }
   Int parts = b.ceilDiv(perHead, b.i64(blockRows)), most = b.ceilDiv(perHead, parts);
   Int perBlock = b.max(b.i64(blockRows) / perHead, b.i64(1));
-  Int block = b.workgroup / (g * parts), part = b.workgroup % parts;
-  head = b.workgroup % (g * parts) / parts;
+  Int block = workgroup / (g * parts), part = workgroup % parts;
+  head = workgroup % (g * parts) / parts;
   firstToken = block * perBlock;
   tokens = b.min(perBlock, rows - firstToken);
   firstHead = part * most;
@@ -202,7 +244,7 @@ void TiledAttentionEmitter::emitBlock() {
     isRow.push_back(row < used);
     rowToken.push_back(firstToken + real / heads);
     rowHead.push_back(head * perHead + firstHead + real % heads);
-    rowPosition.push_back(b.loadI32(positions, rowToken.back()));
+    rowKeys.push_back(keysAt(b.loadI32(positions, rowToken.back())));
   }
   loadQueries([&](Int row) {
     Int real = b.min(b.warp * WarpAttention::rows + row, used - 1);
@@ -240,15 +282,19 @@ void TiledAttentionEmitter::emitBlock() {
 auto TiledAttentionEmitter::nextRun(Int begin, Int end) -> Run {
   Int least, most;
   for (int64_t half = 0; half < 2; ++half) {
-    Int at = b.loadI32(positions, b.min(begin + b.lane + half * KernelBuilder::warpSize, end - 1));
-    least = half == 0 ? at : b.min(least, at);
-    most = half == 0 ? at : b.max(most, at);
+    Range own = keysAt(b.loadI32(positions, b.min(begin + b.lane + half * KernelBuilder::warpSize, end - 1)));
+    if (kernel.splits > 0) {
+      Value any = own.from < own.to;
+      own = {b.select(any, own.from, b.i64(INT32_MAX)), b.select(any, own.to, b.i64(0))};
+    }
+    least = half == 0 ? own.from : b.min(least, own.from);
+    most = half == 0 ? own.to : b.max(most, own.to);
   }
   for (int64_t mask = KernelBuilder::warpSize / 2; mask > 0; mask /= 2) {
     least = b.min(least, b.shuffleXor(least, mask));
     most = b.max(most, b.shuffleXor(most, mask));
   }
-  return {begin, end, b.loadI32(seqs, begin), firstKey(least), most + 1};
+  return {begin, end, b.loadI32(seqs, begin), least, most};
 }
 
 // Stage i % 2 holds tile i. The copies of a tile begin when all warps have left the one before the last, and have the
@@ -264,9 +310,13 @@ auto TiledAttentionEmitter::attendToRun(const Run &run, const State &state) -> S
   SmallVector<Range> ranges;
   for (int64_t i = 0; i < WarpAttention::rowsOfLane; ++i) {
     Value isHere = b.both(isRow[i], b.both(run.begin < rowToken[i] + 1, rowToken[i] < run.end));
-    ranges.push_back({firstKey(rowPosition[i]), b.select(isHere, rowPosition[i] + 1, b.i64(0))});
+    ranges.push_back({rowKeys[i].from, b.select(isHere, rowKeys[i].to, b.i64(0))});
   }
-  issue(run.firstKey, b.i64(0));
+  if (kernel.splits > 0) { // there may be no keys
+    b.ifThen(run.firstKey < run.endKey, [&] { issue(run.firstKey, b.i64(0)); });
+  } else {
+    issue(run.firstKey, b.i64(0));
+  }
   SmallVector<Value> result =
       b.loop(run.firstKey, run.endKey, b.i64(keyCount), state.flatten(), [&](Int first, ValueRange carried) {
         Int stage = (first - run.firstKey) / keyCount % blockStages;
@@ -283,6 +333,10 @@ auto TiledAttentionEmitter::attendToRun(const Run &run, const State &state) -> S
 
 void TiledAttentionEmitter::storeBlock(const State &state) {
   for (int64_t i = 0; i < WarpAttention::rowsOfLane; ++i) {
+    if (kernel.splits > 0) {
+      b.ifThen(b.both(isRow[i], rowKeys[i].from < rowKeys[i].to), [&] { storeState(state, i); });
+      continue;
+    }
     Num total = state.totals[i], factor = b.number(1.0);
     if (sinks) {
       // A sink is a key of score sinks[h] and value 0.
@@ -303,29 +357,34 @@ void TiledAttentionEmitter::storeBlock(const State &state) {
   }
 }
 
+/// The state of the lane's row `i`, for the kernel that joins the splits.
+void TiledAttentionEmitter::storeState(const State &state, int64_t i) {
+  Int row = (rowToken[i] * (g * perHead) + rowHead[i]) * kernel.splits + split;
+  Value to = b.at(out, row * stateValues(kernel), b.f32());
+  b.ifThen(b.lane % 4 == b.i64(0), [&] { b.storePair(state.maxima[i], state.totals[i], to, b.f32()); });
+  for (int64_t piece = 0; piece < warp.pieces(); ++piece) {
+    const size_t at = piece * 4 + i * 2;
+    b.storePair(state.sums[at], state.sums[at + 1], b.at(to, WarpAttention::column(b, piece) + 2, b.f32()), b.f32());
+  }
+}
+
 //===----------------------------------------------------------------------===//
 // Few tokens
 //===----------------------------------------------------------------------===//
 
-/// Keys per split for `count` keys.
-static Int keysPerSplit(KernelBuilder &b, Int count, int64_t splits) {
-  constexpr int64_t step = kernels::Attention::splitStep;
-  Int even = b.ceilDiv(b.ceilDiv(count, b.i64(splits)), b.i64(step)) * step;
-  return b.max(even, b.i64(kernels::Attention::splitKeys));
-}
-
 void TiledAttentionEmitter::emitSplit() {
   constexpr int64_t most = WarpAttention::rows;
   const int64_t keyCount = layout.keys.keys;
-  Int parts = b.ceilDiv(perHead, b.i64(most)), split = b.workgroup % kernel.splits;
+  Int parts = b.ceilDiv(perHead, b.i64(most));
+  split = b.workgroup % kernel.splits;
   Int group = b.workgroup / kernel.splits;
   Int part = group % parts, token = group / parts / g;
   head = group / parts % g;
   firstHead = part * most;
   heads = b.min(b.i64(most), perHead - firstHead);
   Int seq = b.loadI32(seqs, token), position = b.loadI32(positions, token);
-  Int begin = firstKey(position), perSplit = keysPerSplit(b, position + 1 - begin, kernel.splits);
-  Int from = begin + split * perSplit, to = b.min(from + perSplit, position + 1);
+  const Range own = keysAt(position);
+  Int from = own.from, to = own.to;
   b.ifThen(from < to, [&] {
     loadQueries([&](Int row) { return queryAt(token, head * perHead + firstHead + b.min(row, heads - 1)); });
     Value keyMemory = keysOf(b.warp), valueMemory = valuesOf(keyMemory);
@@ -347,12 +406,12 @@ void TiledAttentionEmitter::emitSplit() {
                  b.warpBarrier(); // before the copies of the next tile
                  return next.flatten();
                });
-    storeSplit(warp.finish(State::unflatten(b, state)), token, split);
+    storeSplit(warp.finish(State::unflatten(b, state)), token);
   });
 }
 
 /// Adds up the states of the warps and writes the split's.
-void TiledAttentionEmitter::storeSplit(const State &state, Int token, Int split) {
+void TiledAttentionEmitter::storeSplit(const State &state, Int token) {
   const int64_t width = stateValues(kernel);
   auto stateAt = [&](Int warp, Int row) { return b.at(memory, (warp * WarpAttention::rows + row) * width, b.f32()); };
   b.barrier(); // all warps have left their tiles

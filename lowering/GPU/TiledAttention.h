@@ -4,7 +4,9 @@
 // the heads of a group, for both):
 //
 //   many tokens  64 rows of (token, head) of one kv head, 16 to a warp; tiles of
-//                keys and values come by cp.async, one ahead of its use
+//                keys and values come by cp.async, one ahead of its use. With 9 to
+//                64 tokens, which may be as many sequences, blocks are few: there
+//                the keys are divided among workgroups too
 //   few tokens   the heads of a group of one token; the keys are divided among
 //                workgroups (splits) and their warps, each with tiles of its own,
 //                so that a single sequence fills the card

@@ -21,9 +21,9 @@ struct MatmulTile {
 };
 
 /// What attention works on: kv heads, queries of each, and the context that the model is made for (0: not known),
-/// beyond which it may go.
+/// beyond which it may go; tokens of a step, from least to most (0: not known).
 struct AttentionSizes {
-  int64_t heads, perHead, context;
+  int64_t heads, perHead, context, leastTokens = 1, mostTokens = 0;
 };
 
 /// How attention is cut: a workgroup serves a block of `tokens` tokens, and one of `parts` parts of a kv head's
@@ -56,6 +56,9 @@ public:
   virtual int64_t mostWorkgroups(const Matmul &) const { return 0; }
   /// Fills in what the kernel may assume of its sizes: one of K and N, and of every N that it was told before.
   virtual void specialise(Matmul &kernel, int64_t k, int64_t n) const = 0;
+  /// Up to this T of the `many` form attention is cut in a way of its own, and steps have a table of their own; 0:
+  /// none.
+  virtual int64_t someTokens() const { return 0; }
   /// How the work of `kernel` is cut; takes `many` back where there is no such form, and decides on splits.
   virtual AttentionCut cut(Attention &kernel, const AttentionSizes &sizes) const = 0;
   /// Why the target has no such kernel, as the end of a sentence about an op; empty if it has. `experts`: of kernels

@@ -112,6 +112,8 @@ struct Attention {
 
   /// Fewest keys of a split, and what their number is a multiple of.
   static constexpr int64_t splitKeys = 256, splitStep = 128;
+  /// Most tokens of a step whose keys a target may split although it is one of many.
+  static constexpr int64_t someTokens = 64;
 };
 
 /// The result of attention from the states of its splits: states, pos, out,

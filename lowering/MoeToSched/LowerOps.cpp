@@ -291,7 +291,8 @@ LogicalResult StepLowering::lowerAttention(AttentionOp op) {
   kernels::Attention kernel{x, type.getElement(), Type(), keyDim, valueDim, many};
   auto facts = op->getParentOfType<ModuleOp>()->getAttrOfType<DictionaryAttr>("moe.model");
   auto trained = facts ? facts.getAs<IntegerAttr>("trained_context") : IntegerAttr();
-  const kernels::AttentionCut cut = context.kernels.cut(kernel, {g, perHead, trained ? trained.getInt() : 0});
+  const kernels::AttentionCut cut =
+      context.kernels.cut(kernel, {g, perHead, trained ? trained.getInt() : 0, range.first, range.last});
   const int64_t heads = g * perHead, stateBytes = heads * kernel.splits * (2 + valueDim) * 4;
   const int states = kernel.splits > 0 ? newBuffer(perRow(Rows::Tokens, stateBytes)) : -1;
   SmallVector<Operand> operands{read(op.getQ()),

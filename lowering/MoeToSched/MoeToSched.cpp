@@ -63,10 +63,11 @@ static void declareBuffers(OpBuilder &builder, ModuleOp module, const VariantCon
   }
 }
 
-/// The ranges of T that have a table of their own: few tokens and many, cut where another function becomes the step.
+/// The ranges of T that have a table of their own: few tokens and many, cut behind `some` tokens if that is more, and
+/// where another function becomes the step.
 static SmallVector<std::pair<int64_t, int64_t>> cutRange(const std::map<int64_t, func::FuncOp> &steps, int64_t few,
-                                                         int64_t maxTokens) {
-  std::set<int64_t> starts{1, few + 1};
+                                                         int64_t some, int64_t maxTokens) {
+  std::set<int64_t> starts{1, few + 1, std::max(few, some) + 1};
   for (const auto &step : steps) {
     starts.insert(step.first);
   }
@@ -90,7 +91,7 @@ static LogicalResult lowerVariant(ModuleOp module, ArrayRef<func::FuncOp> functi
                                   int64_t vocab) {
   VariantContext context{weights, kernels, {}, {}, options.recordRouting};
   const int64_t few = std::min(options.fewTokens, options.maxTokens);
-  const SmallVector<std::pair<int64_t, int64_t>> ranges = cutRange(steps, few, options.maxTokens);
+  const SmallVector<std::pair<int64_t, int64_t>> ranges = cutRange(steps, few, kernels.someTokens(), options.maxTokens);
   int64_t arenaBytes = 1;
   func::FuncOp step = functions.front();
   const Type logits = step.getResultTypes().front();
@@ -98,9 +99,9 @@ static LogicalResult lowerVariant(ModuleOp module, ArrayRef<func::FuncOp> functi
   for (func::FuncOp function : functions) {
     LoweredEntry &entry = entries.emplace_back(LoweredEntry{function, {}});
     for (auto [first, last] : ranges) {
-      const bool many = first > few;
       func::FuncOp now = function == step ? std::prev(steps.upper_bound(first))->second : function;
-      entry.steps.push_back(std::make_unique<StepLowering>(now, context, logits, many, options.maxTokens));
+      entry.steps.push_back(std::make_unique<StepLowering>(
+          now, context, logits, StepLowering::TokenRange{first, last, first > few}, options.maxTokens));
       if (failed(entry.steps.back()->run())) {
         return failure();
       }

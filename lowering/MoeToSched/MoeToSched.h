@@ -3,7 +3,8 @@
 // Chooses kernels, fuses what they can absorb (residual adds, projections that
 // share an input, activations), plans the arena and writes the command table,
 // once per target. Two tables per target: one for a few tokens, where every
-// weight is streamed once (GEMV), one for many (GEMM).
+// weight is streamed once (GEMV), one for many (GEMM). GPUs have a third between
+// them, in which attention may be as that for few (KernelCatalogue::someTokens).
 //
 //===----------------------------------------------------------------------===//
 

@@ -13,9 +13,10 @@
 using namespace mlir;
 using namespace mlir::moe;
 
-StepLowering::StepLowering(func::FuncOp step, VariantContext &context, Type logitsType, bool many, int64_t maxTokens)
+StepLowering::StepLowering(func::FuncOp step, VariantContext &context, Type logitsType, TokenRange range,
+                           int64_t maxTokens)
     : step(step), isStep(step.getSymName() == "step" || step->hasAttr(kStepFromAttr)), context(context),
-      mlir(step.getContext()), logitsType(logitsType), many(many), maxTokens(maxTokens),
+      mlir(step.getContext()), logitsType(logitsType), range(range), many(range.many), maxTokens(maxTokens),
       ranks(getRanks(step->getParentOfType<ModuleOp>())) {}
 
 //===----------------------------------------------------------------------===//

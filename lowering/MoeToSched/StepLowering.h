@@ -45,8 +45,12 @@ struct VariantContext {
 
 class StepLowering {
 public:
-  /// `many`: for T above `fewTokens`.
-  StepLowering(func::FuncOp step, VariantContext &context, Type logitsType, bool many, int64_t maxTokens);
+  /// The numbers of tokens that a table is for.
+  struct TokenRange {
+    int64_t first, last;
+    bool many; ///< above `fewTokens`
+  };
+  StepLowering(func::FuncOp step, VariantContext &context, Type logitsType, TokenRange range, int64_t maxTokens);
 
   /// An argument or result of an entry other than @step: the caller's memory.
   struct Argument {
@@ -191,6 +195,7 @@ private:
   VariantContext &context;
   MLIRContext *mlir;
   const Type logitsType; ///< of @step's result
+  const TokenRange range;
   const bool many;
   const int64_t maxTokens, ranks;
   SmallVector<Buffer> buffers;

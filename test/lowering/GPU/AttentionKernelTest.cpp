@@ -63,9 +63,12 @@ protected:
 
   /// Runs the kernel, and the one that joins its splits if there are any.
   Tensor attend(kernels::Attention kernel, const Heads &heads, const Batch &batch, std::vector<Argument> arguments,
-                int64_t window, Tensor &sinks) {
+                int64_t window, Tensor &sinks, int64_t mostTokens = 0) {
     const int64_t tokens = static_cast<int64_t>(batch.seq.size()), q = heads.groups * heads.perHead;
-    const kernels::AttentionCut cut = catalogue.cut(kernel, {heads.groups, heads.perHead, /*context=*/0});
+    // Of the form for some tokens no more splits than some of the cases fill.
+    const int64_t context = mostTokens > 0 ? 1100 : 0;
+    const kernels::AttentionCut cut =
+        catalogue.cut(kernel, {heads.groups, heads.perHead, context, std::min<int64_t>(mostTokens, 9), mostTokens});
     const int64_t workgroups = (tokens + cut.tokens - 1) / cut.tokens * heads.groups * cut.parts;
     Tensor ys(kernel.x, tokens * q * heads.valueDim);
     const bool isSplit = kernel.splits > 0;
@@ -92,7 +95,7 @@ protected:
   }
 
   void check(Type type, Type cacheType, const Heads &heads, bool many, int64_t window, bool hasSinks,
-             const std::vector<Piece> &pieces) {
+             const std::vector<Piece> &pieces, int64_t mostTokens = 0) {
     Batch batch = makeBatch(pieces);
     const int64_t tokens = static_cast<int64_t>(batch.seq.size()), q = heads.groups * heads.perHead;
     SCOPED_TRACE(testing::Message() << "key_dim " << heads.keyDim << " value_dim " << heads.valueDim << " groups "
@@ -107,7 +110,7 @@ protected:
     Tensor ys = attend(kernel, heads, batch,
                        {in(qs), in(batch.seq), in(batch.pos), in(keys), in(values), tokens, heads.groups, heads.perHead,
                         batch.context, scale, window},
-                       window, sinks);
+                       window, sinks, mostTokens);
     for (int64_t t = 0; t < tokens; ++t) {
       for (int64_t h = 0; h < q; ++h) {
         auto row = [&](int64_t p) { return (batch.seq[t] * batch.context + p) * heads.groups + h / heads.perHead; };
@@ -173,6 +176,25 @@ TEST_F(GpuAttentionTest, ManyTokens) {
   check(bf16, bf16, {200, 184, 1, 3}, true, 0, true, {{0, 70, 90}, {1, 0, 3}});
   check(bf16, bf16, {64, 64, 1, 2}, true, 0, false, {{0, 0, 300}});
   check(bf16, bf16, {64, 64, 1, 2}, true, 0, false, {});
+}
+
+/// Decode of many sequences, and pieces of a prompt, with keys split over workgroups: ends of splits within a block, of
+/// which some have none of a split; positions at which the splits of neighbouring tokens differ.
+TEST_F(GpuAttentionTest, SomeTokens) {
+  const int64_t most = kernels::Attention::someTokens;
+  std::vector<Piece> sequences;
+  for (int64_t s = 0; s < 16; ++s) {
+    const int64_t at = std::vector<int64_t>{0, 255, 256, 511, 40, 513, 700, 3}[s % 8] + s / 8;
+    sequences.push_back({s, at, at + 1});
+  }
+  // Few dims where there are many keys: these are recorded for the card (bench/gpu.sh), and do not compress.
+  check(bf16, bf16, {16, 16, 2, 8}, true, 0, false, sequences, most);
+  check(bf16, bf16, {16, 24, 1, 3}, true, 300, true, sequences, most);
+  check(bf16, bf16, {128, 128, 1, 4}, true, 0, true, {{0, 508, 518}, {1, 90, 91}, {2, 250, 259}}, most);
+  check(bf16, bf16, {192, 128, 1, 1}, true, 0, false, {{3, 300, 309}, {1, 0, 1}}, most);
+  check(bf16, bf16, {256, 256, 1, 2}, true, 0, false, {{0, 300, 302}, {1, 0, 8}}, most);
+  check(bf16, bf16, {40, 72, 1, 70}, true, 0, false, {{0, 270, 279}}, most);
+  check(bf16, bf16, {64, 64, 1, 2}, true, 0, false, {}, most);
 }
 
 /// What every card since sm_80 gives a block, and so that two blocks share a multiprocessor of the larger ones.

@@ -239,24 +239,28 @@ protected:
   }
 
   /// On tensor cores: seven tokens of two sequences, or one whose keys are split; `keyCount` keys of the longest.
-  void writeTiledAttention(bool many, int64_t d, int64_t keyCount) {
+  /// `some`: the form of many tokens that splits keys too.
+  void writeTiledAttention(bool many, int64_t d, int64_t keyCount, bool some = false) {
     const int64_t g = 1, perHead = 2, context = keyCount + 8, tokens = many ? 7 : 1, heads = g * perHead;
     Guarded<int32_t> seq(tokens, 0), pos(tokens, static_cast<int32_t>(keyCount - 1));
     for (int64_t t = 0; many && t < tokens; ++t) {
       seq[t] = t < 5 ? 0 : 1;
-      pos[t] = static_cast<int32_t>(t < 5 ? keyCount - 5 + t : t);
+      // In the last of several splits both sequences have one tile.
+      pos[t] = static_cast<int32_t>(t < 5 ? keyCount - 5 + t : some ? keyCount - 7 + t : t);
     }
     const int64_t rows = many ? 2 * context : context, window = 0;
     Tensor qs = random(bf16, tokens * heads * d), keys = random(bf16, rows * d), values = random(bf16, rows * d),
            ys(bf16, tokens * heads * d);
     kernels::Attention kernel{bf16, bf16, Type(), d, d, many};
-    const kernels::AttentionCut cut = catalogue.cut(kernel, {g, perHead, context});
+    const kernels::AttentionCut cut =
+        catalogue.cut(kernel, {g, perHead, context, 1, some ? kernels::Attention::someTokens : 0});
+    const bool isSplit = kernel.splits > 0;
     const int64_t count = (tokens + cut.tokens - 1) / cut.tokens * g * cut.parts;
     Tensor states(f32, tokens * heads * kernel.splits * (2 + d)); // what a split without keys leaves alone stays zero
     write(kernel, count,
-          {in(qs), in(seq), in(pos), in(keys), in(values), many ? out(ys) : update(states), tokens, g, perHead, context,
-           0.125f, window});
-    if (!many) {
+          {in(qs), in(seq), in(pos), in(keys), in(values), isSplit ? update(states) : out(ys), tokens, g, perHead,
+           context, 0.125f, window});
+    if (isSplit) {
       write(kernels::JoinSplits{bf16, Type(), d, kernel.splits}, tokens * heads,
             {in(states), in(pos), out(ys), heads, window});
     }
@@ -325,6 +329,7 @@ TEST_P(GpuKernelCases, Attention) {
   writeAttention(bf16, 15, 130, true);
   writeTiledAttention(true, 64, 140);
   writeTiledAttention(false, 64, 521);
+  writeTiledAttention(true, 64, 521, true);
   // Queries in shared memory, tiles of half as many keys.
   writeTiledAttention(true, 256, 70);
   writeTiledAttention(false, 256, 70);
