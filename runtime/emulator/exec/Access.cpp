@@ -217,8 +217,7 @@ static Step storeMemory(Warp &w, const Op &op, uint32_t m) {
   if (plain && t.contiguous && !(w.checks && w.undefined(op.d))) {
     const uint32_t *from = w.at<uint32_t>(op.d);
     if (w.checks) {
-      // Lanes write to different places here, so no two values of one instruction compete.
-      judge(w, op, m, t, 4, true, AccessMode());
+      judge(w, op, m, t, 4, true, AccessMode(), reinterpret_cast<const uint8_t *>(from));
       if (t.shadow[0]) {
         t.shadow[0]->setDefined(t.offset[0], 128, true);
       }

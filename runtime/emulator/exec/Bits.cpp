@@ -29,6 +29,37 @@ LOGIC(bitOr, a | b)
 LOGIC(bitXor, a ^ b)
 #undef LOGIC
 
+/// Lanes in which `ref`, a predicate if T is bool, has no bit or (`ones`) all bits.
+template <typename T> static uint32_t lanesWith(Warp &w, const Ref &ref, bool ones) {
+  if constexpr (std::is_same_v<T, bool>) {
+    return w.predicateValue(ref) ^ (ones ? 0 : ~0U);
+  } else {
+    const auto *values = w.at<Stored<T>>(ref);
+    const T wanted = ones ? T(~T(0)) : T(0);
+    uint32_t lanes = 0;
+    for (unsigned l = 0; l < 32; ++l) {
+      lanes |= uint32_t(fromStored<T>(values[l]) == wanted) << l;
+    }
+    return lanes;
+  }
+}
+
+/// `run`, an and (or an or): an operand of zeros (ones) decides alone, whatever is undefined in the other one.
+/// Compilers that flatten `i < n && x[i] < y` evaluate both sides.
+template <typename T, bool ones, Handler run> static Step deciding(Warp &w, const Op &op, uint32_t m) {
+  if (!w.checks) {
+    return run(w, op, m);
+  }
+  const uint32_t badA = w.undefined(op.a), badB = w.undefined(op.b);
+  uint32_t bad = badA | badB;
+  if (bad) {
+    bad &= (badA | ~lanesWith<T>(w, op.a, ones)) & (badB | ~lanesWith<T>(w, op.b, ones));
+  }
+  run(w, op, m);
+  w.setUndefined(op.d, bad, m);
+  return Step::Next;
+}
+
 template <typename T> static Step bitNot(Warp &w, const Op &op, uint32_t m) {
   return unary<T, T>(w, op, m, [](T a) { return T(~a); });
 }
@@ -271,14 +302,20 @@ bool selectBits(Builder &b, const ptx::Instruction &inst, Op &op) {
   const unsigned bits = storedBits(type);
   const bool wide = bits == 64, half = ptx::bitsOf(type) == 16, predicate = type == Type::Pred;
 #define SIZES(NAME) (wide ? NAME<uint64_t> : half ? NAME<uint16_t> : NAME<uint32_t>)
+#define DECIDING(NAME, ONES)                                                                                           \
+  (wide   ? deciding<uint64_t, ONES, NAME<uint64_t>>                                                                   \
+   : half ? deciding<uint16_t, ONES, NAME<uint16_t>>                                                                   \
+          : deciding<uint32_t, ONES, NAME<uint32_t>>)
   switch (inst.op) {
   case Opcode::And:
     plainOperands(b, inst, op, 2, bits, bits);
-    op.run = predicate ? bitAndPredicate : SIZES(bitAnd);
+    op.flags &= uint16_t(~OpPure);
+    op.run = predicate ? deciding<bool, false, bitAndPredicate> : DECIDING(bitAnd, false);
     return true;
   case Opcode::Or:
     plainOperands(b, inst, op, 2, bits, bits);
-    op.run = predicate ? bitOrPredicate : SIZES(bitOr);
+    op.flags &= uint16_t(~OpPure);
+    op.run = predicate ? deciding<bool, true, bitOrPredicate> : DECIDING(bitOr, true);
     return true;
   case Opcode::Xor:
     plainOperands(b, inst, op, 2, bits, bits);
@@ -385,6 +422,7 @@ bool selectBits(Builder &b, const ptx::Instruction &inst, Op &op) {
     return false;
   }
 #undef SIZES
+#undef DECIDING
 }
 
 } // namespace moert::emulator

@@ -220,8 +220,22 @@ static Step setPredicate(Warp &w, const Op &op, uint32_t m) {
     }
     return Step::Next;
   }
+  const BoolOp boolOp = op.inst->mods.boolOp;
   uint32_t c = w.predicateValue(op.c);
-  uint32_t p = combine(op.inst->mods.boolOp, r, c), n = combine(op.inst->mods.boolOp, ~r, c);
+  uint32_t p = combine(boolOp, r, c), n = combine(boolOp, ~r, c);
+  if (w.checks) {
+    // As in and.pred and or.pred, a side that decides alone leaves nothing to the other.
+    const uint32_t badR = w.undefined(op.a) | w.undefined(op.b), badC = w.undefined(op.c);
+    auto undecided = [&](uint32_t result) {
+      return boolOp == BoolOp::And  ? (badR | badC) & (badR | result) & (badC | c)
+             : boolOp == BoolOp::Or ? (badR | badC) & (badR | ~result) & (badC | ~c)
+                                    : badR | badC;
+    };
+    w.setUndefined(op.d, undecided(r), m);
+    w.setUndefined(op.d2, undecided(~r), m);
+    w.undef[0] = 0; // of a destination that is none
+    w.undef[1] = 0;
+  }
   uint32_t &d = w.predicate(op.d);
   d = (d & ~m) | (p & m);
   if (op.d2.bits) {
@@ -311,6 +325,9 @@ bool selectCompare(Builder &b, const ptx::Instruction &inst, Op &op) {
     LaneCompare compare = compareFor(type, mods);
     op.imm = reinterpret_cast<int64_t>(compare);
     op.run = compare ? setPredicate : nullptr;
+    if (mods.boolOp != BoolOp::None) {
+      op.flags &= uint16_t(~OpPure);
+    }
     return true;
   }
   case Opcode::Set: {

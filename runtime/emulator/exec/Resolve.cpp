@@ -289,8 +289,8 @@ bool WarpJudge::isGeneric(const Access &earlier) const {
 }
 
 bool WarpJudge::isSameStore(const Access &earlier, const Access &now) const {
-  if (!allBytes || earlier.actor != now.actor || earlier.site() != now.site() || earlier.lane() >= 32 ||
-      earlier.lane() == now.lane()) {
+  if (!allBytes || target->contiguous || earlier.actor != now.actor || earlier.site() != now.site() ||
+      earlier.lane() >= 32 || earlier.lane() == now.lane()) {
     return false;
   }
   // Lanes that are run apart execute it at different times: there any execution counts, and those of different ones are
@@ -356,7 +356,11 @@ void WarpJudge::conflict(const Access &earlier, bool earlierWrites, const Access
     who += " (asynchronous)";
   }
   // Lanes of one instruction are judged before any of them writes.
-  const uint8_t *oldBytes = this->oldBytes;
+  const uint8_t *newBytes = this->newBytes, *oldBytes = this->oldBytes;
+  if (allBytes && target->contiguous) { // of which only lane 0 is filled in
+    newBytes = allBytes + size_t(now.lane()) * size;
+    oldBytes = target->pointer[0] + size_t(now.lane()) * size;
+  }
   const bool sameStore = earlierWrites && nowWrites && isSameStore(earlier, now);
   if (sameStore && (allMask >> earlier.lane() & 1)) {
     oldBytes = allBytes + size_t(earlier.lane()) * size;
@@ -470,7 +474,7 @@ void judge(Warp &w, const Op &op, uint32_t mask, const Target &t, unsigned bytes
   now.time = w.grid->memory->actors.now();
   now.actor = w.actor;
   const uint32_t tag = Access::makeTag(0, mode.kind, mode.scope, op.site);
-  if (t.contiguous && bytes == 4 && t.shadow[0] && !data) {
+  if (t.contiguous && bytes == 4 && t.shadow[0]) {
     now.tag = tag;
     judge.shared = t.where[0] == Target::Shared;
     t.shadow[0]->accessWarp(t.offset[0], write, now, w.reach, judge);

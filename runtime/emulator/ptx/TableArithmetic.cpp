@@ -164,7 +164,8 @@ static const Form forms[] = {
     {Opcode::Cvt, "cvt rn|rz relu? T=bf16 T=f32", "d> s1", 70, 80},
     {Opcode::Cvt, "cvt rm|rp T=bf16 T=f32", "d> s1", 78, 80},
     {Opcode::Cvt, "cvt T=f32 T=bf16", "d s1", 71, 80},
-    {Opcode::Cvt, "cvt <rnd> T=bf16 T=u16,u32,u64,s16,s32,s64,f16,f64", "d s1>", 78, 90},
+    {Opcode::Cvt, "cvt <rnd> T=bf16 T=u16,u32,u64,s16,s32,s64,f64", "d s1>", 78, 90},
+    {Opcode::Cvt, "cvt <rnd>? T=bf16 T=f16", "d s1>", 78, 90},
     {Opcode::Cvt, "cvt <rndi> T=u16,u32,u64,s16,s32,s64 T=bf16", "d> s1", 78, 90},
     // With bf16 an 8-bit type needs an 8-bit register; ptxas takes no wider one.
     {Opcode::Cvt, "cvt <rnd> T=bf16 T=u8,s8", "d s1", 78, 90},

@@ -170,6 +170,37 @@ TEST(Judgement, OutOfBoundsMisalignedUndefined) {
             std::string::npos);
 }
 
+// Compilers flatten `a || b` and evaluate both sides: a side that decides alone leaves nothing to an undefined one.
+// Wrong: it does not decide.
+TEST(Judgement, OneSideDecides) {
+  auto decides = [](const std::string &logic) {
+    rightAndWrong(kernel(".param .u64 out", R"(
+  .reg .b16 %h<8>; .reg .b32 %r<8>; .reg .b64 %rd<8>; .reg .pred %p<8>;
+  ld.param.u64 %rd1, [out];
+  mov.u32 %r1, %tid.x;
+  setp.lt.u32 %p1, %r5, 5;
+  setp.ge.u32 %p2, %r1, 0;
+  setp.lt.u32 %p3, %r1, 0;
+  )" + logic + R"(
+  @%p4 st.global.u32 [%rd1], 1;
+  ret;)"),
+                  "setp.ge.u32 %p2, %r1, 0;\n  setp.lt.u32 %p3, %r1, 0;", FindingKind::Undefined, {1}, {32},
+                  "setp.lt.u32 %p2, %r1, 0;\n  setp.ge.u32 %p3, %r1, 0;");
+  };
+  decides("or.pred %p4, %p1, %p2;");
+  decides("or.pred %p4, %p2, %p1;");
+  decides("and.pred %p4, %p1, %p3;");
+  decides("and.pred %p1, %p3, %p1; mov.pred %p4, %p1;");
+  decides("setp.lt.or.u32 %p4, %r5, 5, %p2;");
+  decides("setp.lt.and.u32 %p4, %r5, 5, %p3;");
+  decides("setp.ge.or.u32 %p4, %r1, 0, %p1; @!%p2 mov.pred %p4, %p1;");
+  decides("setp.lt.or.u32 %p5|%p4, %r1, 0, %p1; @!%p2 mov.pred %p4, %p1;");
+  decides("selp.b32 %r2, 0, -1, %p3; not.b32 %r2, %r2; and.b32 %r2, %r2, %r5; setp.eq.u32 %p4, %r2, 1;");
+  decides("selp.b32 %r2, -1, 0, %p2; or.b32 %r2, %r5, %r2; setp.eq.u32 %p4, %r2, 1;");
+  decides("selp.b16 %h2, -1, 0, %p3; and.b16 %h2, %h5, %h2; setp.eq.u16 %p4, %h2, 1;");
+  decides("selp.b64 %rd2, -1, 0, %p3; and.b64 %rd2, %rd2, %rd5; setp.eq.u64 %p4, %rd2, 1;");
+}
+
 TEST(Judgement, HostAddressesFault) {
   Device device;
   uint64_t address = device.upload(std::vector<uint32_t>{1});

@@ -108,6 +108,24 @@ AGAIN:
   EXPECT_TRUE(device.found(FindingKind::Race)) << device.findings();
 }
 
+// Two warps, or two blocks, store the same to the same words, each a value per lane. Wrong: values of their own.
+TEST(Order, EqualValuesOfWholeWarps) {
+  const std::string right = kernel(".param .u64 out", R"(
+  .reg .b32 %r<8>; .reg .b64 %rd<8>;
+  ld.param.u64 %rd1, [out];
+  mov.u32 %r1, %tid.x;
+  mov.u32 %r4, %ctaid.x;
+  and.b32 %r2, %r1, 31;
+  mul.wide.u32 %rd2, %r2, 4;
+  add.u64 %rd2, %rd1, %rd2;
+  mad.lo.u32 %r3, %r2, 3, 77;
+  // here
+  st.global.u32 [%rd2], %r3;
+  ret;)");
+  rightAndWrong(right, "// here", FindingKind::Race, {1}, {64}, "add.u32 %r3, %r3, %r1;");
+  rightAndWrong(right, "// here", FindingKind::Race, {2}, {32}, "add.u32 %r3, %r3, %r4;");
+}
+
 // cp.async writes through the generic proxy; a bulk copy reads through the asynchronous one.
 TEST(Order, CopiedDataNeedAProxyFence) {
   const std::string right = kernel(".param .u64 out", R"(
