@@ -6,7 +6,26 @@
 //===----------------------------------------------------------------------===//
 #include "runtime/emulator/memory/Finding.h"
 
+#include <cstdlib>
+#include <cxxabi.h>
+#include <memory>
+
 namespace moert::emulator {
+
+std::string shortName(const std::string &symbol) {
+  constexpr size_t most = 100;
+  if (symbol.size() <= most) {
+    return symbol;
+  }
+  int status = 0;
+  std::unique_ptr<char, decltype(&std::free)> demangled(abi::__cxa_demangle(symbol.c_str(), nullptr, nullptr, &status),
+                                                        &std::free);
+  std::string name = demangled ? demangled.get() : symbol;
+  if (name.rfind("void ", 0) == 0) { // what a kernel returns
+    name.erase(0, 5);
+  }
+  return name.size() <= most ? name : name.substr(0, most - 3) + "...";
+}
 
 const char *findingName(FindingKind kind) {
   switch (kind) {
@@ -45,7 +64,7 @@ std::string Finding::text() const {
   out += findingName(kind);
   out += ": ";
   if (!kernel.empty()) {
-    out += kernel;
+    out += shortName(kernel);
     if (line) {
       out += " line " + std::to_string(line) + ", block " + dim(block) + ", thread " + dim(thread);
     }

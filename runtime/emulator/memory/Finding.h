@@ -36,6 +36,10 @@ enum class FindingKind {
   Limit        ///< the step limit, or another limit of the emulator, was reached
 };
 
+/// A kernel's name for people: as it is, but one of more than 100 characters as C++ writes it, up to the hundredth.
+/// Names of templates' instances may have thousands, and the fault comes behind them.
+std::string shortName(const std::string &symbol);
+
 /// A short lower-case name: "race", "out of bounds", ...
 const char *findingName(FindingKind kind);
 

@@ -206,7 +206,7 @@ std::string DeviceMemory::describeSite(uint32_t site, Actor actor) const {
   if (site == 0 || site > sites.size()) {
     return "host command " + actors.launchName(actors.rangeOf(actor).launch);
   }
-  return kernelNames[sites[site - 1].kernel] + " line " + std::to_string(sites[site - 1].line);
+  return shortName(kernelNames[sites[site - 1].kernel]) + " line " + std::to_string(sites[site - 1].line);
 }
 
 namespace {

@@ -201,6 +201,15 @@ TEST(Judgement, OneSideDecides) {
   decides("selp.b64 %rd2, -1, 0, %p3; and.b64 %rd2, %rd2, %rd5; setp.eq.u64 %p4, %rd2, 1;");
 }
 
+TEST(Judgement, LongNamesAreShort) {
+  EXPECT_EQ(shortName("_Z6kernelPf"), "_Z6kernelPf");
+  const std::string name = shortName("_Z6kernelIJ" + std::string(120, 'i') + "EEvPf"); // <int, int, ...>
+  EXPECT_EQ(name.size(), 100U);
+  EXPECT_EQ(name.rfind("kernel<int, int, ", 0), 0U) << name;
+  EXPECT_EQ(name.substr(97), "...");
+  EXPECT_EQ(shortName(std::string(120, 'k')), std::string(97, 'k') + "...");
+}
+
 TEST(Judgement, HostAddressesFault) {
   Device device;
   uint64_t address = device.upload(std::vector<uint32_t>{1});
