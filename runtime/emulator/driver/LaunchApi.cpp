@@ -78,7 +78,9 @@ CUresult applyAttribute(KernelOperation &operation, CUlaunchAttributeID attribut
     operation.clusterGiven = 1;
     return CUDA_SUCCESS;
   case CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION:
-    operation.programmatic = value.programmaticStreamSerializationAllowed != 0;
+    // Programs ask for it on every card; one before 9.0 launches in the order of the stream.
+    operation.programmatic = value.programmaticStreamSerializationAllowed != 0 &&
+                             operation.function->module->context->device->model->clusters;
     return CUDA_SUCCESS;
   case CU_LAUNCH_ATTRIBUTE_PRIORITY:
     operation.priority = value.priority;

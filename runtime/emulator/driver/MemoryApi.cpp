@@ -38,6 +38,16 @@ static CUresult allocate(const Call &call, CUdeviceptr *address, size_t bytes, A
   return CUDA_SUCCESS;
 }
 
+/// Takes the allocation from the context that owns it; false: none does, as of device memory whose cuMemFreeAsync is
+/// under way, and of registered memory.
+static bool disown(CUdeviceptr address) {
+  size_t owners = 0;
+  for (CUctx_st *context : driver()->contexts.all()) {
+    owners += context->allocations.erase(address);
+  }
+  return owners != 0;
+}
+
 /// Frees after the context's work.
 static CUresult release(const Call &call, CUdeviceptr address, bool host) {
   if (!address) {
@@ -51,13 +61,13 @@ static CUresult release(const Call &call, CUdeviceptr address, bool host) {
                   allocation ? concat(", it lies in ", allocation->describe(), allocation->freed ? " (freed)" : "")
                              : std::string());
   }
+  if (!disown(address) && allocation->kind == AllocationKind::Device) {
+    return refuse(CUDA_ERROR_INVALID_VALUE, hex(address), " is freed by an earlier cuMemFreeAsync already");
+  }
   for (CUctx_st *context : driver()->contexts.all()) {
     if (context == call.context || allocation->kind != AllocationKind::Device) {
       driver()->engine->waitAll(context);
     }
-  }
-  for (CUctx_st *context : driver()->contexts.all()) {
-    context->allocations.erase(address);
   }
   memory.free(address);
   return call.context->sticky;
@@ -259,7 +269,9 @@ static CUresult freeAsync(const Call &call, CUdeviceptr address, CUstream handle
   if (!allocation || allocation->freed || allocation->base != address || allocation->kind != AllocationKind::Device) {
     return refuse(CUDA_ERROR_INVALID_VALUE, hex(address), " is not the start of a device allocation");
   }
-  call.context->allocations.erase(address);
+  if (!disown(address)) {
+    return refuse(CUDA_ERROR_INVALID_VALUE, hex(address), " is freed by an earlier cuMemFreeAsync already");
+  }
   return submit(stream, AllocationOperation{address, true});
 }
 

@@ -333,6 +333,56 @@ TEST_F(LaunchTest, SecondaryThatDoesNotWait) {
   expectRace();
 }
 
+// The attribute means nothing to a card before compute capability 9.0; programs that serve all cards always ask for it.
+TEST_F(LaunchTest, SecondaryOnACardWithoutProgrammaticLaunches) {
+  const char *text = R"(
+.version 7.0
+.target sm_80
+.address_size 64
+.visible .entry primary(.param .u64 data) {
+  .reg .b64 %rd<2>;
+  ld.param.u64 %rd1, [data];
+  st.global.u32 [%rd1], 7;
+  ret;
+}
+.visible .entry secondary(.param .u64 data) {
+  .reg .b32 %r<2>;
+  .reg .b64 %rd<2>;
+  ld.param.u64 %rd1, [data];
+  ld.global.u32 %r1, [%rd1];
+  st.global.u32 [%rd1+4], %r1;
+  ret;
+}
+)";
+  for (int device : {1, 0}) { // a100, h100
+    CUcontext other = nullptr;
+    CUmodule loaded = nullptr;
+    CUfunction kernels[2] = {};
+    CHECKED(cuDevicePrimaryCtxRetain(&other, device));
+    CHECKED(cuCtxSetCurrent(other));
+    CHECKED(cuModuleLoadData(&loaded, text));
+    CHECKED(cuModuleGetFunction(&kernels[0], loaded, "primary"));
+    CHECKED(cuModuleGetFunction(&kernels[1], loaded, "secondary"));
+    CUdeviceptr data = buffer(8);
+    CHECKED(cuMemsetD32(data, 0, 2));
+    void *parameters[] = {&data};
+    CHECKED(cuLaunchKernel(kernels[0], 1, 1, 1, 1, 1, 1, 0, nullptr, parameters, nullptr));
+    CUlaunchAttribute attribute{};
+    attribute.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+    attribute.value.programmaticStreamSerializationAllowed = 1;
+    CUlaunchConfig config{1, 1, 1, 1, 1, 1, 0, nullptr, &attribute, 1};
+    CHECKED(cuLaunchKernelEx(&config, kernels[1], parameters, nullptr));
+    CHECKED(cuCtxSynchronize());
+    if (device == 1) {
+      EXPECT_EQ(allFindings(), "");
+    } else {
+      expectRace();
+    }
+    CHECKED(cuDevicePrimaryCtxRelease(device));
+  }
+  CHECKED(cuCtxSetCurrent(context));
+}
+
 TEST_F(LaunchTest, GraphsKeepParameters) {
   CUdeviceptr data = buffer(4);
   unsigned value = 1;

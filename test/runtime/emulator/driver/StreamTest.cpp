@@ -293,6 +293,15 @@ TEST_F(DriverTest, StreamOrderedMemory) {
   REFUSED(cuMemsetD8Async(address, 9, 256, first), CUDA_ERROR_INVALID_VALUE, "freed");
 }
 
+TEST_F(DriverTest, StreamOrderedMemoryIsFreedOnce) {
+  CUdeviceptr address = 0;
+  CHECKED(cuMemAllocAsync(&address, 256, first));
+  CHECKED(cuMemFreeAsync(address, first)); // perhaps not done yet
+  EXPECT_EQ(cuMemFreeAsync(address, first), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_EQ(cuMemFree(address), CUDA_ERROR_INVALID_VALUE);
+  CHECKED(cuStreamSynchronize(first));
+}
+
 TEST_F(DriverTest, StreamOrderedMemoryUsedTooEarlyIsFound) {
   CUdeviceptr address = 0;
   CHECKED(cuMemAllocAsync(&address, 256, first));
