@@ -209,6 +209,12 @@ bool TextParser::bindScalar(const Slot &slot, Type type, const Instruction &inst
       return fail(raw.location, "'" + std::string(raw.name) + "' is ." + nameOf(typeOf(special)) + ", '" +
                                     std::string(mnemonic) + "' needs ." + nameOf(type));
     }
+    const std::string_view stem = raw.name.substr(0, raw.name.find('.'));
+    const Entry *hiding = stem.size() < raw.name.size() ? lookup(stem) : nullptr;
+    if (hiding && hiding->kind == Entry::Kind::Register) {
+      return fail(raw.location, "'" + std::string(raw.name) + "' is no special register here: '" + std::string(stem) +
+                                    "' is a register of the module's own");
+    }
     const Gate gate = gateOf(special);
     if (gate.ptx > module.target.version || gate.sm > module.target.sm) {
       return fail(raw.location, "'" + std::string(raw.name) + "' needs .version " + std::to_string(gate.ptx / 10) +

@@ -197,6 +197,15 @@ TEST(Modules, GatesOfModifiersAndSpecialRegisters) {
     auto parsed = parseModule(text(ofTarget ? version : least, ofTarget ? least : target));
     EXPECT_TRUE(std::holds_alternative<Module>(parsed)) << body;
   }
+  // A register may have the name of a special register, and hides it.
+  auto named = [](const char *name, const char *body) {
+    return ".version 8.0\n.target sm_80\n.address_size 64\n.entry k() { .reg .b32 %r<9>; .reg .b32 " +
+           std::string(name) + ";\n" + body + "\nret; }";
+  };
+  EXPECT_NE(errorOf(named("%tid", "mov.u32 %r1, %tid.x;")).message.find("'%tid' is a register"), std::string::npos);
+  EXPECT_EQ(errorOf(named("%tid", "mov.u32 %r1, %tid;")).message, "no error");
+  EXPECT_EQ(errorOf(named("%laneid", "mov.u32 %r1, %laneid;")).message, "no error");
+  EXPECT_EQ(errorOf(named("%ntid", "mov.u32 %r1, %tid.x;")).message, "no error");
   // Copies take the longer name since cp.async is there.
   auto parsed = parseModule(".version 7.0\n.target sm_80\n.address_size 64\n.entry k() { .reg .b32 %r<9>; .reg .b64 "
                             "%d<9>;\ncp.async.ca.shared::cta.global [%r1], [%d1], 4;\nret; }");
