@@ -150,11 +150,13 @@ static CUresult parseVersion(int &version) {
 static CUresult readSettings(Settings &settings) {
   const char *devices = std::getenv("MOE_EMU_DEVICE");
   MOE_CHECK(parseDevices(devices && *devices ? devices : "h100", settings));
-  int schedule = int(settings.schedule), checks = settings.checks, log = 1, lanes = 0, copies = 1, buffers = 1;
+  int schedule = int(settings.schedule), checks = settings.checks, log = 1, lanes = 0, copies = 1, buffers = 1,
+      fences = 0;
   MOE_CHECK(word("MOE_EMU_SCHEDULE", {"early", "late", "random"}, schedule));
   MOE_CHECK(word("MOE_EMU_CHECKS", {"off", "on"}, checks));
   MOE_CHECK(word("MOE_EMU_LOG", {"off", "errors", "calls"}, log));
   MOE_CHECK(word("MOE_EMU_DELAY_LANES", {"off", "on"}, lanes));
+  MOE_CHECK(word("MOE_EMU_PROXY_FENCES", {"usual", "all"}, fences));
   MOE_CHECK(word("MOE_EMU_UNDEFINED_COPIES", {"off", "note", "finding"}, copies));
   MOE_CHECK(word("MOE_EMU_BUFFERS", {"shared", "separate"}, buffers));
   MOE_CHECK(parseVersion(settings.version));
@@ -181,6 +183,7 @@ static CUresult readSettings(Settings &settings) {
   settings.logErrors = log >= 1;
   settings.logCalls = log == 2;
   settings.delayLanes = lanes;
+  settings.allProxyFences = fences;
   settings.undefinedCopies = UndefinedCopies(copies);
   settings.separate = buffers;
   settings.threads = unsigned(threads);

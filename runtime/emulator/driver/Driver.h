@@ -47,6 +47,7 @@ struct Settings {
   unsigned threads = 1; ///< more than one: the parallel mode
   bool checks = true;
   bool delayLanes = false;
+  bool allProxyFences = false;
   UndefinedCopies undefinedCopies = UndefinedCopies::Note;
   uint64_t stepLimit = 0;
   uint64_t memoryMebibytes = 0; ///< of each device; 0: as its model

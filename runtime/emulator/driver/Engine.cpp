@@ -321,6 +321,7 @@ void Engine::startKernel(Work &work, KernelOperation &kernel) {
                                                              : Timing::Random;
   options.seed = all.settings.seed * 0x9E3779B97F4A7C15u + work.number;
   options.delayLanes = all.settings.delayLanes;
+  options.allProxyFences = all.settings.allProxyFences;
   options.hostThreads = all.settings.threads;
   options.stepLimit = all.settings.stepLimit;
   const int resident = residentBlocks(function, kernel.config.block.count(), kernel.config.dynamicShared);

@@ -81,8 +81,10 @@ static void movePieces(const Plan &plan) {
   }
 }
 
+static Time timeNow(const Warp &w) { return w.checks ? w.grid->memory->actors.now() : 0; }
+
 /// Shows reads (of `reader`) and writes (of `writer`) of the plan to the shadows.
-static void judgePlan(Warp &w, const Op &op, unsigned lane, const Plan &plan, Actor reader, Actor writer,
+static void judgePlan(Warp &w, const Op &op, unsigned lane, Time issued, const Plan &plan, Actor reader, Actor writer,
                       unsigned agentLane) {
   if (!w.checks) {
     return;
@@ -90,7 +92,7 @@ static void judgePlan(Warp &w, const Op &op, unsigned lane, const Plan &plan, Ac
   WarpJudge judge(w, op, true);
   judge.lane = lane;
   Access now;
-  now.time = w.grid->memory->actors.now();
+  now.time = issued;
   Reach reach = w.proxiedReach;
   AccessKind kind = plan.reduce == Reduce::None ? AsyncAccess : AtomicAccess;
   for (const Piece &piece : plan.pieces) {
@@ -130,13 +132,12 @@ static void noteCopy(Warp &w, const Op &op, unsigned lane, Block *owner, Actor a
 }
 
 /// Puts the plan among the pending work, completing on the mbarrier at `barrier` of `owner` or on the lane's group.
-static void enqueue(Warp &w, const Op &op, unsigned lane, Plan plan, uint64_t bytes, Block *owner, uint32_t barrier,
-                    bool group) {
+static void enqueue(Warp &w, const Op &op, unsigned lane, Time now, Plan plan, uint64_t bytes, Block *owner,
+                    uint32_t barrier, bool group) {
   auto shared = std::make_shared<Plan>(std::move(plan));
   PendingWork work;
   work.warp = &w;
   work.lane = lane;
-  Time now = w.checks ? w.grid->memory->actors.now() : 0;
   if (group) {
     w.bulkReads[lane] = &op;
     w.bulkReadGroup[lane] = w.bulkGroup[lane];
@@ -187,6 +188,8 @@ static uint64_t inBlock(uint64_t address, uint64_t window, unsigned rank) {
 static Step bulkCopy(Warp &w, const Op &op, uint32_t m) {
   const ptx::Modifiers &mods = op.inst->mods;
   const bool group = mods.completion == Completion::BulkGroup;
+  // Lanes that copy into groups do so at one time: the reads of all of them are known when each has waited for its own.
+  const Time together = timeNow(w);
   for (unsigned l = 0; l < 32; ++l) {
     if (!(m >> l & 1)) {
       continue;
@@ -233,12 +236,13 @@ static Step bulkCopy(Warp &w, const Op &op, uint32_t m) {
         reader = writer = barrierOwner->mbarriers[barrier].agent;
         agentLane = allLanes;
       }
-      judgePlan(w, op, l, plan, reader, writer, agentLane);
+      const Time issued = group ? together : timeNow(w);
+      judgePlan(w, op, l, issued, plan, reader, writer, agentLane);
       if (!group) {
         noteCopy(w, op, l, source, reader);
         noteCopy(w, op, l, owner == w.block ? nullptr : owner, writer);
       }
-      enqueue(w, op, l, std::move(plan), bytes, barrierOwner, barrier, group);
+      enqueue(w, op, l, issued, std::move(plan), bytes, barrierOwner, barrier, group);
     }
   }
   return Step::Next;
@@ -253,6 +257,8 @@ static uint64_t swizzled(uint64_t address, unsigned mode) {
 static Step tensorCopy(Warp &w, const Op &op, uint32_t m) {
   const ptx::Modifiers &mods = op.inst->mods;
   const bool group = mods.completion == Completion::BulkGroup;
+  // Lanes that copy into groups do so at one time: the reads of all of them are known when each has waited for its own.
+  const Time together = timeNow(w);
   const Ref *coordinates = w.grid->code->refs.data() + op.list;
   for (unsigned l = 0; l < 32; ++l) {
     if (!(m >> l & 1)) {
@@ -390,11 +396,12 @@ static Step tensorCopy(Warp &w, const Op &op, uint32_t m) {
         reader = writer = barrierOwner->mbarriers[barrier].agent;
         agentLane = allLanes;
       }
-      judgePlan(w, op, l, plan, reader, writer, agentLane);
+      const Time issued = group ? together : timeNow(w);
+      judgePlan(w, op, l, issued, plan, reader, writer, agentLane);
       if (!group && owner != w.block) {
         noteCopy(w, op, l, owner, writer);
       }
-      enqueue(w, op, l, std::move(plan), bytes, barrierOwner, barrier, group);
+      enqueue(w, op, l, issued, std::move(plan), bytes, barrierOwner, barrier, group);
     }
   }
   return Step::Next;

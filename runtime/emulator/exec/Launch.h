@@ -34,6 +34,7 @@ struct ExecOptions {
   Timing timing = Timing::Late;
   uint64_t seed = 0;
   bool delayLanes = false;       ///< runs lanes of a warp apart where only bar.warp.sync would keep them together
+  bool allProxyFences = false;   ///< asks for those, too, that compilers leave out
   unsigned hostThreads = 1;      ///< above 1, with checks off: blocks of one launch run on so many host threads
   uint64_t stepLimit = 0;        ///< warp instructions of one launch, then a finding of kind Limit; 0: none
   uint32_t residentBlocks = 256; ///< blocks that make progress at the same time (the device's capacity for this kernel)

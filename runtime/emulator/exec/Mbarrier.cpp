@@ -118,7 +118,7 @@ void judgeCompletion(Warp &w, const Op &op, unsigned lane, const Mbarrier &bar) 
     w.report(FindingKind::ProxyFence, op, lane,
              "completes on an mbarrier that " + who +
                  " initialises, and neither fence.proxy.async nor fence.mbarrier_init is between",
-             true, bar.initialised.site());
+             !w.grid->options.allProxyFences, bar.initialised.site());
   } else {
     w.report(FindingKind::Race, op, lane,
              "completes on an mbarrier that " + who + " initialises, and nothing orders the two", false,

@@ -342,6 +342,12 @@ void WarpJudge::conflict(const Access &earlier, bool earlierWrites, const Access
   if ((readsFirst || readsNow) && w.grid->readsBesideAtomics.count(beside)) {
     return;
   }
+  // Triton 3.5 and CUTLASS leave this fence out behind cp.async.
+  const bool fenceOnly = proxied && earlierWrites && isGeneric(earlier) && knows(earlier, false);
+  const bool usual = fenceOnly && earlier.kind() == AsyncAccess && !w.grid->options.allProxyFences;
+  if (usual && !w.grid->unfenced.insert({earlier.site(), now.site()}).second) {
+    return;
+  }
   const ActorRange &range = memory.actors.rangeOf(earlier.actor);
   std::string who = memory.describeSite(earlier.site(), earlier.actor);
   if (range.actorsPerBlock) {
@@ -373,7 +379,6 @@ void WarpJudge::conflict(const Access &earlier, bool earlierWrites, const Access
     comparable &= earlier.kind() != AsyncAccess;
   }
   bool equal = comparable && std::memcmp(newBytes, oldBytes, size) == 0;
-  bool fenceOnly = proxied && earlierWrites && isGeneric(earlier) && knows(earlier, false);
   std::string what = std::string(nowWrites ? "writes" : "reads") + " " + (shared ? "shared" : "global") + " byte " +
                      std::to_string(offset) + ", which " + who + (earlierWrites ? " writes" : " reads");
   what += fenceOnly   ? " through the generic proxy, and no fence.proxy.async is between"
@@ -385,8 +390,8 @@ void WarpJudge::conflict(const Access &earlier, bool earlierWrites, const Access
         beside, w.describe(FindingKind::Race, op, lane, std::move(what), false, earlier.site()));
     return;
   }
-  w.report(fenceOnly ? FindingKind::ProxyFence : FindingKind::Race, op, lane, std::move(what), equal || sameStore,
-           earlier.site());
+  w.report(fenceOnly ? FindingKind::ProxyFence : FindingKind::Race, op, lane, std::move(what),
+           equal || sameStore || usual, earlier.site());
 }
 
 void noteGuesses(Warp &w, uint32_t mask, const Target &t) {

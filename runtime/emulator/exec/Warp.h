@@ -25,6 +25,7 @@
 #include <map>
 #include <memory>
 #include <random>
+#include <set>
 #include <unordered_map>
 
 namespace moert::emulator {
@@ -365,6 +366,8 @@ struct GridState : Grid {
   /// Races of a plain read with an atomic, by the sites of both. Whether they are faults is known at the end: a word is
   /// read plainly before a loop of compare-and-swap on it, as CUDA's own manual writes it.
   std::map<std::pair<uint32_t, uint32_t>, Finding> readsBesideAtomics;
+  /// Of data of cp.async that were read without a proxy fence: the sites of both, each of which is said once.
+  std::set<std::pair<uint32_t, uint32_t>> unfenced;
   LaunchConfig config;
   ExecOptions options;
   std::vector<uint8_t> constants;

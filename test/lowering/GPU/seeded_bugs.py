@@ -162,7 +162,7 @@ def write(output):
 
 def attempt(program, number, filter_, device):
     """(exit status, output) of the tests with that bug; they stop at the first failure."""
-    environment = dict(os.environ, MOE_EMU_DEVICE=device, MOE_EMU_UNDEFINED_COPIES="finding", MOE_EMU_LOG="off",
+    environment = dict(os.environ, MOE_EMU_DEVICE=device, MOE_EMU_UNDEFINED_COPIES="finding", MOE_EMU_PROXY_FENCES="all", MOE_EMU_LOG="off",
                        MOE_EMU_STEP_LIMIT="20000000", GTEST_OUTPUT="")  # fmt: skip
     command = [program, str(number), f"--gtest_filter={filter_}", "--gtest_fail_fast"]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

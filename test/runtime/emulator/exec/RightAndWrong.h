@@ -36,6 +36,7 @@ inline std::string findingsOf(const std::string &text, Dim3 grid, Dim3 block, un
     device.options.seed = mode.seed;
     device.options.delayLanes = mode.delay;
     device.options.stepLimit = 1000000;
+    device.options.allProxyFences = true;
     device.config.dynamicShared = dynamicShared;
     device.config.cluster = cluster;
     std::vector<uint32_t> zeros(words);
