@@ -26,11 +26,6 @@ using namespace mlir;
 using namespace mlir::moe;
 using namespace mlir::moe::gpu;
 
-/// Whether a kernel makes up what travels among ranks in an exact exchange, which programs for GPUs do not have yet.
-template <typename Config>
-static constexpr bool isExchanging = std::is_same_v<std::decay_t<Config>, kernels::Dispatch> ||
-                                     std::is_same_v<std::decay_t<Config>, kernels::CopyListedRows>;
-
 /// What a block may have without asking for more.
 static constexpr int64_t sharedBytes = 48 << 10;
 
@@ -88,9 +83,6 @@ kernels::AttentionCut GpuCatalogue::cut(kernels::Attention &kernel, const kernel
 }
 
 std::string GpuCatalogue::whyNot(const kernels::Kernel &kernel, int64_t experts) const {
-  if (std::visit([](const auto &config) { return isExchanging<decltype(config)>; }, kernel)) {
-    return "sends rows to the ranks of their experts only, but GPUs send all rows to all: use --exchange gather";
-  }
   if (experts > maxExperts) {
     return "but the kernels of GPUs have room for " + std::to_string(maxExperts);
   }
@@ -111,10 +103,11 @@ int64_t mlir::moe::gpu::getThreads(const GpuTarget &target, const kernels::Kerne
     return warpgroupThreads();
   }
   if (std::holds_alternative<kernels::Route>(kernel) || std::holds_alternative<kernels::RoutingStatistics>(kernel) ||
-      std::holds_alternative<kernels::Localize>(kernel) || std::holds_alternative<kernels::MaskPadding>(kernel)) {
+      std::holds_alternative<kernels::MaskPadding>(kernel)) {
     return KernelBuilder::warpSize;
   }
-  if (std::holds_alternative<kernels::RMSNorm>(kernel)) {
+  if (std::holds_alternative<kernels::RMSNorm>(kernel) || std::holds_alternative<kernels::Localize>(kernel) ||
+      std::holds_alternative<kernels::Dispatch>(kernel)) {
     return 256;
   }
   if (std::holds_alternative<kernels::SortByExpert>(kernel)) {
@@ -138,11 +131,7 @@ std::string GpuCatalogue::use(const kernels::Kernel &kernel) {
         if (known.insert(name).second) {
           symbols.push_back({name, getThreads(target, kernel), getSharedBytes(target, kernel)});
           KernelBuilder builder(*module, target, name, getThreads(target, kernel));
-          if constexpr (isExchanging<decltype(config)>) {
-            llvm_unreachable("whyNot gives a reason");
-          } else {
-            emit(config, builder);
-          }
+          emit(config, builder);
           builder.finish();
           if constexpr (std::is_same_v<std::decay_t<decltype(config)>, kernels::Matmul>) {
             usesMaps |= weightBox(config) > 0;

@@ -64,6 +64,8 @@ void emit(const kernels::SortByExpert &kernel, KernelBuilder &b);
 void emit(const kernels::RoutingStatistics &kernel, KernelBuilder &b);
 void emit(const kernels::MaskPadding &kernel, KernelBuilder &b);
 void emit(const kernels::Localize &kernel, KernelBuilder &b);
+void emit(const kernels::Dispatch &kernel, KernelBuilder &b);
+void emit(const kernels::CopyListedRows &kernel, KernelBuilder &b);
 void emit(const kernels::Combine &kernel, KernelBuilder &b);
 void emit(const kernels::CopyRows &kernel, KernelBuilder &b);
 void emit(const kernels::CopyPart &kernel, KernelBuilder &b);

@@ -1,6 +1,12 @@
 //===- RankKernels.cpp - What differs between ranks -----------------------===//
 //
-// Choices of experts become slots of a rank; padding chooses nobody.
+// Choices of experts become slots of a rank and, where only some rows travel,
+// lists of those; padding chooses nobody.
+//
+// Which replica takes a choice depends on how many choices of that expert came
+// before, but on no other expert's: so one workgroup goes through the choices in
+// tiles of shared memory, and each thread walks a tile for experts of its own.
+// What then is in the order of rows is counted by sums over the block.
 //
 //===----------------------------------------------------------------------===//
 
@@ -9,6 +15,9 @@
 using namespace mlir;
 using namespace mlir::moe;
 using namespace mlir::moe::gpu;
+
+/// Choices of a tile, and how many of them a thread reads before it looks at the first.
+static constexpr int64_t tileChoices = 2048, choicesAtOnce = 4;
 
 void mlir::moe::gpu::emit(const kernels::MaskPadding &, KernelBuilder &b) {
   Value experts = b.nextPointer(), seq = b.nextPointer(), to = b.nextPointer();
@@ -20,48 +29,232 @@ void mlir::moe::gpu::emit(const kernels::MaskPadding &, KernelBuilder &b) {
   });
 }
 
-// One thread, since every choice depends on how many were counted before.
+namespace {
+
+/// The rule which replica a choice goes to (moe.localize). Reads the operands begins, slots, shares, totals, taken,
+/// counts, E, S, slots per rank, rank.
+class Replicas {
+public:
+  explicit Replicas(KernelBuilder &b)
+      : b(b), begins(b.nextPointer()), slots(b.nextPointer()), shares(b.nextPointer()), totals(b.nextPointer()),
+        taken(b.nextPointer()), counts(b.nextPointer()), e(b.nextInt()), s(b.nextInt()), perRank(b.nextInt()),
+        rank(b.nextInt()), ids(b.allocateShared(b.getI32Type(), tileChoices)),
+        chosen(b.allocateShared(b.getI32Type(), tileChoices)) {}
+
+  /// Before the first tile. taken: choices of every expert, then those of every replica, in this step.
+  void begin() {
+    b.overThreads(e + s, [&](Int i) { b.storeI64(b.i64(0), taken, i); });
+    b.barrier();
+  }
+
+  /// Chooses slots for the next `count` choices, at most tileChoices, which `experts` has from `first` on. Between two
+  /// tiles the block must meet.
+  void choose(Value experts, Int first, Int count, bool countOwn) {
+    Int zero = b.i64(0), one = b.i64(1), none = b.i64(-1), step = b.i64(choicesAtOnce);
+    Int padded = (count + (choicesAtOnce - 1)) / choicesAtOnce * choicesAtOnce;
+    b.overThreads(padded, [&](Int i) {
+      Int known = b.loadI32(experts, first + b.min(i, count - 1));
+      b.storeI32(b.select(i < count, known, none), ids, i);
+      b.storeI32(none, chosen, i);
+    });
+    b.barrier();
+    b.overThreads(e, [&](Int expert) {
+      Int begin = b.loadI32(begins, expert), end = b.loadI32(begins, expert + 1);
+      SmallVector<Value> sum = b.loop(zero, padded, step, ValueRange{zero}, [&](Int i, ValueRange carried) {
+        Int counted{&b, carried[0]};
+        SmallVector<Int> there;
+        for (int64_t u = 0; u < choicesAtOnce; ++u) {
+          there.push_back(b.loadI32(ids, i + u));
+        }
+        for (int64_t u = 0; u < choicesAtOnce; ++u) {
+          Int isMine = b.select(there[u] == expert, one, zero); // 0 or 1 times
+          SmallVector<Value> now = b.loop(zero, isMine, one, ValueRange{counted}, [&](Int, ValueRange before) {
+            Int slot = replicaOf(expert, begin, end), sum{&b, before[0]};
+            b.storeI32(slot, chosen, i + u);
+            return SmallVector<Value>{sum + (countOwn ? b.select(none < localOf(slot), one, zero) : one)};
+          });
+          counted = {&b, now[0]};
+        }
+        return SmallVector<Value>{counted};
+      });
+      Int counted{&b, sum[0]};
+      b.storeI64(b.loadI64(counts, expert) + counted, counts, expert);
+    });
+    b.barrier();
+  }
+
+  /// Of the tile's choice `i`: its slot among those of all ranks, and on this one; -1: none.
+  Int slot(Int i) { return b.loadI32(chosen, i); }
+  Int local(Int i) { return localOf(slot(i)); }
+  Int localOf(Int slot) {
+    Int own = slot - rank * perRank, none = b.i64(-1);
+    return b.select(own < b.i64(0), none, b.select(own < perRank, own, none));
+  }
+
+private:
+  /// The slot of the replica that is furthest behind its share, the first of equals.
+  Int replicaOf(Int expert, Int begin, Int end) {
+    Int one = b.i64(1), next = b.loadI64(taken, expert) + 1, total = b.loadI32(totals, expert);
+    b.storeI64(next, taken, expert);
+    auto behind = [&](Int replica) {
+      return next * b.loadI32(shares, replica) - b.loadI64(taken, e + replica) * total;
+    };
+    SmallVector<Value> best =
+        b.loop(begin + 1, end, one, ValueRange{begin, behind(begin)}, [&](Int replica, ValueRange carried) {
+          Int value = behind(replica);
+          Value more = Int{&b, carried[1]} < value;
+          return SmallVector<Value>{b.select(more, replica, {&b, carried[0]}), b.select(more, value, {&b, carried[1]})};
+        });
+    Int replica{&b, best[0]};
+    b.storeI64(b.loadI64(taken, e + replica) + 1, taken, e + replica);
+    return b.loadI32(slots, replica);
+  }
+
+  KernelBuilder &b;
+  Value begins, slots, shares, totals, taken, counts;
+  Int e, s;
+
+public:
+  Int perRank, rank;
+
+private:
+  Value ids, chosen;
+};
+
+/// Sums over the threads of the block.
+class BlockSums {
+public:
+  explicit BlockSums(KernelBuilder &b) : b(b), partials(b.allocateShared(b.getI32Type(), b.warps())) {}
+
+  /// What the threads before this one have of `value`, and what all have. The block meets before and behind.
+  std::pair<Int, Int> before(Int value) {
+    Int zero = b.i64(0), sum = value; // of this lane and those below
+    for (int64_t distance = 1; distance < KernelBuilder::warpSize; distance *= 2) {
+      Int below = b.shuffleUp(sum, distance);
+      sum = sum + b.select(b.lane < b.i64(distance), zero, below);
+    }
+    b.barrier(); // the last sums have been read
+    b.ifThen(b.lane == b.i64(KernelBuilder::warpSize - 1), [&] { b.storeI32(sum, partials, b.warp); });
+    b.barrier();
+    Int total = zero, mine = sum - value;
+    for (int64_t w = 0; w < b.warps(); ++w) {
+      Int partial = b.loadI32(partials, b.i64(w));
+      mine = mine + b.select(b.i64(w) < b.warp, partial, zero);
+      total = total + partial;
+    }
+    return {mine, total};
+  }
+
+private:
+  KernelBuilder &b;
+  Value partials;
+};
+
+} // namespace
+
 void mlir::moe::gpu::emit(const kernels::Localize &kernel, KernelBuilder &b) {
   Value experts = b.nextPointer();
   Int rows = b.nextInt(), k = b.nextInt();
-  Value to = b.nextPointer(), begins = b.nextPointer(), slots = b.nextPointer(), shares = b.nextPointer(),
-        totals = b.nextPointer(), taken = b.nextPointer(), counts = b.nextPointer();
-  Int e = b.nextInt(), s = b.nextInt(), perRank = b.nextInt(), rank = b.nextInt();
-  Int zero = b.i64(0), one = b.i64(1), first = rank * perRank;
-  auto increase = [&](Value base, Int index) { b.storeI64(b.loadI64(base, index) + 1, base, index); };
-  b.ifThen(b.thread == zero, [&] {
-    // taken: choices of every expert, then those of every replica, in this step.
-    b.loop(zero, e + s, one, [&](Int i) { b.storeI64(zero, taken, i); });
-    b.loop(zero, rows * k, one, [&](Int choice) {
-      Int expert = b.loadI32(experts, choice);
-      b.ifElse(
-          b.i64(-1) < expert,
-          [&] {
-            Int next = b.loadI64(taken, expert) + 1, total = b.loadI32(totals, expert);
-            Int begin = b.loadI32(begins, expert), end = b.loadI32(begins, expert + 1);
-            auto behind = [&](Int replica) {
-              return next * b.loadI32(shares, replica) - b.loadI64(taken, e + replica) * total;
-            };
-            SmallVector<Value> best =
-                b.loop(begin + 1, end, one, ValueRange{begin, behind(begin)}, [&](Int replica, ValueRange carried) {
-                  Int value = behind(replica);
-                  Value more = Int{&b, carried[1]} < value;
-                  return SmallVector<Value>{b.select(more, replica, {&b, carried[0]}),
-                                            b.select(more, value, {&b, carried[1]})};
-                });
-            Int replica{&b, best[0]};
-            increase(taken, expert);
-            increase(taken, e + replica);
-            Int slot = b.loadI32(slots, replica) - first;
-            Int below = b.select(slot < perRank, slot, b.i64(-1)), local = b.select(slot < zero, b.i64(-1), below);
-            b.storeI32(local, to, choice);
-            if (kernel.countOwn) {
-              b.ifThen(b.i64(-1) < local, [&] { increase(counts, expert); });
-            } else {
-              increase(counts, expert);
-            }
-          },
-          [&] { b.storeI32(b.i64(-1), to, choice); });
-    });
+  Value to = b.nextPointer();
+  Replicas replicas(b);
+  Int choices = rows * k, most = b.i64(tileChoices);
+  replicas.begin();
+  b.loop(b.i64(0), choices, most, [&](Int first) {
+    Int count = b.min(choices - first, most);
+    replicas.choose(experts, first, count, kernel.countOwn);
+    b.overThreads(count, [&](Int i) { b.storeI32(replicas.local(i), to, first + i); });
+    b.barrier();
   });
+}
+
+// A thread per token of a tile. The first part finds what comes here, and marks where own choices go: `places` holds
+// -2 - r for one that goes to rank r. The second puts those in the order of ranks.
+void mlir::moe::gpu::emit(const kernels::Dispatch &, KernelBuilder &b) {
+  Value experts = b.nextPointer();
+  Int tokens = b.nextInt(), k = b.nextInt(), ranks = b.nextInt();
+  Value sendRows = b.nextPointer(), sendCounts = b.nextPointer(), slots = b.nextPointer(), backRows = b.nextPointer(),
+        backCounts = b.nextPointer(), places = b.nextPointer();
+  Int sendRoom = b.nextInt(), backRoom = b.nextInt();
+  Replicas replicas(b);
+  BlockSums sums(b);
+  Int zero = b.i64(0), one = b.i64(1), none = b.i64(-1), tile = b.min(b.i64(b.threads), b.i64(tileChoices) / k);
+
+  // body(token, whether the thread has one, rows and choices before it) for tiles of tokens; it gives what it found in
+  // its token. What all found so far goes through the loops, from `start` on.
+  using Found = std::pair<Int, Int>;
+  auto overTokens = [&](ValueRange start, llvm::function_ref<void(Int, Int)> prepare,
+                        llvm::function_ref<Int(Int, Value)> count,
+                        llvm::function_ref<void(Int, Value, Found, Int)> write) {
+    return b.loop(zero, tokens, tile, start, [&](Int first, ValueRange carried) {
+      Int row{&b, carried[0]}, choice{&b, carried[1]}, here = b.min(tokens - first, tile), token = first + b.thread;
+      Value has = b.thread < here;
+      prepare(first, here);
+      Int mine = count(token, has);
+      auto [rowsBefore, allRows] = sums.before(b.select(zero < mine, one, zero));
+      auto [choicesBefore, allChoices] = sums.before(mine);
+      write(token, has, {row + rowsBefore, choice + choicesBefore}, mine);
+      b.barrier();
+      return SmallVector<Value>{row + allRows, choice + allChoices};
+    });
+  };
+  auto countChoices = [&](Value has, llvm::function_ref<Value(Int)> condition) {
+    SmallVector<Value> found = b.loop(zero, b.select(has, k, zero), one, ValueRange{zero}, [&](Int j, ValueRange sum) {
+      return SmallVector<Value>{Int{&b, sum[0]} + b.select(condition(j), one, zero)};
+    });
+    return Int{&b, found[0]};
+  };
+  auto fill = [&](Value list, Int from, Int to) {
+    b.overThreads(to - from, [&](Int i) { b.storeI32(none, list, from + i); });
+  };
+  auto onFirst = [&](llvm::function_ref<void()> store) { b.ifThen(b.thread == zero, store); };
+
+  replicas.begin();
+  SmallVector<Value> came = b.loop(zero, ranks, one, ValueRange{zero, zero}, [&](Int source, ValueRange carried) {
+    Value isOwn = source == replicas.rank;
+    SmallVector<Value> ofSource = overTokens(
+        carried,
+        [&](Int first, Int here) {
+          replicas.choose(experts, (source * tokens + first) * k, here * k, /*countOwn=*/true);
+        },
+        [&](Int, Value has) {
+          return countChoices(has, [&](Int j) { return none < replicas.local(b.thread * k + j); });
+        },
+        [&](Int token, Value has, Found before, Int mine) {
+          b.loop(zero, b.select(has, k, zero), one, ValueRange{before.second}, [&](Int j, ValueRange next) {
+            Int choice{&b, next[0]}, at = before.first * k + j, slot = replicas.slot(b.thread * k + j),
+                                     local = replicas.local(b.thread * k + j);
+            b.ifThen(isOwn, [&] {
+              Int target = b.i64(-2) - slot / replicas.perRank;
+              b.storeI32(b.select(none < slot, target, none), places, token * k + j);
+            });
+            b.ifThen(zero < mine, [&] { b.storeI32(local, slots, at); });
+            Value isHere = none < local;
+            b.ifThen(isHere, [&] { b.storeI32(at, backRows, choice); });
+            return SmallVector<Value>{choice + b.select(isHere, one, zero)};
+          });
+        });
+    onFirst([&] { b.storeI32(Int{&b, ofSource[1]} - Int{&b, carried[1]}, backCounts, source); });
+    return ofSource;
+  });
+  fill(slots, Int{&b, came[0]} * k, ranks * tokens * k);
+  fill(backRows, {&b, came[1]}, backRoom * tokens);
+
+  SmallVector<Value> sent = b.loop(zero, ranks, one, ValueRange{zero, zero}, [&](Int target, ValueRange carried) {
+    auto goes = [&](Int token, Int j) { return b.loadI32(places, token * k + j) == b.i64(-2) - target; };
+    SmallVector<Value> toTarget = overTokens(
+        carried, [](Int, Int) {},
+        [&](Int token, Value has) { return countChoices(has, [&](Int j) { return goes(token, j); }); },
+        [&](Int token, Value has, Found before, Int mine) {
+          b.ifThen(zero < mine, [&] { b.storeI32(token, sendRows, before.first); });
+          b.loop(zero, b.select(has, k, zero), one, ValueRange{before.second}, [&](Int j, ValueRange next) {
+            Int place{&b, next[0]};
+            Value isThere = goes(token, j);
+            b.ifThen(isThere, [&] { b.storeI32(place, places, token * k + j); });
+            return SmallVector<Value>{place + b.select(isThere, one, zero)};
+          });
+        });
+    onFirst([&] { b.storeI32(Int{&b, toTarget[0]} - Int{&b, carried[0]}, sendCounts, target); });
+    return toTarget;
+  });
+  fill(sendRows, {&b, sent[0]}, sendRoom * tokens);
 }

@@ -1,6 +1,6 @@
-//===- WeightKernels.cpp - Computations on weights, run once at load ------===//
+//===- WeightKernels.cpp - Computations on weights, and copies of rows ----===//
 //
-// Kernels of initializers, as on CPUs: they write rows with a stride, compute in
+// Kernels of initializers, as on CPUs, and those that copy rows among ranks: they write rows with a stride, compute in
 // f32 and round once at the store. Like those of the row kernels, neighbouring
 // threads take neighbouring elements; whole rows are copied by 16 bytes where
 // everything is aligned for it.
@@ -34,6 +34,20 @@ void mlir::moe::gpu::emit(const kernels::CopyRows &, KernelBuilder &b) {
   Int inBytes = b.nextInt(), outBytes = b.nextInt();
   Type byte = b.getI8Type();
   copyBytes(b, b.at(in, b.workgroup * inBytes, byte), b.at(to, b.workgroup * outBytes, byte), inBytes);
+}
+
+void mlir::moe::gpu::emit(const kernels::CopyListedRows &kernel, KernelBuilder &b) {
+  Value in = b.nextPointer(), list = b.nextPointer(), to = b.nextPointer();
+  Int bytes = b.nextInt(), row = b.loadI32(list, b.workgroup);
+  Type byte = b.getI8Type();
+  Value into = b.at(to, b.workgroup * bytes, byte), isThere = b.i64(-1) < row;
+  auto copy = [&] { copyBytes(b, b.at(in, row * bytes, byte), into, bytes); };
+  if (!kernel.zeroMissing) {
+    b.ifThen(isThere, copy);
+    return;
+  }
+  b.ifElse(isThere, copy,
+           [&] { b.overThreads(bytes, [&](Int i) { b.store(b.integer(0, byte), b.at(into, i, byte)); }); });
 }
 
 void mlir::moe::gpu::emit(const kernels::CopyPart &, KernelBuilder &b) {

@@ -22,12 +22,16 @@
 
 namespace mlir::moe {
 
-/// What ranks run on. The defaults are those of ranks that are threads or processes of one machine.
+/// What ranks run on. The defaults are those of ranks that are threads or processes of one machine's CPUs.
 struct ExchangeMachine {
   double latency = 20e-6; ///< seconds until a rank has a message of nothing from all others
   double hostRead = 0;    ///< seconds until the host has read a number that the step computed
   double linkRate = 4e9;  ///< bytes per second that a rank receives
   double memoryRate = 8e9;
+
+  /// Those of a machine with eight H100, as targets/dgx-h100.json has them. Before the host reads counts, a round
+  /// brings those of all ranks together.
+  static ExchangeMachine gpus() { return {20e-6, 20e-6 + 20e-6, 450e9, 3350e9}; }
 };
 
 /// A layer's experts and how they are placed.

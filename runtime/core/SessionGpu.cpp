@@ -41,8 +41,9 @@ bool Session::runOnGpu(Entry &entry, StepPlan &plan, const Agreement::Common &co
   isNamed = trace.enabled();
   auto issueAll = [&] { return issue(entry, plan, tokens, rows, failed); };
   backend->beginRange(entry.name.c_str(), tokens, rows);
-  const bool issued =
-      common.mayUseGraphs ? graphs.run(*backend, {&plan, tokens, rows, common.shape}, issueAll) : issueAll();
+  const bool issued = common.mayUseGraphs && !plan.hasExchanges()
+                          ? graphs.run(*backend, {&plan, tokens, rows, common.shape}, issueAll)
+                          : issueAll();
   const bool done = issued && takeResults(entry, tokens, rows) && backend->synchronize();
   backend->endRange();
   return done;

@@ -170,6 +170,7 @@ Status StepPlan::addCollective(const Context &context, uint32_t index, uint32_t 
   call.kind = format::CollectiveKind(command.target());
   call.name = context.program.string(command.name());
   if (call.kind == format::CollectiveKind::Exchange) {
+    exchanges = true;
     call.rowBytes = command.value();
   } else if (command.value() == uint64_t(format::DType::BF16)) {
     call.element = format::DType::BF16;

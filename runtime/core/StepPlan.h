@@ -54,6 +54,8 @@ public:
   bool execute(Backend &backend, Trace &trace, uint32_t &failed);
 
   uint32_t waveCount() const { return waves; }
+  /// Whether the host may have to read in the middle how much travels: no graph holds such a step.
+  bool hasExchanges() const { return exchanges; }
   uint32_t launchCount() const { return uint32_t(launches.size()); }
 
 private:
@@ -133,6 +135,7 @@ private:
   std::vector<CollectiveCall> calls;
   std::vector<Action> actions;
   uint32_t waves = 0;
+  bool exchanges = false;
   int64_t boundTokens = -1, boundRows = -1;
   std::vector<void *> boundArguments;
 };

@@ -29,7 +29,8 @@ struct CollectiveCall {
   void *to = nullptr;
   const void *from = nullptr; ///< `to` itself: in place
   uint64_t toBytes = 0, fromBytes = 0;
-  /// Of an exchange: bytes of a row, rows received from and sent to each rank. The bytes above are capacities.
+  /// Of an exchange: bytes of a row, rows received from and sent to each rank (of GPUs in their memory). The bytes
+  /// above are capacities.
   uint64_t rowBytes = 0;
   int32_t *received = nullptr;
   const int32_t *counts = nullptr;

@@ -103,7 +103,8 @@ llvm::Error moec::applyPlan(Model &model, StringRef plan) {
 
 /// What --exchange auto reckons with: the machines of a topology file, or those of this runtime.
 static Expected<mlir::moe::ExchangeMachine> readMachine(const RankOptions &options) {
-  mlir::moe::ExchangeMachine machine;
+  mlir::moe::ExchangeMachine machine =
+      options.areGpus ? mlir::moe::ExchangeMachine::gpus() : mlir::moe::ExchangeMachine();
   if (options.topology.empty()) {
     return machine;
   }
@@ -115,7 +116,8 @@ static Expected<mlir::moe::ExchangeMachine> readMachine(const RankOptions &optio
   const double others = std::max<double>(1, static_cast<double>(options.ranks - 1));
   const double far = std::max<double>(0, static_cast<double>(options.ranks - topology->ranksPerNode)) / others;
   machine.latency = topology->roundSeconds;
-  machine.hostRead = topology->readSeconds;
+  // What the host of a GPU reads are the counts of all ranks, which a round of their own brings together.
+  machine.hostRead = topology->readSeconds + (options.areGpus ? topology->roundSeconds : 0);
   machine.linkRate = 1 / ((1 - far) / topology->nodeRate + far / topology->networkRate);
   machine.memoryRate = topology->memoryRate;
   return machine;
@@ -162,12 +164,8 @@ llvm::Error moec::divideAmongRanks(Model &model, RankOptions &options) {
     return makeError("--exchange and --topology say how tokens travel, but here none do: they are for --ranks above 1 "
                      "and --parallel expert");
   }
-  if (isExchanged && options.areGpus && options.exchange == "exact") {
-    return makeError("--exchange exact needs a host that waits for its GPU in every layer, and is for CPUs only yet: "
-                     "use --exchange gather");
-  }
-  if (options.exchange.empty() || (options.exchange == "auto" && options.areGpus)) {
-    options.exchange = options.areGpus ? "gather" : "auto";
+  if (options.exchange.empty()) {
+    options.exchange = "auto";
   }
   Expected<mlir::moe::ExchangeMachine> machine = readMachine(options);
   if (!machine) {

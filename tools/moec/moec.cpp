@@ -82,8 +82,10 @@ static void addCompile(CLI::App &app, CompileCommand &command) {
                   "how tokens reach experts of other ranks: gather (all to all ranks), exact (each to the ranks of its "
                   "experts), auto (by estimated time, per range of tokens) (default: auto)")
       ->check(CLI::IsMember({"gather", "exact", "auto"}));
-  sub->add_option("--topology", command.topology,
-                  "machines that --exchange auto is for (targets/*.json; default: ranks of one machine's CPUs)");
+  sub->add_option(
+      "--topology", command.topology,
+      "machines that --exchange auto is for (targets/*.json; default: ranks of one machine's CPUs, of GPUs those "
+      "of a DGX H100)");
   sub->add_option(
       "--ptxas", command.ptxas,
       "NVIDIA's assembler, for machine code beside the PTX of GPUs; none: PTX alone (default: that on PATH, "

@@ -171,6 +171,13 @@ Status CudaBackend::joinRanks() {
   }
   MOERT_ASSIGN(nccl, Nccl::open(api.isEmulator()));
   others = std::make_unique<NcclRank>(*nccl, *communicator, deadlineNs, [this] { dropGraphs(); });
+  const uint64_t bytes = uint64_t(communicator->ranks()) * sizeof(int32_t);
+  MOERT_ASSIGN(onGpu, allocate(bytes * uint64_t(communicator->ranks()), "counts of rows", Contents::Undefined));
+  MOERT_ASSIGN(all, allocateStaging(bytes * uint64_t(communicator->ranks()), "counts of rows"));
+  MOERT_ASSIGN(own, allocateStaging(bytes, "counts of rows"));
+  countsOnGpu = onGpu;
+  counts = static_cast<int32_t *>(all);
+  received = static_cast<int32_t *>(own);
   return others->join(device);
 }
 
@@ -366,8 +373,77 @@ bool CudaBackend::collectives(const CollectiveCall *calls, uint32_t count) {
   if (!makeCurrent()) {
     return false;
   }
-  Status status = others->enqueue(calls, count, stream);
-  return status.ok() || failAmongRanks(std::move(status));
+  for (uint32_t next = 0; next < count;) {
+    const uint32_t first = next;
+    while (next < count && calls[next].kind != format::CollectiveKind::Exchange) {
+      ++next;
+    }
+    Status status = next > first ? others->enqueue(calls + first, next - first, stream) : Status();
+    if (!status.ok()) {
+      return failAmongRanks(std::move(status));
+    }
+    if (next < count && !exchange(calls[next++])) {
+      return false;
+    }
+  }
+  return true;
+}
+
+Status CudaBackend::checkCounts(const CollectiveCall &call) const {
+  const int ranks = communicator->ranks();
+  const uint64_t sendRoom = call.fromBytes / call.rowBytes, receiveRoom = call.toBytes / call.rowBytes;
+  for (int rank = 0; rank < ranks; ++rank) {
+    uint64_t sent = 0, came = 0;
+    for (int other = 0; other < ranks; ++other) {
+      const int32_t rows = counts[rank * ranks + other];
+      if (rows < 0) {
+        return error(Code::Corrupt, "rank ", rank, ": ", describeCall(call), " sends ", rows, " rows to rank ", other);
+      }
+      sent += uint64_t(rows);
+      came += uint64_t(std::max(counts[other * ranks + rank], 0));
+    }
+    if (sent > sendRoom || came > receiveRoom) {
+      return error(Code::OutOfMemory, "rank ", rank, ": ", describeCall(call),
+                   sent > sendRoom ? " sends " : " receives ", sent > sendRoom ? sent : came,
+                   " rows, its buffer holds ", sent > sendRoom ? sendRoom : receiveRoom);
+    }
+  }
+  return {};
+}
+
+/// NCCL wants to know on the host how much is sent and received: all ranks' counts go to all, and to the host, which
+/// waits for them. All find the same wrong in them.
+bool CudaBackend::exchange(const CollectiveCall &call) {
+  const auto ranks = size_t(communicator->ranks()), me = size_t(communicator->rank());
+  CollectiveCall gather;
+  gather.name = call.name;
+  gather.from = call.counts;
+  gather.to = countsOnGpu;
+  gather.fromBytes = ranks * sizeof(int32_t);
+  gather.toBytes = ranks * gather.fromBytes;
+  Status status = others->enqueue(&gather, 1, stream);
+  if (!status.ok()) {
+    return failAmongRanks(std::move(status));
+  }
+  if (!check(api.toHost(counts, asDevice(countsOnGpu), gather.toBytes, stream), "cuMemcpyDtoHAsync") ||
+      !synchronize()) {
+    return false;
+  }
+  status = checkCounts(call);
+  status = status.ok() ? others->exchange(call, counts, stream) : status;
+  if (!status.ok()) {
+    return failAmongRanks(std::move(status));
+  }
+  uint64_t sentBefore = 0, receivedBefore = 0;
+  for (size_t other = 0; other < ranks; ++other) {
+    received[other] = counts[other * ranks + me]; // no earlier copy of them is on its way: the host has waited
+    sentBefore += other < me ? uint64_t(counts[me * ranks + other]) : 0;
+    receivedBefore += other < me ? uint64_t(received[other]) : 0;
+  }
+  return copy(static_cast<uint8_t *>(call.to) + receivedBefore * call.rowBytes,
+              static_cast<const uint8_t *>(call.from) + sentBefore * call.rowBytes,
+              uint64_t(received[me]) * call.rowBytes) &&
+         upload(call.received, received, gather.fromBytes);
 }
 
 /// The end of all graphs, and of the one that is being captured.
@@ -510,8 +586,8 @@ const char *cudaBackendLacks(const format::Variant &variant, const format::Comma
     if (variant.ranks() == 1 && kind == format::CollectiveKind::Exchange) {
       return "an exchange is for several ranks";
     }
-    if (kind == format::CollectiveKind::Exchange || (variant.ranks() > 1 && kind == format::CollectiveKind::AllToAll)) {
-      return "GPUs send each other as much as is known before the step: compile with --exchange gather";
+    if (variant.ranks() > 1 && kind == format::CollectiveKind::AllToAll) {
+      return "GPUs have no all-to-all of equal parts, only exchanges of rows";
     }
   }
   return nullptr;

@@ -95,6 +95,9 @@ private:
   bool makeCurrent() { return failed.ok() && check(api.contextSet(context), "cuCtxSetCurrent"); }
   bool waitFor(CUevent event);
   bool failAmongRanks(Status status);
+  bool exchange(const CollectiveCall &call);
+  /// Whether every rank has room for the rows of an exchange that go and come by `counts`.
+  Status checkCounts(const CollectiveCall &call) const;
   bool missDeadline();
   void dropGraphs();
   bool isIdleWithin(int64_t nanoseconds);
@@ -112,6 +115,9 @@ private:
   /// To the other ranks; null: there is one. Their GPUs are reached through `others`.
   Communicator *const communicator;
   std::unique_ptr<NcclRank> others;
+  /// Of exchanges: rows from each rank to each, on the GPU and in pinned memory, and those to this rank.
+  void *countsOnGpu = nullptr;
+  int32_t *counts = nullptr, *received = nullptr;
   const Ranges ranges;
   CUcontext context = nullptr;
   CUstream stream = nullptr;

@@ -3,9 +3,6 @@
 #include "runtime/core/File.h"
 #include "runtime/emulator/driver/PtxVersion.h"
 
-#include <cctype>
-#include <string_view>
-
 namespace moert::cuda {
 namespace {
 
@@ -17,15 +14,6 @@ enum { kJitErrorLog = 5, kJitErrorLogBytes = 6 };
 
 /// "12.2" of 12020.
 std::string releaseText(int version) { return concat(version / 1000, ".", version % 1000 / 10); }
-
-/// 83 of a text with ".version 8.3"; 0: there is none, which the driver will say.
-unsigned ptxVersionOf(std::string_view text) {
-  const std::string_view directive = ".version ";
-  const size_t at = text.find(directive);
-  const std::string_view number = at == text.npos ? "" : text.substr(at + directive.size(), 3);
-  const bool isOne = number.size() == 3 && isdigit(number[0]) && number[1] == '.' && isdigit(number[2]);
-  return isOne ? unsigned(10 * (number[0] - '0') + number[2] - '0') : 0;
-}
 
 /// A log of several lines as one.
 std::string oneLine(const std::string &text) {

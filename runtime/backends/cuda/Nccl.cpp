@@ -187,25 +187,55 @@ ncclResult_t NcclRank::issue(const CollectiveCall &call, CUstream stream) {
   return ncclInvalidUsage;
 }
 
-Status NcclRank::enqueue(const CollectiveCall *calls, uint32_t count, CUstream stream) {
+template <typename Calls> Status NcclRank::together(const std::string &doing, Calls calls) {
   if (!group) {
-    return error(Code::Internal, describeCall(calls[0]), ": this rank has not joined the others");
+    return error(Code::Internal, doing, ": this rank has not joined the others");
   }
-  const std::string doing = describeCall(calls[0]);
   {
-    NcclGroup together(api);
+    NcclGroup open(api);
+    MOERT_TRY(calls());
+    const ncclResult_t result = open.close();
+    if (result != ncclSuccess && result != ncclInProgress) {
+      return statusOf(result, doing);
+    }
+  }
+  return waitUntilReady(doing);
+}
+
+Status NcclRank::enqueue(const CollectiveCall *calls, uint32_t count, CUstream stream) {
+  return together(describeCall(calls[0]), [&] {
     for (uint32_t i = 0; i < count; ++i) {
       const ncclResult_t result = issue(calls[i], stream);
       if (result != ncclSuccess && result != ncclInProgress) {
         return statusOf(result, describeCall(calls[i]));
       }
     }
-    const ncclResult_t result = together.close();
-    if (result != ncclSuccess && result != ncclInProgress) {
-      return statusOf(result, doing);
+    return Status();
+  });
+}
+
+// Rows lie by destination where they are sent from, and by source where they arrive. All ranks know all counts, so
+// that a pair without rows makes no call on either side.
+Status NcclRank::exchange(const CollectiveCall &call, const int32_t *counts, CUstream stream) {
+  const int ranks = control.ranks(), me = control.rank();
+  const auto *from = static_cast<const uint8_t *>(call.from);
+  auto *to = static_cast<uint8_t *>(call.to);
+  return together(describeCall(call), [&] {
+    for (int other = 0; other < ranks; ++other) {
+      const uint64_t sent = uint64_t(counts[me * ranks + other]) * call.rowBytes,
+                     received = uint64_t(counts[other * ranks + me]) * call.rowBytes;
+      ncclResult_t result = other == me || !sent ? ncclSuccess : api.send(from, sent, ncclUint8, other, group, stream);
+      if (other != me && received && (result == ncclSuccess || result == ncclInProgress)) {
+        result = api.receive(to, received, ncclUint8, other, group, stream);
+      }
+      if (result != ncclSuccess && result != ncclInProgress) {
+        return statusOf(result, describeCall(call));
+      }
+      from += sent;
+      to += received;
     }
-  }
-  return waitUntilReady(doing);
+    return Status();
+  });
 }
 
 Status NcclRank::look() {

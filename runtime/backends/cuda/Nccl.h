@@ -72,8 +72,11 @@ public:
 
   /// Makes the communicator, with all other ranks.
   Status join(const Device &device);
-  /// Puts collectives into `stream`, as one group.
+  /// Puts collectives into `stream`, as one group; no exchange.
   Status enqueue(const CollectiveCall *calls, uint32_t count, CUstream stream);
+  /// Puts the rows of an exchange into `stream` that go to and come from other ranks. `counts`: [ranks, ranks], rows
+  /// from each rank to each.
+  Status exchange(const CollectiveCall &call, const int32_t *counts, CUstream stream);
   /// Between looks at the GPU: what NCCL or another rank says is wrong; ok if nothing.
   Status look();
   /// Gives the communicator and graphs that hold it up: what it runs on this GPU ends.
@@ -86,6 +89,8 @@ private:
   Status statusOf(ncclResult_t result, const std::string &doing) const;
   Status waitUntilReady(const std::string &doing);
   ncclResult_t issue(const CollectiveCall &call, CUstream stream);
+  /// Gives calls to NCCL as one group; `doing` says which in an error.
+  template <typename Calls> Status together(const std::string &doing, Calls calls);
 
   Nccl &api;
   Communicator &control;

@@ -192,6 +192,9 @@ CUresult Engine::waitAll(CUctx_st *context) {
   for (const WorkPtr &work : open) {
     wait(work);
   }
+  if (!all.contexts.has(context)) {
+    return CUDA_ERROR_CONTEXT_IS_DESTROYED; // by another thread, while this one waited
+  }
   // What finished before this call is ordered before the host too.
   host.join(context->finished);
   return context->sticky;

@@ -64,8 +64,10 @@ static CUresult release(const Call &call, CUdeviceptr address, bool host) {
   if (!disown(address) && allocation->kind == AllocationKind::Device) {
     return refuse(CUDA_ERROR_INVALID_VALUE, hex(address), " is freed by an earlier cuMemFreeAsync already");
   }
-  for (CUctx_st *context : driver()->contexts.all()) {
-    if (context == call.context || allocation->kind != AllocationKind::Device) {
+  // While this waits other threads may end contexts of theirs.
+  const bool isOfAll = allocation->kind != AllocationKind::Device;
+  for (CUctx_st *context : std::unordered_set<CUctx_st *>(driver()->contexts.all())) {
+    if ((context == call.context || isOfAll) && driver()->contexts.has(context)) {
       driver()->engine->waitAll(context);
     }
   }

@@ -7,7 +7,19 @@
 #ifndef MOERT_EMULATOR_DRIVER_PTXVERSION_H
 #define MOERT_EMULATOR_DRIVER_PTXVERSION_H
 
+#include <cctype>
+#include <string_view>
+
 namespace moert {
+
+/// 83 of a text with ".version 8.3"; 0: there is none, which the driver will say.
+inline unsigned ptxVersionOf(std::string_view text) {
+  const std::string_view directive = ".version ";
+  const size_t at = text.find(directive);
+  const std::string_view number = at == text.npos ? "" : text.substr(at + directive.size(), 3);
+  const bool isOne = number.size() == 3 && std::isdigit(number[0]) && number[1] == '.' && std::isdigit(number[2]);
+  return isOne ? unsigned(10 * (number[0] - '0') + number[2] - '0') : 0;
+}
 
 /// The newest PTX (83 of 8.3) that a driver of that CUDA release (12030 of 12.3) takes: CUDA 11 came with PTX 7 and so
 /// on, minor with minor, but for 12.6, which had none of its own.

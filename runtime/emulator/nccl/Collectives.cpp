@@ -1,4 +1,4 @@
-//===- Collectives.cpp - A collective as operations of a stream -----------===//
+//===- Collectives.cpp - What ranks do together, as operations of a stream ===//
 //
 // A rank copies what it gives to pinned memory, meets the others, takes what it
 // needs from theirs, and meets them again before that memory is used anew. Large
@@ -6,6 +6,11 @@
 // a wait for every rank's in one's own, which is set back then: so it can be
 // captured and run any number of times. Sums are made by a host function, in
 // f32 and in rank order.
+//
+// Messages go in pieces through memory of the sender that is for that receiver
+// alone. First all first pieces are sent, then all are received, and when they
+// were taken the second ones follow: so no order of calls makes ranks wait for
+// each other in a circle.
 //
 //===----------------------------------------------------------------------===//
 #include "runtime/emulator/nccl/Group.h"
@@ -16,11 +21,12 @@
 namespace moert::emulator::nccl {
 
 std::string Call::describe() const {
-  const char *kinds[] = {"AllGather", "ReduceScatter", "AllReduce"};
-  return std::string(kinds[int(kind)]) + " of " + std::to_string(count) +
-         (type == ncclFloat32    ? " f32"
-          : type == ncclBfloat16 ? " bf16"
-                                 : " bytes");
+  const char *kinds[] = {"AllGather", "ReduceScatter", "AllReduce", "Send", "Receive"};
+  const std::string what = std::string(kinds[int(kind)]) + " of " + std::to_string(count) +
+                           (type == ncclFloat32    ? " f32"
+                            : type == ncclBfloat16 ? " bf16"
+                                                   : " bytes");
+  return !isMessage() ? what : what + (kind == Kind::Send ? " to rank " : " from rank ") + std::to_string(peer);
 }
 
 /// As the stream reaches a collective: compares it with what the other ranks did as their n-th.
@@ -50,6 +56,29 @@ static void compare(void *data) {
   if (++first.count == own.ranks && place == 0) {
     group.log.pop_front();
     ++group.firstLogged;
+  }
+}
+
+/// As the stream reaches a message: compares it with what its other end did as their n-th.
+static void compareMessages(void *data) {
+  auto &note = *static_cast<ncclComm::Note *>(data);
+  ncclComm &own = *note.communicator;
+  Group &group = *own.group;
+  std::lock_guard<std::mutex> guard(group.lock);
+  const bool isSend = note.call.kind == Kind::Send;
+  const int from = isSend ? own.rank : note.call.peer, to = isSend ? note.call.peer : own.rank;
+  Group::Messages &messages = group.messages[{from, to}];
+  (isSend ? messages.sent : messages.received).push_back(note.call);
+  ++own.messages;
+  if (messages.sent.empty() || messages.received.empty()) {
+    return;
+  }
+  const Call sent = messages.sent.front(), received = messages.received.front();
+  messages.sent.pop_front();
+  messages.received.pop_front();
+  if (sent.count * sent.elementBytes() != received.count * received.elementBytes() || sent.type != received.type) {
+    group.fail(ncclInvalidUsage, "a message is " + sent.describe() + " on rank " + std::to_string(from) + " and " +
+                                     received.describe() + " on rank " + std::to_string(to));
   }
 }
 
@@ -104,8 +133,8 @@ public:
 
   CUresult result = CUDA_SUCCESS;
 
-  void give(const void *from, size_t bytes, size_t place) {
-    keep(cuMemcpyDtoHAsync_v2(own.staging + place, address(from), bytes, stream));
+  void give(const void *from, size_t bytes, unsigned char *place) {
+    keep(cuMemcpyDtoHAsync_v2(place, address(from), bytes, stream));
   }
   void take(void *to, const unsigned char *from, size_t bytes) {
     keep(cuMemcpyHtoDAsync_v2(address(to), from, bytes, stream));
@@ -114,19 +143,26 @@ public:
     own.notes.push_back({&own, what, first, count});
     keep(cuLaunchHostFunc(stream, function, &own.notes.back()));
   }
-  /// `which` of the two meetings. `isSilent`: the others hear nothing of this rank.
-  void meet(int which, bool isSilent) {
-    auto flag = [&](const ncclComm &of, int rank) { return address(of.flags + which * own.ranks + rank); };
+  void signal(Signal what, int rank) {
+    keep(cuStreamWriteValue32_v2(stream, flag(*own.group->members[size_t(rank)], what, own.rank), 1, 0));
+  }
+  void wait(Signal what, int rank) {
+    keep(cuStreamWaitValue32_v2(stream, flag(own, what, rank), 1, CU_STREAM_WAIT_VALUE_GEQ));
+    keep(cuStreamWriteValue32_v2(stream, flag(own, what, rank), 0, 0));
+  }
+  /// `isSilent`: the others hear nothing of this rank.
+  void meet(Signal which, bool isSilent) {
     for (int rank = 0; rank < own.ranks && !isSilent; ++rank) {
-      keep(cuStreamWriteValue32_v2(stream, flag(*own.group->members[size_t(rank)], own.rank), 1, 0));
+      signal(which, rank);
     }
     for (int rank = 0; rank < own.ranks; ++rank) {
-      keep(cuStreamWaitValue32_v2(stream, flag(own, rank), 1, CU_STREAM_WAIT_VALUE_GEQ));
-      keep(cuStreamWriteValue32_v2(stream, flag(own, rank), 0, 0));
+      wait(which, rank);
     }
   }
 
 private:
+  /// What `rank` has signalled to `of`.
+  CUdeviceptr flag(const ncclComm &of, Signal what, int rank) { return address(of.flags + what * own.ranks + rank); }
   static CUdeviceptr address(const void *pointer) { return CUdeviceptr(reinterpret_cast<uintptr_t>(pointer)); }
   void keep(CUresult given) { result = result == CUDA_SUCCESS ? given : result; }
 
@@ -136,14 +172,71 @@ private:
 
 } // namespace
 
-ncclResult_t enqueue(ncclComm_t communicator, const Call &call, CUstream handle) {
-  ncclComm &own = *communicator;
+/// Whether a fault was asked for at this call. That of a host that stops is here.
+static bool isFaulty(ncclComm &own, const Call &call) {
   Group &group = *own.group;
-  const bool isFaulty = group.fault.rank == own.rank && group.fault.call == call.index;
-  if (isFaulty && group.fault.what == "stop") {
+  const bool isMeant = group.fault.rank == own.rank && group.fault.call == call.index;
+  if (isMeant && group.fault.what == "stop") {
     std::unique_lock<std::mutex> guard(group.lock);
     group.changed.wait(guard, [&] { return group.isReleased; });
   }
+  return isMeant;
+}
+
+static ncclResult_t ended(ncclComm_t communicator, CUresult result) {
+  communicator->polls = 1; // the host asks once before it knows that all went well
+  return result == CUDA_SUCCESS ? ncclSuccess
+                                : refuse(communicator, ncclUnhandledCudaError, "CUDA error " + std::to_string(result));
+}
+
+ncclResult_t enqueueMessages(ncclComm_t communicator, const std::vector<Call> &calls, CUstream handle) {
+  ncclComm &own = *communicator;
+  own.streams.insert(handle);
+  Stream stream(communicator, handle);
+  bool isLost = false;
+  size_t most = 0;
+  for (const Call &call : calls) {
+    const auto isAlike = [&](const Call &other) { return other.kind == call.kind && other.peer == call.peer; };
+    if (std::count_if(calls.begin(), calls.end(), isAlike) > 1) {
+      return refuse(communicator, ncclInvalidUsage,
+                    "two messages between the same ranks in one group are none of what programs of ours use");
+    }
+    isLost |= isFaulty(own, call) && own.group->fault.what == "lose";
+    stream.call(compareMessages, call, 0, 0);
+    most = std::max(most, call.count * call.elementBytes());
+  }
+  // body(a message of that kind, what is left of it) for those that have a piece left at `done`.
+  auto each = [&](Kind kind, size_t done, auto body) {
+    for (const Call &call : calls) {
+      const size_t all = call.count * call.elementBytes();
+      if (call.kind == kind && done < all) {
+        body(call, std::min(kMessageBytes, all - done));
+      }
+    }
+  };
+  for (size_t done = 0; done < most; done += kMessageBytes) {
+    each(Kind::Send, done, [&](const Call &call, size_t bytes) {
+      stream.give(static_cast<const unsigned char *>(call.from) + done, bytes,
+                  own.outgoing + size_t(call.peer) * kMessageBytes);
+      if (!isLost) {
+        stream.signal(kSent, call.peer);
+      }
+    });
+    each(Kind::Receive, done, [&](const Call &call, size_t bytes) {
+      stream.wait(kSent, call.peer);
+      stream.take(static_cast<unsigned char *>(call.to) + done,
+                  own.group->members[size_t(call.peer)]->outgoing + size_t(own.rank) * kMessageBytes, bytes);
+      stream.signal(kReceived, call.peer);
+    });
+    each(Kind::Send, done, [&](const Call &call, size_t) { stream.wait(kReceived, call.peer); });
+  }
+  return ended(communicator, stream.result);
+}
+
+ncclResult_t enqueue(ncclComm_t communicator, const Call &call, CUstream handle) {
+  ncclComm &own = *communicator;
+  Group &group = *own.group;
+  const bool isLost = isFaulty(own, call) && group.fault.what == "lose";
   own.streams.insert(handle);
   Stream stream(communicator, handle);
   stream.call(compare, call, 0, 0);
@@ -155,9 +248,9 @@ ncclResult_t enqueue(ncclComm_t communicator, const Call &call, CUstream handle)
   for (size_t done = 0; done < call.count; done += most) {
     const size_t now = std::min(most, call.count - done), bytes = now * element;
     for (size_t part = 0; part < (isScattered ? ranks : 1); ++part) {
-      stream.give(from + (part * call.count + done) * element, bytes, part * bytes);
+      stream.give(from + (part * call.count + done) * element, bytes, own.staging + part * bytes);
     }
-    stream.meet(0, isFaulty && group.fault.what == "lose");
+    stream.meet(kGiven, isLost);
     if (call.kind == Kind::AllGather) {
       for (size_t rank = 0; rank < ranks; ++rank) {
         stream.take(to + (rank * call.count + done) * element, group.members[rank]->staging, bytes);
@@ -166,12 +259,9 @@ ncclResult_t enqueue(ncclComm_t communicator, const Call &call, CUstream handle)
       stream.call(sum, call, isScattered ? size_t(own.rank) * now : 0, now);
       stream.take(to + done * element, own.results, bytes);
     }
-    stream.meet(1, false);
+    stream.meet(kTaken, false);
   }
-  own.polls = 1; // the host asks once before it knows that all went well
-  return stream.result == CUDA_SUCCESS
-             ? ncclSuccess
-             : refuse(communicator, ncclUnhandledCudaError, "CUDA error " + std::to_string(stream.result));
+  return ended(communicator, stream.result);
 }
 
 } // namespace moert::emulator::nccl

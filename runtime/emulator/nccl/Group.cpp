@@ -58,16 +58,18 @@ static ncclResult_t prepare(ncclComm &own) {
   CUresult result = cuCtxGetDevice(&own.device);
   result = result ? result : cuDevicePrimaryCtxRetain(&own.context, own.device);
   result = result ? result : cuStreamCreate(&own.control, CU_STREAM_NON_BLOCKING);
-  void *staging = nullptr, *results = nullptr, *flags = nullptr;
-  const size_t flagBytes = 2 * size_t(own.ranks) * sizeof(uint32_t);
+  void *staging = nullptr, *results = nullptr, *outgoing = nullptr, *flags = nullptr;
+  const size_t flagBytes = kSignals * size_t(own.ranks) * sizeof(uint32_t);
   result = result ? result : cuMemHostAlloc(&staging, kStagingBytes, 0);
   result = result ? result : cuMemHostAlloc(&results, kStagingBytes, 0);
+  result = result ? result : cuMemHostAlloc(&outgoing, kMessageBytes * size_t(own.ranks), 0);
   result = result ? result : cuMemHostAlloc(&flags, flagBytes, 0);
   if (result) {
     return ncclUnhandledCudaError;
   }
   own.staging = static_cast<unsigned char *>(staging);
   own.results = static_cast<unsigned char *>(results);
+  own.outgoing = static_cast<unsigned char *>(outgoing);
   own.flags = static_cast<uint32_t *>(flags);
   std::memset(flags, 0, flagBytes);
   return ncclSuccess;
@@ -81,7 +83,7 @@ static void freeAll(Group &group) {
     if (member && cuCtxSetCurrent(member->context) == CUDA_SUCCESS) {
       cuStreamDestroy_v2(member->control);
       for (void *memory : {static_cast<void *>(member->staging), static_cast<void *>(member->results),
-                           static_cast<void *>(member->flags)}) {
+                           static_cast<void *>(member->outgoing), static_cast<void *>(member->flags)}) {
         cuMemFreeHost(memory);
       }
     }
@@ -186,14 +188,14 @@ NCCL_API ncclResult_t ncclCommAbort(ncclComm_t communicator) {
   uint64_t reached = 0;
   bool isIdle = false;
   for (int asks = 0; !isIdle && (asks < kAsks || std::chrono::steady_clock::now() < end); ++asks) {
-    cuMemsetD32Async(CUdeviceptr(reinterpret_cast<uintptr_t>(own.flags)), 1, 2 * size_t(own.ranks), own.control);
+    cuMemsetD32Async(CUdeviceptr(reinterpret_cast<uintptr_t>(own.flags)), 1, kSignals * size_t(own.ranks), own.control);
     isIdle = cuStreamQuery(own.control) != CUDA_ERROR_NOT_READY;
     for (CUstream stream : own.streams) {
       isIdle &= cuStreamQuery(stream) != CUDA_ERROR_NOT_READY;
     }
     std::unique_lock<std::mutex> guard(own.group->lock);
-    if (own.ran != reached) {
-      reached = own.ran;
+    if (own.ran + own.messages != reached) {
+      reached = own.ran + own.messages;
       end = std::chrono::steady_clock::now() + kLetGo;
       asks = 0;
     }

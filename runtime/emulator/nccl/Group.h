@@ -28,16 +28,19 @@
 
 namespace moert::emulator::nccl {
 
-enum class Kind { AllGather, ReduceScatter, AllReduce };
+enum class Kind { AllGather, ReduceScatter, AllReduce, Send, Receive };
 
-/// A collective as it was asked for; `count` as the API counts it.
+/// A collective, or a message to or from `peer`, as it was asked for; `count` as the API counts it.
 struct Call {
   Kind kind = Kind::AllGather;
   const void *from = nullptr;
   void *to = nullptr;
   size_t count = 0;
   ncclDataType_t type = ncclUint8;
+  int peer = -1;
   uint64_t index = 0; ///< among those of its rank
+
+  bool isMessage() const { return kind >= Kind::Send; }
 
   size_t elementBytes() const { return type == ncclFloat32 ? 4 : type == ncclBfloat16 ? 2 : 1; }
   /// "AllReduce of 12 f32".
@@ -70,6 +73,11 @@ struct Group {
   };
   std::deque<Logged> log;
   uint64_t firstLogged = 0;
+  /// Of messages from one rank to another: what one of the two did and the other did not yet.
+  struct Messages {
+    std::deque<Call> sent, received;
+  };
+  std::map<std::pair<int, int>, Messages> messages;
   Fault fault;
   bool isReleased = false; ///< ranks that a fault stopped may go on
 
@@ -85,6 +93,11 @@ struct Group {
 
 /// Bytes of host memory through which a rank's data goes, and through which its results come back.
 constexpr size_t kStagingBytes = size_t(1) << 20;
+/// The same for messages to one rank.
+constexpr size_t kMessageBytes = size_t(64) << 10;
+/// What ranks signal to each other: the two meetings of a collective; that a piece of a message lies there, and that it
+/// was taken.
+enum Signal { kGiven, kTaken, kSent, kReceived, kSignals };
 
 } // namespace moert::emulator::nccl
 
@@ -97,12 +110,14 @@ struct ncclComm {
   CUstream control = nullptr; ///< of an abort
   /// Pinned: what this rank gives, and what it computed.
   unsigned char *staging = nullptr, *results = nullptr;
-  /// Pinned, [2, ranks]: the other ranks' signals of the two meetings of a collective.
+  /// Pinned, [ranks, kMessageBytes]: what it sends to each.
+  unsigned char *outgoing = nullptr;
+  /// Pinned, [kSignals, ranks]: the other ranks' signals.
   uint32_t *flags = nullptr;
   std::set<CUstream> streams;
-  uint64_t issued = 0, ran = 0;
-  std::atomic<int> polls{0}; ///< that still say "in progress"
-  std::string text;          ///< of the latest error
+  uint64_t issued = 0, ran = 0, messages = 0; ///< calls handed over; collectives and messages that streams reached
+  std::atomic<int> polls{0};                  ///< that still say "in progress"
+  std::string text;                           ///< of the latest error
   /// What host functions are given; lives as long as graphs may.
   struct Note {
     ncclComm_t communicator;
@@ -116,6 +131,8 @@ namespace moert::emulator::nccl {
 
 /// Puts `call` into `stream`.
 ncclResult_t enqueue(ncclComm_t communicator, const Call &call, CUstream stream);
+/// Puts messages, which go side by side, into `stream`.
+ncclResult_t enqueueMessages(ncclComm_t communicator, const std::vector<Call> &calls, CUstream stream);
 /// Keeps and gives back an error of one rank.
 ncclResult_t refuse(ncclComm_t communicator, ncclResult_t code, const std::string &text);
 

@@ -1,7 +1,8 @@
-//===- Nccl.cpp - Collectives of the API, and groups of calls -------------===//
+//===- Nccl.cpp - Collectives and messages of the API, groups of calls ----===//
 //
 // Calls between ncclGroupStart and ncclGroupEnd are handed over at the end of
-// the outermost group, in order. One that is refused spoils its group: nothing
+// the outermost group: collectives in order, then the messages of each stream
+// side by side. One that is refused spoils its group: nothing
 // of it is handed over, as in the original.
 //
 //===----------------------------------------------------------------------===//
@@ -32,8 +33,16 @@ std::atomic<int> openGroups{0};
 
 ncclResult_t handOver() {
   ncclResult_t result = open.error;
+  std::map<std::pair<ncclComm_t, CUstream>, std::vector<Call>> messages;
   for (const Pending &pending : open.calls) {
-    result = result ? result : enqueue(pending.communicator, pending.call, pending.stream);
+    if (pending.call.isMessage()) {
+      messages[{pending.communicator, pending.stream}].push_back(pending.call);
+    } else {
+      result = result ? result : enqueue(pending.communicator, pending.call, pending.stream);
+    }
+  }
+  for (const auto &[place, calls] : messages) {
+    result = result ? result : enqueueMessages(place.first, calls, place.second);
   }
   open = {};
   return result ? result : ncclInProgress; // as a communicator that does not block says
@@ -48,7 +57,9 @@ ncclResult_t add(ncclComm_t communicator, Call call, CUstream stream) {
     std::unique_lock<std::mutex> guard(group.lock);
     const bool hasJoined = group.joined == communicator->ranks;
     const bool isUnknown = call.type != ncclUint8 && call.type != ncclFloat32 && call.type != ncclBfloat16;
-    const bool isSumOfBytes = call.kind != Kind::AllGather && call.type == ncclUint8;
+    const bool isSumOfBytes = call.kind != Kind::AllGather && !call.isMessage() && call.type == ncclUint8;
+    const bool isToNobody =
+        call.isMessage() && (call.peer < 0 || call.peer >= communicator->ranks || call.peer == communicator->rank);
     const Fault fault = group.fault;
     guard.unlock();
     call.index = communicator->issued++;
@@ -56,6 +67,10 @@ ncclResult_t add(ncclComm_t communicator, Call call, CUstream stream) {
       result = refuse(communicator, ncclInternalError, "a fault that was asked for");
     } else if (!hasJoined) {
       result = refuse(communicator, ncclInvalidUsage, "not all ranks have joined yet");
+    } else if (isToNobody) {
+      result = refuse(communicator, ncclInvalidArgument,
+                      call.describe() + " of rank " + std::to_string(communicator->rank) + " of " +
+                          std::to_string(communicator->ranks) + ": the other must be another rank");
     } else if (isUnknown || isSumOfBytes) {
       result = refuse(communicator, ncclInvalidArgument,
                       "data type " + std::to_string(call.type) + " of " + call.describe() +
@@ -108,6 +123,16 @@ NCCL_API ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, nc
                                     ncclRedOp_t operation, ncclComm_t communicator, CUstream stream) {
   return operation == ncclSum ? add(communicator, {Kind::AllReduce, from, to, count, type}, stream)
                               : ncclInvalidArgument;
+}
+
+NCCL_API ncclResult_t ncclSend(const void *from, size_t count, ncclDataType_t type, int peer, ncclComm_t communicator,
+                               CUstream stream) {
+  return add(communicator, {Kind::Send, from, nullptr, count, type, peer}, stream);
+}
+
+NCCL_API ncclResult_t ncclRecv(void *to, size_t count, ncclDataType_t type, int peer, ncclComm_t communicator,
+                               CUstream stream) {
+  return add(communicator, {Kind::Receive, nullptr, to, count, type, peer}, stream);
 }
 
 /// For tests: groups that were begun and not ended, in all threads.

@@ -374,6 +374,35 @@ TEST_P(GpuKernelCases, Routing) {
           {in(ids), rows, k, out(out32), in(begins), in(places), in(shares), in(totals), out(taken), update(own), e, e,
            e / 2, one});
   }
+  const int64_t ranks = 2, tokens = rows / ranks;
+  Guarded<int32_t> sendRows(tokens * ranks), sendCounts(ranks), local(rows * k), backRows(tokens * k * ranks),
+      backCounts(ranks), own32(tokens * k);
+  write(kernels::Dispatch{}, 1, {in(ids),
+                                 tokens,
+                                 k,
+                                 ranks,
+                                 out(sendRows),
+                                 out(sendCounts),
+                                 out(local),
+                                 out(backRows),
+                                 out(backCounts),
+                                 out(own32),
+                                 ranks,
+                                 k * ranks,
+                                 in(begins),
+                                 in(places),
+                                 in(shares),
+                                 in(totals),
+                                 out(taken),
+                                 update(own),
+                                 e,
+                                 e,
+                                 e / 2,
+                                 one});
+  Guarded<char> from(5 * 32, 'f'), to(6 * 32, 't');
+  Guarded<int32_t> list{4, -1, 0, 2, -1, 1};
+  write(kernels::CopyListedRows{}, 6, {in(from), in(list), update(to), int64_t(32)});
+  write(kernels::CopyListedRows{true}, 6, {in(from), in(list), update(to), int64_t(32)});
 }
 
 TEST_P(GpuKernelCases, Weights) {

@@ -214,12 +214,13 @@ TEST_F(CudaTest, WhatTheBackendLacksIsRefusedAtLoad) {
   refusesLoad("cannot run on the cuda backend: no host function is registered",
               [&](VariantSpec &v) { addCommand(toy.program, v, CommandKind::HostCall, "call", 0, {}); });
   for (uint16_t ranks : {uint16_t(1), uint16_t(2)}) {
-    refusesLoad(
-        ranks == 1 ? "an exchange is for several ranks" : "compile with --exchange gather", [&](VariantSpec &v) {
-          v.ranks = ranks;
-          addCommand(toy.program, v, CommandKind::Collective, "swap",
-                     uint32_t(ranks == 1 ? format::CollectiveKind::Exchange : format::CollectiveKind::AllToAll), {});
-        });
+    refusesLoad(ranks == 1 ? "an exchange is for several ranks" : "GPUs have no all-to-all of equal parts",
+                [&](VariantSpec &v) {
+                  v.ranks = ranks;
+                  addCommand(toy.program, v, CommandKind::Collective, "swap",
+                             uint32_t(ranks == 1 ? format::CollectiveKind::Exchange : format::CollectiveKind::AllToAll),
+                             {});
+                });
   }
 }
 

@@ -1,6 +1,7 @@
 // Several ranks with a GPU each, as threads over the emulator's libcuda and libnccl: results, and everything that can
 // go wrong between them.
 #include "runtime/backends/cuda/Nccl.h"
+#include "runtime/core/Backend.h"
 #include "test/runtime/backends/GpuToy.h"
 #include "test/runtime/ranks/RankToy.h"
 
@@ -273,6 +274,91 @@ TEST(GpuRanks, GraphsEndBeforeTheirCommunicator) {
   }
 }
 
+/// An exchange whose counts only the step knows, which no graph holds. A rank that stops in its messages is named, and
+/// so is one whose rows have no room.
+TEST(GpuRanks, AnExchangeOfRows) {
+  GpuRankToy toy(2, true);
+  VariantSpec &v = toy.variant();
+  toy.program.constants.assign(64, '\0');
+  const int32_t counts[2] = {1, 1};
+  memcpy(toy.program.constants.data(), counts, sizeof(counts));
+  auto buffer = [&](BufferKind kind, const char *name, int64_t bytes) {
+    v.buffers.push_back(Buffer(kind, toy.program.string(name), 64, 0, test::extent(bytes)));
+    return uint32_t(v.buffers.size() - 1);
+  };
+  const uint32_t received = buffer(BufferKind::State, "received", 8), from = buffer(BufferKind::State, "counts", 8);
+  const uint32_t sent = buffer(BufferKind::Constant, "sent", 8);
+  const auto begin = uint32_t(v.commands.size());
+  v.commands.push_back(v.commands[v.steps[0].first_command()]); // embed
+  addCommand(toy.program, v, CommandKind::Collective, "swap", uint32_t(CollectiveKind::Exchange),
+             {slice(received, Access::Write, test::extent(8)), slice(kArena, Access::Read, test::extent(0, 4)),
+              slice(from, Access::Write, test::extent(8)), slice(sent, Access::Read, test::extent(8))},
+             Grid(test::extent(1), 1, 0, 1), 4);
+  v.steps = {StepVariant(1, kMaxTokens, begin, 2)};
+  toy.write();
+  auto step = [](Together &run, const Ids &tokens) {
+    std::vector<int> went(2);
+    run.sessions.run([&](int rank) {
+      Ids own, pos;
+      for (int32_t token : tokens) {
+        own.push_back(token + rank);
+        pos.push_back(int32_t(pos.size()));
+      }
+      went[size_t(rank)] = run.sessions.step(rank, own, Ids(own.size(), 0), pos, {});
+    });
+    return went[0] && went[1];
+  };
+  {
+    Together run(toy, 60, /*graphs=*/1);
+    const uint64_t before = (*cuda::Driver::open(true))->findings(); // of earlier tests
+    ASSERT_TRUE(step(run, {0, 4})) << run.message(0);
+    EXPECT_EQ((*cuda::Driver::open(true))->findings(), before);
+    for (int rank = 0; rank < 2; ++rank) {
+      float rows[2] = {};
+      int32_t ones[2] = {};
+      moert_session *session = run.sessions.sessions[size_t(rank)].session;
+      ASSERT_EQ(moert_session_read(session, "received", rows, 8, nullptr), nullptr);
+      ASSERT_EQ(moert_session_read(session, "counts", ones, 8, nullptr), nullptr);
+      // Row `rank` of each: embed[token] is token + 1.
+      EXPECT_EQ(rows[0], float(1 + 4 * rank));
+      EXPECT_EQ(rows[1], float(2 + 4 * rank));
+      EXPECT_EQ(ones[0], 1);
+      EXPECT_EQ(ones[1], 1);
+      EXPECT_TRUE(run.reportSays(rank, "\"graphs_captured\":0,\"graphs_run\":0"));
+    }
+    // One token is one row too few.
+    EXPECT_FALSE(step(run, {0}));
+    for (int rank = 0; rank < 2; ++rank) {
+      expectMessage(run, rank, MOERT_OUT_OF_MEMORY, "rank 0: collective 'swap' sends 2 rows, its buffer holds 1");
+    }
+  }
+  auto *openGroups = ncclFunction<int()>("moeEmulatorOpenGroups");
+  {
+    Fault fault("error:1:1"); // call 0 gathers the counts
+    Together run(toy, 30);
+    EXPECT_FALSE(step(run, {0, 4}));
+    expectMessage(run, 1, MOERT_INTERNAL, "collective 'swap': NCCL: internal error (a fault that was asked for)");
+    expectMessage(run, 0, MOERT_INTERNAL, "rank 1 failed: collective 'swap': NCCL: internal error");
+    EXPECT_EQ(openGroups(), 0);
+  }
+  {
+    Fault fault("stop:1:1");
+    Together run(toy, 1);
+    std::thread releases([&] {
+      std::this_thread::sleep_for(std::chrono::seconds(7));
+      ncclFunction<void()>("moeEmulatorReleaseRanks")();
+    });
+    EXPECT_FALSE(step(run, {0, 4}));
+    releases.join();
+    expectMessage(run, 0, MOERT_DEADLINE, "rank 1 did not reach collective 'end of the step' within ");
+  }
+  // Rank 0 may find its own message taken when rank 1 gives up and lets go of what it waits for.
+  Fault fault("lose:0:1");
+  Together run(toy, 1);
+  EXPECT_FALSE(step(run, {0, 4}));
+  expectMessage(run, 1, MOERT_DEADLINE, " within ");
+}
+
 /// What one rank sends is lost on the way.
 TEST(GpuRanks, ALostMessageIsNobodysFault) {
   GpuRankToy toy(2, false);
@@ -358,6 +444,99 @@ TEST(GpuRanks, EachRankNeedsAGpu) {
   }
 }
 
+/// Rows between four ranks, from none to more than a message has in one piece, by counts that the ranks may know
+/// differently. Gives back what the ranks say; checks what arrived.
+class Rows : public testing::Test {
+protected:
+  static constexpr size_t ranks = 4, room = 60000;
+  using Counts = std::vector<int32_t>; ///< from each rank to each
+
+  static int32_t value(size_t from, size_t to, size_t row) { return int32_t(from * 1000000 + to * 100000 + row); }
+
+  std::vector<std::string> exchange(const std::vector<Counts> &counts) {
+    std::shared_ptr<Group> group = *makeThreadGroup(int(ranks));
+    std::vector<std::string> said(ranks);
+    std::vector<std::thread> threads;
+    for (size_t rank = 0; rank < ranks; ++rank) {
+      threads.emplace_back([&, rank] { said[rank] = runOn(*group->member(int(rank)), counts[rank % counts.size()]); });
+    }
+    for (std::thread &thread : threads) {
+      thread.join();
+    }
+    return said;
+  }
+
+  static std::string runOn(Communicator &member, const Counts &counts) {
+    const auto me = size_t(member.rank());
+    auto device = cuda::openDevice(/*emulator=*/true, int(me));
+    auto backend = openCudaBackend({0, false, 20, &member}, *device);
+    auto nccl = cuda::Nccl::open(/*emulator=*/true);
+    if (!backend.ok() || !nccl.ok()) {
+      return "not there";
+    }
+    std::vector<int32_t> send, expected;
+    for (size_t other = 0; other < ranks; ++other) {
+      for (int32_t row = 0; row < counts[me * ranks + other]; ++row) {
+        send.push_back(value(me, other, size_t(row)));
+      }
+      for (int32_t row = 0; row < counts[other * ranks + me]; ++row) {
+        expected.push_back(value(other, me, size_t(row)));
+      }
+    }
+    std::vector<int32_t> mine(counts.begin() + me * ranks, counts.begin() + (me + 1) * ranks), came(expected.size());
+    send.resize(room);
+    auto from = (*backend)->attach(send.data(), room * 4, "rows");
+    auto to = (*backend)->allocate(room * 4, "rows", Contents::Undefined);
+    auto own = (*backend)->attach(mine.data(), mine.size() * 4, "counts");
+    auto received = (*backend)->allocate(ranks * 4, "counts", Contents::Undefined);
+    CollectiveCall call;
+    call.kind = CollectiveKind::Exchange;
+    call.name = "rows";
+    call.from = *from;
+    call.fromBytes = room * 4; // as a session has it, the same on all ranks
+    call.to = *to;
+    call.toBytes = room * 4;
+    call.rowBytes = 4;
+    call.counts = static_cast<const int32_t *>(*own);
+    call.received = static_cast<int32_t *>(*received);
+    Status status = (*backend)->joinRanks();
+    if (!status.ok()) {
+      return status.message();
+    }
+    for (int round = 0; round < 2; ++round) {
+      if (!(*backend)->collectives(&call, 1) || !(*backend)->download(came.data(), *to, came.size() * 4)) {
+        member.abort((*backend)->failure().code(), (*backend)->failure().message());
+        return (*backend)->failure().message();
+      }
+      EXPECT_EQ(came, expected) << "rank " << me;
+      int32_t fromEach[ranks] = {};
+      EXPECT_TRUE((*backend)->download(fromEach, *received, sizeof(fromEach)));
+      for (size_t other = 0; other < ranks; ++other) {
+        EXPECT_EQ(fromEach[other], counts[other * ranks + me]);
+      }
+    }
+    return "";
+  }
+};
+
+TEST_F(Rows, GoToTheirRanks) {
+  EXPECT_EQ(exchange({{3, 0, 40000, 1, 16384, 0, 2, 16385, 0, 0, 0, 0, 7, 33000, 5, 0}}),
+            std::vector<std::string>(ranks));
+  EXPECT_EQ(exchange({Counts(16, 0)}), std::vector<std::string>(ranks));
+}
+
+/// All ranks find the same wrong in the counts.
+TEST_F(Rows, ThatHaveNoRoom) {
+  const Counts many = {0, 0, 0, 0, 30000, 0, 0, 0, 30000, 0, 0, 0, 1, 0, 0, 0};
+  for (const std::string &said : exchange({many})) {
+    EXPECT_NE(said.find("rank 0: collective 'rows' receives 60001 rows, its buffer holds 60000"), std::string::npos)
+        << said;
+  }
+  for (const std::string &said : exchange({{0, 0, 0, 0, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0}})) {
+    EXPECT_NE(said.find("rank 1: collective 'rows' sends -1 rows to rank 2"), std::string::npos) << said;
+  }
+}
+
 /// Two ranks of NCCL without sessions, which would have agreed on what they do.
 class TwoRanks : public testing::Test {
 protected:
@@ -398,7 +577,10 @@ protected:
       for (CollectiveCall call : calls) {
         call.from = reinterpret_cast<void *>(memory);
         call.to = reinterpret_cast<void *>(memory + 2048);
-        status = status.ok() ? ranks.enqueue(&call, 1, stream) : status;
+        const bool isExchange = call.kind == CollectiveKind::Exchange;
+        status = !status.ok() ? status
+                 : isExchange ? ranks.exchange(call, counts[rank].data(), stream)
+                              : ranks.enqueue(&call, 1, stream);
       }
       CUevent end = nullptr;
       EXPECT_EQ(api.eventCreate(&end, CU_EVENT_DISABLE_TIMING), CUDA_SUCCESS);
@@ -443,6 +625,8 @@ protected:
   }
 
   std::shared_ptr<Group> group;
+  /// Of exchanges, as either rank knows them.
+  std::vector<int32_t> counts[2];
 };
 
 TEST_F(TwoRanks, DifferencesAreReported) {
@@ -456,6 +640,20 @@ TEST_F(TwoRanks, DifferencesAreReported) {
                    "AllReduce of 2 bf16 on rank 1");
   expectDifference({gather, gather, sum}, {gather, sum, gather}, "AllGather of 8 bytes on rank 0",
                    "AllReduce of 2 f32 on rank 1");
+}
+
+/// A message whose ends know it differently.
+TEST_F(TwoRanks, MessagesThatDifferAreReported) {
+  counts[0] = {0, 2, 0, 0};
+  counts[1] = {0, 3, 0, 0};
+  CollectiveCall rows = call(CollectiveKind::Exchange, 16, 16);
+  rows.rowBytes = 4;
+  for (const std::string &said : run({rows}, {rows})) {
+    EXPECT_NE(said.find("NCCL: invalid usage (a message is Send of 8 bytes to rank 1 on rank 0 and Receive of 12 bytes "
+                        "from rank 0 on rank 1)"),
+              std::string::npos)
+        << said;
+  }
 }
 
 /// Groups end whatever happens inside.
