@@ -26,10 +26,10 @@ class OutOfTime(Exception):
     pass
 
 
-def replace(path, text):
+def replace(path, contents):
     """Whole or not at all."""
     fresh = path.with_name(path.name + ".unfinished")
-    fresh.write_text(text)
+    fresh.write_bytes(contents if isinstance(contents, bytes) else contents.encode())
     fresh.rename(path)
 
 
@@ -110,6 +110,8 @@ class Bench:
             self.save()
         return self.data["items"][key]
 
+    replace = staticmethod(replace)
+
     def path(self, stage):
         return self.out / (stage.replace(" ", "-") + ".json")
 
@@ -173,17 +175,20 @@ def main():
     chosen = [entry for entry in stages.STAGES if not args.stage or any(part in entry[0] for part in args.stage)]
     if not chosen:
         sys.exit(f"bench/gpu.sh: no stage '{args.stage[0]}'; they are: {', '.join(name for name, _ in stages.STAGES)}")
-    is_wrong = failed = False
+    unproven, failed = "", False
     for name, function in chosen:
         if args.again:
             bench.path(name).unlink(missing_ok=True)
         is_correctness = stages.STAGES.index((name, function)) < stages.CORRECTNESS
-        if is_wrong and not is_correctness and not args.keep_going:
-            print(f"{name}: not measured, since results are wrong", flush=True)
+        if unproven and not is_correctness and not args.keep_going:
+            print(f"{name}: not measured, since {unproven}", flush=True)
             continue
         data = bench.run(name, function)
         failed |= data["status"] in ("failed", "unfinished")
-        is_wrong |= is_correctness and failed
+        if is_correctness and data["status"] == "failed":
+            unproven = "results are wrong"
+        elif is_correctness and data["status"] == "unfinished":
+            unproven = unproven or f"the stage '{name}' is not finished: call again"
         print(f"{name}: {data['status']}, {data['seconds']} s{': ' + data['why'] if data.get('why') else ''}", flush=True)
     report = {"commit": bench.facts["commit"], "card": card(bench), "date": datetime.date.today().isoformat(), "emulator": args.emulator,
               "host": platform.processor() or platform.machine(), "size": bench.size, "stages": {}}

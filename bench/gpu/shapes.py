@@ -21,6 +21,9 @@ LAYERS = {
 LAYER_TOKENS = {"full": 64, "small": 6}
 LAYER_VOCABULARY = {"full": 1024, "small": 40}
 
+# Slices of the recorded launches of a target, whose results are kept one by one.
+KERNEL_SLICES = {"full": 24, "small": 2}
+
 # One model, its layers fused by `counts`; a window of n FFNs is form D, which leaves the attentions as they are.
 FUSION = {
     "full": ("llama-3.1-70b", {"num_hidden_layers": 8, "vocab_size": 1024, "hidden_size": 2048, "intermediate_size": 6144,

@@ -24,23 +24,37 @@ class Absent(Exception):
 
 
 def kernels(bench):
-    """Every kernel on the device, in every case of its unit tests (bench/gpu/Replay.cpp)."""
-    seen = {}
+    """Every kernel on the device, in every case of its unit tests (bench/gpu/Replay.cpp), a slice of them at a time, so that
+    those are kept that were done when time was over."""
+    seen, failures, refused = {}, [], {}
+    slices = shapes.KERNEL_SLICES[bench.size]
     for path in sorted((bench.pack / "kernels").glob("*.launches.xz")):
-        def replay(path=path):
-            plain = bench.out / path.name[:-3]
-            plain.write_bytes(lzma.decompress(path.read_bytes()))
-            result = bench.json([bench.bin / "bench-gpu", *bench.emulator, "replay", plain], fails=True)
-            plain.unlink()
-            return result
+        plain = bench.out / path.name[:-3]
 
-        target = path.name.split(".")[0]
-        result = bench.item(target, replay)
-        if result["failures"] or result.get("findings"):
-            raise Wrong(f"{target}: {len(result['failures'])} launches are wrong, {result.get('findings', 0)} findings; "
-                        + "; ".join(result["failures"][:3]))
-        seen[target] = {"kernels": len(result["kernels"]), "cases": sum(kernel["cases"] for kernel in result["kernels"])}
-    return {"targets": seen}
+        def replay(number):
+            if not plain.exists():
+                bench.replace(plain, lzma.decompress(path.read_bytes()))
+            return bench.json([bench.bin / "bench-gpu", *bench.emulator, "replay", "--slice", f"{number}/{slices}", plain], fails=True)
+
+        target, kernels, cases = path.name.split(".")[0], set(), 0
+        for number in range(slices):
+            result = bench.item(f"{target} {number + 1}/{slices}", lambda: replay(number))
+            if "refused" in result:
+                refused[target] = result["refused"]
+                break
+            failures += [f"{target}: {text}" for text in result["failures"]]
+            if result.get("findings"):
+                failures.append(f"{target}: {result['findings']} findings")
+            kernels.update(kernel["kernel"] for kernel in result["kernels"])
+            cases += sum(kernel["cases"] for kernel in result["kernels"])
+        plain.unlink(missing_ok=True)
+        if target not in refused:
+            seen[target] = {"kernels": len(kernels), "cases": cases}
+    if failures:
+        raise Wrong(f"{len(failures)} launches are wrong; " + "; ".join(failures[:3]))
+    if not seen:
+        raise Wrong("; ".join(f"{target}: {why}" for target, why in refused.items()) or "no launch was recorded")
+    return {"targets": seen, **({"refused": refused} if refused else {})}
 
 
 def compare(bench, package, weights, ids, *tolerance):

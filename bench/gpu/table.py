@@ -23,6 +23,8 @@ def rows_of(report):
 
     for target, seen in result("kernels are right").get("targets", {}).items():
         yield f"kernels of {target} on the device", "", f"{seen['kernels']} kernels, {seen['cases']} cases", "", "", "as in their unit tests"
+    for target, why in result("kernels are right").get("refused", {}).items():
+        yield f"kernels of {target} on the device", "", "left out", "", "", why
     for stage in ("models are right", "layers are right"):
         for name, said in result(stage).items():
             said = " ".join(line for line in said if line) if isinstance(said, list) else f"{said} tokens, graphs as launches"
