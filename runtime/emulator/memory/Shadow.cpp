@@ -2,7 +2,7 @@
 //
 // The parts of Shadow.h that are not on the path of every access. Reads of one
 // cell by actors that know nothing of each other form a set; when it grows
-// beyond 16, records of one block become one that speaks of the block. Of strong
+// beyond 32, records of one block become one that speaks of the block. Of strong
 // writes the last 32 warps are kept: beyond, the oldest is forgotten, since a
 // record that speaks for others would accuse those who did nothing.
 //
@@ -15,6 +15,8 @@ namespace moert::emulator {
 
 /// Strong writes of one cell on record.
 static constexpr size_t mostStrong = 32;
+/// Reads of one cell on record, of lanes of a warp at one time.
+static constexpr size_t mostReads = 32;
 
 Shadow::Shadow(uint64_t size, bool isDefined)
     : bytes(size), defined(size / 8 + 16, isDefined ? 0xFF : 0), pages((size + pageBytes - 1) / pageBytes) {}
@@ -104,6 +106,7 @@ Shadow::TileReader &Shadow::tileReader(Actor actor) {
   tileReaders.push_back(std::make_unique<TileReader>());
   tileReaders.back()->actor = actor;
   tileReaders.back()->runs.resize(bytes / 16 + 1);
+  tileReaders.back()->judged.resize(bytes / 16 + 1);
   return *tileReaders.back();
 }
 
@@ -153,7 +156,7 @@ template <typename F> static bool eachLane(uint32_t lanes, Access access, F visi
   return true;
 }
 
-bool Shadow::checkStrong(const StrongWrite &write, const Access &last, const Access &now, bool nowWrites,
+bool Shadow::checkStrong(const WarpAccess &write, const Access &last, const Access &now, bool nowWrites,
                          const Reach &reach, Judge &judge, uint64_t offset) {
   if (inReach(write.access, reach) || mayMeet(write.access, now, judge)) {
     return true;
@@ -166,16 +169,21 @@ bool Shadow::checkStrong(const StrongWrite &write, const Access &last, const Acc
   return fine;
 }
 
-bool Shadow::orderedStrong(const StrongWrite &write, const Access &now, const Reach &reach, Judge &judge) {
-  return eachLane(write.lanes, write.access,
-                  [&](const Access &access) { return within(access, now, reach) || judge.ordered(access, true, now); });
+bool Shadow::orderedLanes(const WarpAccess &earlier, bool earlierWrites, const Access &now, const Reach &reach,
+                          Judge &judge) {
+  return eachLane(earlier.lanes, earlier.access, [&](const Access &access) {
+    return within(access, now, reach) || judge.ordered(access, earlierWrites, now);
+  });
 }
 
+/// The lane of `access` as a mask; 0 of what speaks of more than one.
+static uint32_t laneMask(const Access &access) { return access.lane() < 32 ? 1U << access.lane() : 0; }
+
 void Shadow::addStrong(Beneath &beneath, const Access &now, const Reach &reach, Judge &judge) {
-  std::vector<StrongWrite> &strong = beneath.strong;
-  const uint32_t lanes = now.lane() < 32 ? 1U << now.lane() : 0;
+  std::vector<WarpAccess> &strong = beneath.strong;
+  const uint32_t lanes = laneMask(now);
   for (size_t i = strong.size(); i-- > 0;) {
-    StrongWrite &other = strong[i];
+    WarpAccess &other = strong[i];
     if (other.access.actor != now.actor || (other.lanes == 0) != (lanes == 0)) {
       continue;
     }
@@ -191,7 +199,7 @@ void Shadow::addStrong(Beneath &beneath, const Access &now, const Reach &reach, 
   }
   if (strong.size() >= mostStrong) {
     strong.erase(std::remove_if(strong.begin(), strong.end(),
-                                [&](const StrongWrite &other) { return orderedStrong(other, now, reach, judge); }),
+                                [&](const WarpAccess &other) { return orderedLanes(other, true, now, reach, judge); }),
                  strong.end());
   }
   if (strong.size() >= mostStrong) {
@@ -217,7 +225,7 @@ void Shadow::writeStrong(Page &page, Cell &cell, const Access &now, const Reach 
     beneath.plain = cell.write;
     beneath.strong.clear();
   } else {
-    for (const StrongWrite &other : beneath.strong) {
+    for (const WarpAccess &other : beneath.strong) {
       if (std::min(other.access.scope(), now.scope()) < ScopeGpu) {
         checkStrong(other, cell.write, now, true, reach, judge, offset);
       }
@@ -231,10 +239,12 @@ void Shadow::writeStrong(Page &page, Cell &cell, const Access &now, const Reach 
   judge.superseded = false;
   // Strong reads need no order; plain ones stay on record for the next strong write.
   if (cell.read.time && cell.read.tag == isSet) {
-    std::vector<Access> &set = sets[cell.read.actor];
-    set.erase(std::remove_if(set.begin(), set.end(),
-                             [&](const Access &read) { return !check(read, false) || read.isStrong(); }),
-              set.end());
+    std::vector<WarpAccess> &set = sets[cell.read.actor];
+    auto goes = [&](const WarpAccess &read) {
+      auto fine = [&](const Access &lane) { return check(lane, false); };
+      return !eachLane(read.lanes, read.access, fine) || read.access.isStrong();
+    };
+    set.erase(std::remove_if(set.begin(), set.end(), goes), set.end());
     if (set.empty()) {
       freeSets.push_back(cell.read.actor);
       cell.read = Access();
@@ -249,7 +259,7 @@ void Shadow::writeStrong(Page &page, Cell &cell, const Access &now, const Reach 
 void Shadow::judgeStrong(Page &page, Cell &cell, const Access &now, bool nowWrites, const Reach &reach, Judge &judge,
                          uint64_t offset) {
   Beneath &beneath = beneaths[page.beneath[&cell - page.cells.get()] - 1];
-  for (const StrongWrite &write : beneath.strong) {
+  for (const WarpAccess &write : beneath.strong) {
     checkStrong(write, cell.write, now, nowWrites, reach, judge, offset);
   }
   judge.superseded = true;
@@ -274,65 +284,88 @@ void Shadow::judgeBeneath(Page &page, uint64_t offset, unsigned size, const Acce
 }
 
 void Shadow::checkSet(Cell &cell, const Access &now, const Reach &reach, Judge &judge, uint64_t offset) {
-  std::vector<Access> &set = sets[cell.read.actor];
-  for (const Access &read : set) {
-    if (!within(read, now, reach)) {
-      slowCheck(read, false, now, true, judge, offset);
-    }
+  std::vector<WarpAccess> &set = sets[cell.read.actor];
+  for (const WarpAccess &read : set) {
+    eachLane(read.lanes, read.access, [&](const Access &access) {
+      return within(access, now, reach) || slowCheck(access, false, now, true, judge, offset);
+    });
   }
   set.clear();
   freeSets.push_back(cell.read.actor);
 }
 
+bool Shadow::joinReads(Cell &cell, const Access &now) {
+  std::vector<WarpAccess> &set = sets[cell.read.actor];
+  const uint32_t lanes = laneMask(now);
+  bool joined = false;
+  for (size_t i = set.size(); i-- > 0;) {
+    WarpAccess &read = set[i];
+    if (read.access.actor != now.actor || read.access.kind() != now.kind() || read.access.lane() == wholeBlock) {
+      continue;
+    }
+    if (read.access.time == now.time) {
+      joined = true;
+      read.lanes = read.lanes && lanes ? read.lanes | lanes : 0;
+      if (!read.lanes || read.lanes == ~0U) {
+        read.lanes = 0;
+        read.access.tag |= allLanes;
+      }
+    } else if (now.kind() != AsyncAccess && lanes) {
+      // What a lane reads is ordered behind what it read before.
+      read.lanes = (read.lanes ? read.lanes : ~0U) & ~lanes;
+      if (!read.lanes) {
+        set.erase(set.begin() + long(i));
+      }
+    }
+  }
+  if (joined && set.size() == 1 && !set[0].lanes) {
+    freeSets.push_back(cell.read.actor);
+    cell.read = set[0].access;
+    set.clear();
+  }
+  return joined;
+}
+
 void Shadow::addRead(Cell &cell, const Access &now, const Reach &reach, Judge &judge) {
   if (cell.read.tag != isSet) {
-    if (judge.ordered(cell.read, false, now)) {
+    const Access &read = cell.read;
+    const bool together = read.actor == now.actor && read.kind() == now.kind() && read.time == now.time;
+    if (together && read.lane() == allLanes) {
+      return;
+    }
+    if (!together && judge.ordered(read, false, now)) {
       cell.read = now;
       return;
     }
-    if (cell.read.actor == now.actor && cell.read.kind() == now.kind()) {
-      // Two lanes of one warp: from now on the cell speaks of the whole warp.
-      cell.read.time = std::max(cell.read.time, now.time);
-      cell.read.tag = cell.read.tag | allLanes;
-      return;
-    }
     uint32_t set = newSet();
-    sets[set].push_back(cell.read);
+    sets[set].push_back({cell.read, laneMask(cell.read)});
     cell.read.actor = set;
     cell.read.tag = isSet;
   }
-  std::vector<Access> &set = sets[cell.read.actor];
-  for (Access &read : set) {
-    if (read.actor == now.actor && read.kind() == now.kind()) {
-      if (judge.ordered(read, false, now)) {
-        read = now;
-        return;
-      }
-      read.tag |= read.lane() == now.lane() ? 0 : allLanes;
-      read.time = now.time;
-      return;
-    }
+  if (joinReads(cell, now)) {
+    return;
   }
+  std::vector<WarpAccess> &set = sets[cell.read.actor];
   // Reads that are ordered before this one are dominated by it.
-  set.erase(
-      std::remove_if(set.begin(), set.end(),
-                     [&](const Access &read) { return within(read, now, reach) || judge.ordered(read, false, now); }),
-      set.end());
-  set.push_back(now);
-  if (set.size() <= 16) {
+  set.erase(std::remove_if(set.begin(), set.end(),
+                           [&](const WarpAccess &read) { return orderedLanes(read, false, now, reach, judge); }),
+            set.end());
+  set.push_back({now, laneMask(now)});
+  if (set.size() <= mostReads) {
     return;
   }
   // Too many: one record per block, and no more than 64.
-  for (Access &read : set) {
-    read.tag = (read.tag & ~63U) | wholeBlock;
+  for (WarpAccess &read : set) {
+    read.access.tag = (read.access.tag & ~63U) | wholeBlock;
+    read.lanes = 0;
   }
-  std::stable_sort(set.begin(), set.end(),
-                   [](const Access &a, const Access &b) { return a.actor / actorsPerWarp < b.actor / actorsPerWarp; });
+  std::stable_sort(set.begin(), set.end(), [](const WarpAccess &a, const WarpAccess &b) {
+    return a.access.actor / actorsPerWarp < b.access.actor / actorsPerWarp;
+  });
   size_t kept = 0;
-  for (const Access &read : set) {
-    Access probe = read;
-    if (kept && judge.sameBlock(set[kept - 1], probe)) {
-      set[kept - 1].time = std::max(set[kept - 1].time, read.time);
+  for (const WarpAccess &read : set) {
+    if (kept && judge.sameBlock(set[kept - 1].access, read.access)) {
+      set[kept - 1].access.time = std::max(set[kept - 1].access.time, read.access.time);
     } else {
       set[kept++] = read;
     }

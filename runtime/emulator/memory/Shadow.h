@@ -110,6 +110,7 @@ public:
       uint64_t in = offset % pageBytes;
       uint64_t count = std::min<uint64_t>(size, pageBytes - in);
       Page &page = pageAt(index, in, count);
+      page.writes += write;
       Cell *cell = &page.cells[in >> page.shift];
       Cell *end = &page.cells[(in + count - 1) >> page.shift];
       for (; cell <= end; ++cell) {
@@ -133,6 +134,7 @@ public:
       return;
     }
     Page &page = pages[index];
+    page.writes += write;
     Cell *cell = &page.cells[in / 4];
     for (unsigned l = 0; l < 32; ++l, ++now.tag, ++cell) {
       if (write) {
@@ -156,7 +158,9 @@ public:
       }
     };
     if (cell.read.time && cell.read.tag == isSet) {
-      std::for_each(sets[cell.read.actor].begin(), sets[cell.read.actor].end(), one);
+      for (const WarpAccess &read : sets[cell.read.actor]) {
+        one(read.access);
+      }
     } else if (cell.read.time) {
       one(cell.read);
     }
@@ -166,14 +170,20 @@ public:
   /// the cells, since several warps read the same tiles again and again.
   struct TileReader {
     Actor actor = 0;
-    std::vector<Access> runs; ///< by offset / 16
+    std::vector<Access> runs;     ///< by offset / 16
+    std::vector<uint32_t> judged; ///< Page::writes that these reads have been judged against
   };
   TileReader &tileReader(Actor actor);
   /// A read of 16 bytes at `offset` (a multiple of 16). `ordered`: a write that was found to be ordered before, kept
   /// by the caller from run to run; writes of the same lane up to its time need no second look.
   void readTile(TileReader &reader, uint64_t offset, const Access &now, const Reach &reach, Judge &judge,
                 Access &ordered) {
-    judgeWrites(offset, 16, now, reach, judge, ordered);
+    // What was ordered before an earlier read of the unit is before this one, too.
+    const Page &page = pages[offset / pageBytes];
+    if (reader.judged[offset / 16] != page.writes) {
+      judgeWrites(offset, 16, now, reach, judge, ordered);
+      reader.judged[offset / 16] = page.writes;
+    }
     reader.runs[offset / 16] = now;
   }
   /// Judges a read of `size` bytes (8 or 16, aligned) against the last writes, and leaves no trace of it.
@@ -209,26 +219,27 @@ private:
     Access write;
     Access read;
   };
-  /// Strong writes by one warp at one place and time; `lanes` 0: those that `access` names.
-  struct StrongWrite {
+  /// Reads, or strong writes, by lanes of one warp at one place and time; `lanes` 0: those that `access` names.
+  struct WarpAccess {
     Access access;
     uint32_t lanes = 0;
   };
   /// Of a cell whose last write is strong: the plain write before, and the strong ones since.
   struct Beneath {
     Access plain;
-    std::vector<StrongWrite> strong; ///< with the last
+    std::vector<WarpAccess> strong; ///< with the last
   };
   struct Page {
     unsigned shift = 2;
     std::unique_ptr<Cell[]> cells;
+    uint32_t writes = 0;                 ///< how many there have been
     std::unique_ptr<uint32_t[]> beneath; ///< per cell an index into `beneaths`, plus 1; null: none was written strongly
   };
 
   uint64_t bytes;
   std::vector<uint8_t> defined;
   std::vector<Page> pages;
-  std::vector<std::vector<Access>> sets;
+  std::vector<std::vector<WarpAccess>> sets;
   std::vector<uint32_t> freeSets;
   std::vector<Beneath> beneaths;
   std::vector<std::unique_ptr<TileReader>> tileReaders;
@@ -304,11 +315,14 @@ private:
   /// The same for all cells of `size` bytes.
   void judgeBeneath(Page &page, uint64_t offset, unsigned size, const Access &now, const Reach &reach, Judge &judge);
   /// `last`: the last write of the cell.
-  bool checkStrong(const StrongWrite &write, const Access &last, const Access &now, bool nowWrites, const Reach &reach,
+  bool checkStrong(const WarpAccess &write, const Access &last, const Access &now, bool nowWrites, const Reach &reach,
                    Judge &judge, uint64_t offset);
-  static bool orderedStrong(const StrongWrite &write, const Access &now, const Reach &reach, Judge &judge);
+  static bool orderedLanes(const WarpAccess &earlier, bool earlierWrites, const Access &now, const Reach &reach,
+                           Judge &judge);
   void addStrong(Beneath &beneath, const Access &now, const Reach &reach, Judge &judge);
   void addRead(Cell &cell, const Access &now, const Reach &reach, Judge &judge);
+  /// Adds a lane to the record of its warp's reads at this time, if there is one.
+  bool joinReads(Cell &cell, const Access &now);
 };
 
 } // namespace moert::emulator

@@ -108,6 +108,52 @@ AGAIN:
   EXPECT_TRUE(device.found(FindingKind::Race)) << device.findings();
 }
 
+// Two lanes of a warp read a word, at different times; the others arrive at an mbarrier before the second does. Who
+// waits for all of them may write. Wrong: it does not wait.
+TEST(Order, LanesThatReadAtDifferentTimes) {
+  rightAndWrong(kernel(".param .u64 out", R"(
+  .reg .b32 %r<8>; .reg .b64 %rd<8>; .reg .pred %p<8>;
+  .shared .align 8 .b8 bar[8];
+  .shared .align 4 .b8 s[8];
+  mov.u32 %r1, %tid.x;
+  setp.ne.u32 %p1, %r1, 32;
+  @%p1 bra READY;
+  mbarrier.init.shared.b64 [bar], 32;
+  st.shared.u32 [s], 0;
+  st.shared.u32 [s+4], 0;
+READY:
+  bar.sync 0;
+  setp.gt.u32 %p2, %r1, 32;
+  @%p2 bra END;
+  @!%p1 bra WRITE;
+  setp.eq.u32 %p3, %r1, 0;
+  @%p3 bra FIRST;
+  setp.eq.u32 %p4, %r1, 1;
+  @%p4 bra LATE;
+  mbarrier.arrive.shared.b64 %rd1, [bar];
+  st.volatile.shared.u32 [s+4], 1;
+  bra END;
+FIRST:
+  ld.shared.u32 %r2, [s];
+  mbarrier.arrive.shared.b64 %rd1, [bar];
+  bra END;
+LATE:
+  ld.volatile.shared.u32 %r3, [s+4];
+  setp.eq.u32 %p5, %r3, 0;
+  @%p5 bra LATE;
+  ld.shared.u32 %r2, [s];
+  mbarrier.arrive.shared.b64 %rd1, [bar];
+  bra END;
+WRITE:
+  mbarrier.test_wait.parity.shared.b64 %p6, [bar], 0;
+  @!%p6 bra WRITE;
+  st.shared.u32 [s], 1;
+END:
+  ret;)"),
+                "mbarrier.test_wait.parity.shared.b64 %p6, [bar], 0;\n  @!%p6 bra WRITE;", FindingKind::Race, {1},
+                {64});
+}
+
 // Two warps, or two blocks, store the same to the same words, each a value per lane. Wrong: values of their own.
 TEST(Order, EqualValuesOfWholeWarps) {
   const std::string right = kernel(".param .u64 out", R"(
