@@ -100,8 +100,8 @@ static LogicalResult lowerVariant(ModuleOp module, ArrayRef<func::FuncOp> functi
     LoweredEntry &entry = entries.emplace_back(LoweredEntry{function, {}});
     for (auto [first, last] : ranges) {
       func::FuncOp now = function == step ? std::prev(steps.upper_bound(first))->second : function;
-      entry.steps.push_back(std::make_unique<StepLowering>(
-          now, context, logits, StepLowering::TokenRange{first, last, first > few}, options.maxTokens));
+      entry.steps.push_back(
+          std::make_unique<StepLowering>(now, context, logits, StepLowering::TokenRange{first, last, first > few}));
       if (failed(entry.steps.back()->run())) {
         return failure();
       }

@@ -13,10 +13,9 @@
 using namespace mlir;
 using namespace mlir::moe;
 
-StepLowering::StepLowering(func::FuncOp step, VariantContext &context, Type logitsType, TokenRange range,
-                           int64_t maxTokens)
+StepLowering::StepLowering(func::FuncOp step, VariantContext &context, Type logitsType, TokenRange range)
     : step(step), isStep(step.getSymName() == "step" || step->hasAttr(kStepFromAttr)), context(context),
-      mlir(step.getContext()), logitsType(logitsType), range(range), many(range.many), maxTokens(maxTokens),
+      mlir(step.getContext()), logitsType(logitsType), range(range), many(range.many),
       ranks(getRanks(step->getParentOfType<ModuleOp>())) {}
 
 //===----------------------------------------------------------------------===//
@@ -212,7 +211,7 @@ LogicalResult StepLowering::run() {
       PlannedValue &life = lives[operand.buffer];
       if (!seen[operand.buffer]) {
         seen[operand.buffer] = true;
-        life.bytes = static_cast<int64_t>(buffers[operand.buffer].extent.evaluate(maxTokens, maxTokens, 0, 0));
+        life.bytes = static_cast<int64_t>(buffers[operand.buffer].extent.evaluate(range.last, range.last, 0, 0));
         life.firstCommand = static_cast<int64_t>(number);
       }
       life.lastCommand = static_cast<int64_t>(number);

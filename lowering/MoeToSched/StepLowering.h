@@ -50,7 +50,7 @@ public:
     int64_t first, last;
     bool many; ///< above `fewTokens`
   };
-  StepLowering(func::FuncOp step, VariantContext &context, Type logitsType, TokenRange range, int64_t maxTokens);
+  StepLowering(func::FuncOp step, VariantContext &context, Type logitsType, TokenRange range);
 
   /// An argument or result of an entry other than @step: the caller's memory.
   struct Argument {
@@ -197,7 +197,7 @@ private:
   const Type logitsType; ///< of @step's result
   const TokenRange range;
   const bool many;
-  const int64_t maxTokens, ranks;
+  const int64_t ranks;
   SmallVector<Buffer> buffers;
   SmallVector<Command> commands;
   BufferPlan plan;
