@@ -12,8 +12,10 @@ import json
 import os
 import pathlib
 import platform
+import shutil
 import subprocess
 import sys
+import tarfile
 import time
 
 import stages
@@ -50,8 +52,20 @@ class Bench:
                             "TORCHINDUCTOR_CACHE_DIR": str(self.out / "cache/inductor")}
         if args.emulator:
             self.environment.update(MOE_EMU_DEVICE="h100", MOE_EMU_UNDEFINED_COPIES="finding", MOE_EMU_FINDING_EXIT="9", MOE_EMU_LOG="off")
+        self.packages = self.unpack()
         self.prefix = self.loader()
         self.stage, self.data, self.deadline = None, {}, 0
+
+    def unpack(self):
+        """The packages of this pack, which it holds compressed."""
+        folder = self.out / "packages"
+        made = folder / "pack.json"
+        if not made.exists() or json.loads(made.read_text()) != self.facts:
+            shutil.rmtree(folder, ignore_errors=True)
+            with tarfile.open(self.pack / "packages.tar.xz") as archive:
+                archive.extractall(self.out)
+            replace(made, json.dumps(self.facts) + "\n")
+        return folder
 
     def loader(self):
         """How programs of the pack start: as they are where this machine's C library is as new as theirs, else with the

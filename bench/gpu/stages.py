@@ -65,7 +65,7 @@ def compare(bench, package, weights, ids, *tolerance):
     files = {}
     for suffix, device in (("-cpu", ["--device", "cpu"]), ("", bench.device)):
         files[suffix] = bench.out / f"logits{suffix}.npy"
-        bench.call([bench.bin / "moe-run", "logits", bench.pack / f"packages/{package}{suffix}", *weights, *device, "--ids-file", listed,
+        bench.call([bench.bin / "moe-run", "logits", bench.packages / f"{package}{suffix}", *weights, *device, "--ids-file", listed,
                     "-o", files[suffix], "--quiet", "--cache", bench.out / f"cache/{package}{suffix}"])
     done = bench.call([bench.python, bench.pack / "gpu/compare_logits.py", files["-cpu"], files[""], *tolerance], fails=True)
     for path in files.values():
@@ -93,11 +93,11 @@ def models(bench):
     for model in shapes.BUNDLED[bench.size]:
         for dtype, tolerance in (("f32", EXACT), ("bf16", ROUNDED)):
             package = f"{model}-{dtype}"
-            if (bench.pack / "packages" / package).exists():
+            if (bench.packages / package).exists():
                 result[package] = bench.item(package, lambda: compare(bench, package, bench.pack / "models" / model, ids, *tolerance))
 
         def text(model=model):
-            command = [bench.bin / "moe-run", "generate", bench.pack / f"packages/{model}-bf16", *bench.device, "--quiet", "--json",
+            command = [bench.bin / "moe-run", "generate", bench.packages / f"{model}-bf16", *bench.device, "--quiet", "--json",
                        "--weights", bench.pack / "models" / model, "--ids", "5,17,300", "--ignore-eos", "--temperature", "0",
                        "--max-new", "100" if bench.size == "full" else "3"]
             graphs, launches = (bench.json(command + extra)["ids"] for extra in ([], ["--no-graphs"]))
@@ -181,7 +181,7 @@ def machine(bench):
 
 
 def steps(bench, package, weights, tokens, options):
-    command = [bench.bin / "bench-gpu", *bench.emulator, "steps", bench.pack / "packages" / package, "--weights", make_weights(bench, weights),
+    command = [bench.bin / "bench-gpu", *bench.emulator, "steps", bench.packages / package, "--weights", make_weights(bench, weights),
                "--cache", bench.out / f"cache/{package}", "--repeat", 50 if bench.size == "full" else 1, *options]
     command += [option for count in tokens for option in ("--tokens", count)]
     result = bench.json(command)
@@ -250,7 +250,7 @@ def decode(bench):
     for model in shapes.BUNDLED[bench.size]:
         for label, extra in (("graphs", []), ("launches", ["--no-graphs"])):
             def measure():
-                return bench.json([bench.bin / "moe-run", "bench", bench.pack / f"packages/{model}-bf16", *bench.device, "--weights",
+                return bench.json([bench.bin / "moe-run", "bench", bench.packages / f"{model}-bf16", *bench.device, "--weights",
                                    bench.pack / "models" / model, "--json", "--quiet", "--prompt-length", "128", "--generate", "256", *extra])
 
             found = bench.item(f"{model} {label}", measure)
