@@ -29,7 +29,8 @@ def kernels(bench):
     seen, failures, refused = {}, [], {}
     slices = shapes.KERNEL_SLICES[bench.size]
     for path in sorted((bench.pack / "kernels").glob("*.launches.xz")):
-        plain = bench.out / path.name[:-3]
+        # Of this pack: a stage of another one may have left its own.
+        plain = bench.out / f"{bench.facts['commit']}-{bench.facts['made']}-{path.name[:-3]}"
 
         def replay(number):
             if not plain.exists():
