@@ -44,11 +44,10 @@ public:
   /// Before the first tile. taken: choices of every expert, then those of every replica, in this step.
   void begin() {
     b.overThreads(e + s, [&](Int i) { b.storeI64(b.i64(0), taken, i); });
-    b.barrier();
   }
 
-  /// Chooses slots for the next `count` choices, at most tileChoices, which `experts` has from `first` on. Between two
-  /// tiles the block must meet.
+  /// Chooses slots for the next `count` choices, at most tileChoices, which `experts` has from `first` on. Before the
+  /// next tile the block must meet, if a thread reads choices that are not its own (every `threads`-th).
   void choose(Value experts, Int first, Int count, bool countOwn) {
     Int zero = b.i64(0), one = b.i64(1), none = b.i64(-1), step = b.i64(choicesAtOnce);
     Int padded = (count + (choicesAtOnce - 1)) / choicesAtOnce * choicesAtOnce;
@@ -163,7 +162,6 @@ void mlir::moe::gpu::emit(const kernels::Localize &kernel, KernelBuilder &b) {
     Int count = b.min(choices - first, most);
     replicas.choose(experts, first, count, kernel.countOwn);
     b.overThreads(count, [&](Int i) { b.storeI32(replicas.local(i), to, first + i); });
-    b.barrier();
   });
 }
 
@@ -193,7 +191,6 @@ void mlir::moe::gpu::emit(const kernels::Dispatch &, KernelBuilder &b) {
       auto [rowsBefore, allRows] = sums.before(b.select(zero < mine, one, zero));
       auto [choicesBefore, allChoices] = sums.before(mine);
       write(token, has, {row + rowsBefore, choice + choicesBefore}, mine);
-      b.barrier();
       return SmallVector<Value>{row + allRows, choice + allChoices};
     });
   };
@@ -214,6 +211,7 @@ void mlir::moe::gpu::emit(const kernels::Dispatch &, KernelBuilder &b) {
     SmallVector<Value> ofSource = overTokens(
         carried,
         [&](Int first, Int here) {
+          b.barrier(); // the last tile has been read
           replicas.choose(experts, (source * tokens + first) * k, here * k, /*countOwn=*/true);
         },
         [&](Int, Value has) {

@@ -369,24 +369,29 @@ TEST_P(GpuKernelCases, Routing) {
     places[std::min(i, e - 1)] = static_cast<int32_t>(std::min(i, e - 1));
   }
   Guarded<int64_t> taken(2 * e), own(e, 0);
+  // More choices than a tile has, of one rank or two.
+  const int64_t ranks = 2, tokens = 300, all = 1100;
+  Guarded<int32_t> manyIds(all * k), local(all * k);
+  for (int64_t i = 0; i < all * k; ++i) {
+    manyIds[i] = static_cast<int32_t>(i * 7 % (e - 1));
+  }
   for (bool countOwn : {false, true}) {
     write(kernels::Localize{countOwn}, 1,
-          {in(ids), rows, k, out(out32), in(begins), in(places), in(shares), in(totals), out(taken), update(own), e, e,
-           e / 2, one});
+          {in(manyIds), all, k, out(local), in(begins), in(places), in(shares), in(totals), out(taken), update(own), e,
+           e, e / 2, one});
   }
-  const int64_t ranks = 2, tokens = rows / ranks;
-  Guarded<int32_t> sendRows(tokens * ranks), sendCounts(ranks), local(rows * k), backRows(tokens * k * ranks),
-      backCounts(ranks), own32(tokens * k);
-  write(kernels::Dispatch{}, 1, {in(ids),
+  Guarded<int32_t> someIds(manyIds.begin(), manyIds.begin() + ranks * tokens * k), sendRows(tokens * ranks),
+      sendCounts(ranks), came(ranks * tokens * k), backRows(tokens * k * ranks), backCounts(ranks), back(tokens * k);
+  write(kernels::Dispatch{}, 1, {in(someIds),
                                  tokens,
                                  k,
                                  ranks,
                                  out(sendRows),
                                  out(sendCounts),
-                                 out(local),
+                                 out(came),
                                  out(backRows),
                                  out(backCounts),
-                                 out(own32),
+                                 out(back),
                                  ranks,
                                  k * ranks,
                                  in(begins),
