@@ -577,22 +577,6 @@ void CudaBackend::dropGraph(void *graph) {
 
 } // namespace cuda
 
-const char *cudaBackendLacks(const format::Variant &variant, const format::Command &command) {
-  if (command.kind() == format::CommandKind::HostCall) {
-    return "no host function is registered";
-  }
-  if (command.kind() == format::CommandKind::Collective) {
-    const auto kind = format::CollectiveKind(command.target());
-    if (variant.ranks() == 1 && kind == format::CollectiveKind::Exchange) {
-      return "an exchange is for several ranks";
-    }
-    if (variant.ranks() > 1 && kind == format::CollectiveKind::AllToAll) {
-      return "GPUs have no all-to-all of equal parts, only exchanges of rows";
-    }
-  }
-  return nullptr;
-}
-
 Result<std::unique_ptr<Backend>> openCudaBackend(const BackendOptions &options, const cuda::Device &device) {
   auto backend = std::make_unique<cuda::CudaBackend>(options, device);
   MOERT_TRY(backend->open());
