@@ -296,8 +296,8 @@ bool WarpJudge::isSameStore(const Access &earlier, const Access &now) const {
   // Lanes that are run apart execute it at different times: there any execution counts, and those of different ones are
   // told apart where lanes are not.
   return w.grid->options.delayLanes ||
-         (!target->contiguous && earlier.time == now.time && (allMask >> earlier.lane() & 1) &&
-          earlier.lane() < now.lane() && target->shadow[earlier.lane()] == target->shadow[now.lane()] &&
+         (earlier.time == now.time && (allMask >> earlier.lane() & 1) && earlier.lane() < now.lane() &&
+          target->shadow[earlier.lane()] == target->shadow[now.lane()] &&
           target->offset[earlier.lane()] == target->offset[now.lane()]);
 }
 

@@ -278,23 +278,7 @@ TEST(GpuRanks, GraphsEndBeforeTheirCommunicator) {
 /// so is one whose rows have no room.
 TEST(GpuRanks, AnExchangeOfRows) {
   GpuRankToy toy(2, true);
-  VariantSpec &v = toy.variant();
-  toy.program.constants.assign(64, '\0');
-  const int32_t counts[2] = {1, 1};
-  memcpy(toy.program.constants.data(), counts, sizeof(counts));
-  auto buffer = [&](BufferKind kind, const char *name, int64_t bytes) {
-    v.buffers.push_back(Buffer(kind, toy.program.string(name), 64, 0, test::extent(bytes)));
-    return uint32_t(v.buffers.size() - 1);
-  };
-  const uint32_t received = buffer(BufferKind::State, "received", 8), from = buffer(BufferKind::State, "counts", 8);
-  const uint32_t sent = buffer(BufferKind::Constant, "sent", 8);
-  const auto begin = uint32_t(v.commands.size());
-  v.commands.push_back(v.commands[v.steps[0].first_command()]); // embed
-  addCommand(toy.program, v, CommandKind::Collective, "swap", uint32_t(CollectiveKind::Exchange),
-             {slice(received, Access::Write, test::extent(8)), slice(kArena, Access::Read, test::extent(0, 4)),
-              slice(from, Access::Write, test::extent(8)), slice(sent, Access::Read, test::extent(8))},
-             Grid(test::extent(1), 1, 0, 1), 4);
-  v.steps = {StepVariant(1, kMaxTokens, begin, 2)};
+  toy.exchangeRows();
   toy.write();
   auto step = [](Together &run, const Ids &tokens) {
     std::vector<int> went(2);

@@ -18,6 +18,9 @@ public:
   RankToy(int ranks, bool isDistributed);
   /// Logit `v` after the last token of `sequence`.
   float expectedLogit(const std::vector<int32_t> &sequence, int64_t v) const;
+  /// Instead of its steps, one of two ranks and two tokens: each rank embeds its tokens and sends a row to each, into
+  /// the state 'received', and the numbers of rows that came into 'counts'.
+  void exchangeRows();
 
   const int ranks;
   const bool isDistributed;
