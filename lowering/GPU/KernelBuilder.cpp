@@ -298,6 +298,14 @@ Int KernelBuilder::shuffleUp(Int value, int64_t distance) {
   return fromI32(shuffleBits(*this, toI32(value), i32(distance), 0, NVVM::ShflKind::up));
 }
 
+Int KernelBuilder::sumBelow(Int value) {
+  for (int64_t distance = 1; distance < warpSize; distance *= 2) {
+    Int below = shuffleUp(value, distance);
+    value = value + select(lane < i64(distance), i64(0), below);
+  }
+  return value;
+}
+
 Value KernelBuilder::ballot(Value condition) {
   return NVVM::VoteSyncOp::create(*this, getI32Type(), i32(fullMask), condition, NVVM::VoteSyncKind::ballot);
 }

@@ -142,6 +142,8 @@ public:
   Int shuffle(Int value, Int source); ///< of 32 bits
   /// The value `distance` lanes below; where there is none, one's own.
   Int shuffleUp(Int value, int64_t distance); ///< of 32 bits
+  /// The sum of `value` over this lane and those below, of 32 bits.
+  Int sumBelow(Int value);
   /// Bit l: `condition` of lane l.
   Value ballot(Value condition);
   /// Bit l: lane l has the same value (i32).

@@ -127,11 +127,7 @@ public:
 
   /// What the threads before this one have of `value`, and what all have. The block meets before and behind.
   std::pair<Int, Int> before(Int value) {
-    Int zero = b.i64(0), sum = value; // of this lane and those below
-    for (int64_t distance = 1; distance < KernelBuilder::warpSize; distance *= 2) {
-      Int below = b.shuffleUp(sum, distance);
-      sum = sum + b.select(b.lane < b.i64(distance), zero, below);
-    }
+    Int zero = b.i64(0), sum = b.sumBelow(value);
     b.barrier(); // the last sums have been read
     b.ifThen(b.lane == b.i64(KernelBuilder::warpSize - 1), [&] { b.storeI32(sum, partials, b.warp); });
     b.barrier();

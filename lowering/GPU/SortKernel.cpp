@@ -37,8 +37,6 @@ private:
   /// body(the lane's choice, its expert, whether there is one, lanes below with the same expert, their number in all)
   /// for the warp's section, 32 at a time. Without a choice the expert is 0.
   void overSection(llvm::function_ref<void(Int, Int, Value, Int, Int)> body);
-  /// The sum of `value` over this lane and those below.
-  Int sumBelow(Int value);
   void place();
   void listTiles(Int count);
 
@@ -53,14 +51,6 @@ private:
 };
 
 } // namespace
-
-Int SortEmitter::sumBelow(Int value) {
-  for (int64_t distance = 1; distance < KernelBuilder::warpSize; distance *= 2) {
-    Int below = b.shuffleUp(value, distance);
-    value = value + b.select(b.lane < b.i64(distance), b.i64(0), below);
-  }
-  return value;
-}
 
 void SortEmitter::overSection(llvm::function_ref<void(Int, Int, Value, Int, Int)> body) {
   Int begin = b.warp * section, end = b.min(begin + section, choices), step = b.i64(KernelBuilder::warpSize);
@@ -116,7 +106,7 @@ void SortEmitter::emit() {
   Value works = zero < count;
   // Beside it runs the number of tiles, or of experts with work.
   Int units = kernel.tileRows ? b.ceilDiv(count, b.i64(kernel.tileRows)) : b.select(works, one, zero);
-  SmallVector<Int> own{count, units}, through{sumBelow(count), sumBelow(units)}, before;
+  SmallVector<Int> own{count, units}, through{b.sumBelow(count), b.sumBelow(units)}, before;
   b.ifThen(b.lane == warpSize - 1, [&] {
     for (size_t i = 0; i < own.size(); ++i) {
       b.storeI32(through[i], sums, b.warp + static_cast<int64_t>(i) * b.warps());
