@@ -58,7 +58,7 @@ void ExchangeCosts::add(const ExchangeShape &shape, const ExchangeMachine &machi
   finish(all, ranks * (x + 2 * k * y + 2 * sum));
   ExchangeCost few;
   few.rounds = 3; // ids; rows with their counts there, and back
-  few.reads = 2;
+  few.reads = 1;  // of the counts of both ways
   const double remote = expectedRemoteRanks(shape.placement, shape.choices);
   few.bytes = others * ids + remote * x + k * others / ranks * y;
   few.rows = k;

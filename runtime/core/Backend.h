@@ -60,8 +60,9 @@ public:
   virtual int threads() const = 0;
   /// Whether addresses are the host's; then upload, download and graphs are not used.
   virtual bool usesHostMemory() const = 0;
-  /// Gets collectives ready, together with the other ranks.
-  virtual Status joinRanks() { return {}; }
+  /// Gets collectives ready, together with the other ranks; the argument: whether steps
+  /// exchange rows.
+  virtual Status joinRanks(bool) { return {}; }
   /// Bytes of memory that a session may hope for.
   virtual uint64_t availableBytes() = 0;
   /// Why the kernels of `variant` would be refused by what assembles them here, as far as that is known beforehand;
@@ -120,6 +121,9 @@ public:
   /// A stage for profilers that show such: its kind, T and M.
   virtual void beginRange(const char *, int64_t, int64_t) {}
   virtual void endRange() {}
+
+  /// How often the host has waited in the middle of a step, for how much an exchange moves.
+  virtual uint64_t exchangeWaits() const { return 0; }
 
   /// Whether every value of a step should have memory of its own, of just the step's size, so that an access beyond it
   /// is found; and makes memory undefined again, which nothing uses now. The emulator asks for it, unless it is told

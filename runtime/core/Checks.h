@@ -38,6 +38,10 @@ Status checkHazards(const format::Program &program, const format::Variant &varia
 bool areIndependent(const format::Variant &variant, const format::Command &first, const format::Command &second,
                     int64_t maxTokens);
 
+/// Whether command `writer` of `variant` writes what operand `o` of `reader` is, when T is at most `maxTokens`.
+bool writesTo(const format::Variant &variant, const format::Command &writer, const format::Command &reader, uint32_t o,
+              int64_t maxTokens);
+
 /// What tensor map `index` of `variant` is of, as the operand that would point at it.
 format::Operand weightOf(const format::Variant &variant, uint32_t index);
 

@@ -70,6 +70,21 @@ bool areIndependent(const format::Variant &variant, const format::Command &first
   return true;
 }
 
+bool writesTo(const format::Variant &variant, const format::Command &writer, const format::Command &reader, uint32_t o,
+              int64_t maxTokens) {
+  Reach read;
+  if (!reachOf(variant, reader, o, maxTokens, read)) {
+    return false;
+  }
+  for (uint32_t i = 0; i < writer.operand_count(); ++i) {
+    Reach written;
+    if (reachOf(variant, writer, i, maxTokens, written) && written.writes && overlap(written, read)) {
+      return true;
+    }
+  }
+  return false;
+}
+
 Status checkHazards(const format::Program &program, const format::Variant &variant, const format::StepVariant &step) {
   const size_t streams = variant.streams();
   const uint32_t count = step.command_count();

@@ -104,6 +104,17 @@ uint32_t gpuCapability(const format::Variant &variant, bool &exact) {
   return isNumber && endsWell && number[0] != '0' ? uint32_t(std::stoul(number)) : 0;
 }
 
+bool hasExchanges(const format::Variant &variant) {
+  for (uint32_t c = 0; variant.commands() && c < variant.commands()->size(); ++c) {
+    const format::Command &command = *variant.commands()->Get(c);
+    if (command.kind() == format::CommandKind::Collective &&
+        command.target() == uint32_t(format::CollectiveKind::Exchange)) {
+      return true;
+    }
+  }
+  return false;
+}
+
 bool runsMachineCode(uint32_t made, bool exact, uint32_t card) {
   return exact ? made == card : made / 10 == card / 10 && made <= card;
 }

@@ -38,6 +38,8 @@ EntryView entryOf(const format::Variant &variant, uint32_t index);
 
 /// Whether a variant is for CPUs; the others are for GPUs.
 bool isForCpu(const format::Variant &variant);
+/// Whether steps move rows between ranks whose number only the step knows.
+bool hasExchanges(const format::Variant &variant);
 
 /// The compute capability that a variant for GPUs is made for, 80 of "cuda:sm_80"; 0: its target is no such name.
 /// `exact`: it runs on no other, as "cuda:sm_90a".

@@ -172,7 +172,7 @@ Status Session::prepare(const moert_session_options &options) {
   if (communicator) {
     agreement = std::make_unique<Agreement>(*communicator, variant->rank_inputs(), int64_t(deadlineSeconds * 1e9));
     MOERT_TRY(agreement->sameSession(*program, *variant, sequences, context, maxTokens));
-    MOERT_TRY(backend->joinRanks());
+    MOERT_TRY(backend->joinRanks(hasExchanges(*variant)));
     if (variant->rank_inputs() == format::RankInputs::Distributed) {
       boundSequences = sequences + 1;
       boundContext = std::max(context, maxTokens);

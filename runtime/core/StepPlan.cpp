@@ -184,12 +184,38 @@ Status StepPlan::addCollective(const Context &context, uint32_t index, uint32_t 
   }
   collectives.push_back({index, firstWord, command.operand_count(), to, from});
   calls.push_back(call);
+  if (call.kind == format::CollectiveKind::Exchange) {
+    pairExchange(context, place);
+  }
   if (joins) {
     ++actions.back().count;
   } else {
     actions.push_back({ActionKind::Collective, command.stream(), index, place, 1});
   }
   return {};
+}
+
+/// Who sends rows somewhere and wants them back knows both counts at once. Where the host has to wait for counts, one
+/// wait serves both: an exchange takes along the counts of a later one that nothing writes any more.
+void StepPlan::pairExchange(const Context &context, uint32_t exchange) {
+  uint32_t earlier = exchange;
+  while (earlier-- > 0) {
+    if (calls[earlier].kind == format::CollectiveKind::Exchange && !calls[earlier].areCountsKnown) {
+      break;
+    }
+  }
+  if (earlier >= exchange || collectives[earlier].later != Together::kNone) {
+    return;
+  }
+  const auto &commands = *context.variant.commands();
+  const format::Command &own = *commands.Get(collectives[exchange].command);
+  for (uint32_t c = collectives[earlier].command; c < collectives[exchange].command; ++c) {
+    if (writesTo(context.variant, *commands.Get(c), own, Together::kCounts, maxTokens)) {
+      return;
+    }
+  }
+  collectives[earlier].later = exchange;
+  calls[exchange].areCountsKnown = true;
 }
 
 Result<StepPlan> StepPlan::create(const Context &context, const format::StepVariant &step) {
@@ -314,7 +340,11 @@ bool StepPlan::performTogether(Backend &backend, const Action &action) {
     calls[i].from = pointer(together.operands > 1 ? 1 : 0);
     if (calls[i].kind == format::CollectiveKind::Exchange) {
       calls[i].received = static_cast<int32_t *>(pointer(2));
-      calls[i].counts = static_cast<const int32_t *>(pointer(3));
+      calls[i].counts = static_cast<const int32_t *>(pointer(Together::kCounts));
+      if (together.later != Together::kNone) {
+        const uint64_t later = words[collectives[together.later].word + Together::kCounts];
+        calls[i].laterCounts = reinterpret_cast<const int32_t *>(later);
+      }
     }
   }
   return backend.collectives(&calls[action.first], action.count);

@@ -77,10 +77,15 @@ private:
   };
   /// A collective; its call, at the same place in `calls`, is of the bound step, but for the pointers.
   struct Together {
+    static constexpr uint32_t kNone = 0xffffffffu;
+    /// The operand of an exchange that says how many rows go to each rank.
+    static constexpr uint32_t kCounts = 3;
     uint32_t command;
     uint32_t word; ///< first of its operands
     uint32_t operands;
     Count to, from;
+    /// Of an exchange: the later one whose counts are there when it runs.
+    uint32_t later = kNone;
   };
   enum class ActionKind : uint8_t { Launches, Copy, Fill, Collective, Record, Wait };
   struct Action {
@@ -111,6 +116,7 @@ private:
   Status addRegions(const Context &context, const format::StepVariant &step);
   Status addCommand(const Context &context, uint32_t index, std::vector<uint32_t> &firstWords);
   Status addCollective(const Context &context, uint32_t index, uint32_t firstWord);
+  void pairExchange(const Context &context, uint32_t exchange);
   Result<Count> fold(const Context &context, const format::Extent &extent) const;
   Result<uint64_t> resolve(const Context &context, const format::Operand &operand);
   static int64_t gridOf(const GridRule &rule, int64_t tokens, int64_t rows);

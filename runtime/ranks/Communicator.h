@@ -34,6 +34,9 @@ struct CollectiveCall {
   uint64_t rowBytes = 0;
   int32_t *received = nullptr;
   const int32_t *counts = nullptr;
+  /// Counts of a later exchange that are there already; that one then says that they came along with an earlier one.
+  const int32_t *laterCounts = nullptr;
+  bool areCountsKnown = false;
   /// For messages; null: the gather at the start of a step.
   const char *name = nullptr;
   /// For messages: how long the caller has waited already.

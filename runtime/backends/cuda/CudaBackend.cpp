@@ -162,7 +162,22 @@ CudaBackend::~CudaBackend() {
   api.contextRelease(device.handle);
 }
 
-Status CudaBackend::joinRanks() {
+/// Memory for the counts of exchanges.
+Status CudaBackend::prepareExchanges() {
+  const uint64_t own = uint64_t(communicator->ranks()) * sizeof(int32_t), all = own * uint64_t(communicator->ranks());
+  MOERT_ASSIGN(onGpu, allocate(2 * all, "counts of rows", Contents::Undefined));
+  MOERT_ASSIGN(onHost, allocateStaging(2 * (all + own), "counts of rows"));
+  countsOnGpu = static_cast<int32_t *>(onGpu);
+  auto *words = static_cast<int32_t *>(onHost);
+  const size_t ranks = size_t(communicator->ranks());
+  for (Counts &counts : known) {
+    counts = {words, words + ranks * ranks};
+    words += ranks * (ranks + 1);
+  }
+  return {};
+}
+
+Status CudaBackend::joinRanks(bool exchanges) {
   if (!communicator) {
     return {};
   }
@@ -171,14 +186,32 @@ Status CudaBackend::joinRanks() {
   }
   MOERT_ASSIGN(nccl, Nccl::open(api.isEmulator()));
   others = std::make_unique<NcclRank>(*nccl, *communicator, deadlineNs, [this] { dropGraphs(); });
-  const uint64_t bytes = uint64_t(communicator->ranks()) * sizeof(int32_t);
-  MOERT_ASSIGN(onGpu, allocate(bytes * uint64_t(communicator->ranks()), "counts of rows", Contents::Undefined));
-  MOERT_ASSIGN(all, allocateStaging(bytes * uint64_t(communicator->ranks()), "counts of rows"));
-  MOERT_ASSIGN(own, allocateStaging(bytes, "counts of rows"));
-  countsOnGpu = onGpu;
-  counts = static_cast<int32_t *>(all);
-  received = static_cast<int32_t *>(own);
-  return others->join(device);
+  if (exchanges) {
+    MOERT_TRY(prepareExchanges());
+  }
+  MOERT_TRY(others->join(device));
+  return exchanges ? connectRanks() : Status();
+}
+
+/// NCCL connects two ranks by their first message, and takes memory of both GPUs for it. So a byte goes from each to
+/// each now: before caches take what is free, and not in the middle of a step.
+Status CudaBackend::connectRanks() {
+  const auto ranks = size_t(communicator->ranks());
+  std::fill_n(known[0].all, ranks * ranks, 1);
+  CollectiveCall call;
+  call.name = "first messages";
+  call.rowBytes = 1;
+  call.from = countsOnGpu;
+  call.to = reinterpret_cast<uint8_t *>(countsOnGpu) + ranks; // it holds at least twice as much
+  if (!fill(countsOnGpu, 0, 2 * ranks)) {
+    return failed;
+  }
+  if (Status status = others->exchange(call, known[0].all, stream); !status.ok()) {
+    failAmongRanks(std::move(status));
+  } else if (synchronize()) {
+    return {};
+  }
+  return failureOr("the connection to the other ranks");
 }
 
 uint64_t CudaBackend::availableBytes() {
@@ -389,7 +422,7 @@ bool CudaBackend::collectives(const CollectiveCall *calls, uint32_t count) {
   return true;
 }
 
-Status CudaBackend::checkCounts(const CollectiveCall &call) const {
+Status CudaBackend::checkCounts(const CollectiveCall &call, const int32_t *counts) const {
   const int ranks = communicator->ranks();
   const uint64_t sendRoom = call.fromBytes / call.rowBytes, receiveRoom = call.toBytes / call.rowBytes;
   for (int rank = 0; rank < ranks; ++rank) {
@@ -411,39 +444,53 @@ Status CudaBackend::checkCounts(const CollectiveCall &call) const {
   return {};
 }
 
-/// NCCL wants to know on the host how much is sent and received: all ranks' counts go to all, and to the host, which
-/// waits for them. All find the same wrong in them.
-bool CudaBackend::exchange(const CollectiveCall &call) {
-  const auto ranks = size_t(communicator->ranks()), me = size_t(communicator->rank());
-  CollectiveCall gather;
-  gather.name = call.name;
-  gather.from = call.counts;
-  gather.to = countsOnGpu;
-  gather.fromBytes = ranks * sizeof(int32_t);
-  gather.toBytes = ranks * gather.fromBytes;
-  Status status = others->enqueue(&gather, 1, stream);
-  if (!status.ok()) {
+/// The counts of an exchange, and of the one that has its own already, from all ranks to all, and to their hosts.
+bool CudaBackend::learnCounts(const CollectiveCall &call) {
+  const auto ranks = size_t(communicator->ranks());
+  CollectiveCall gathers[2];
+  const uint32_t count = call.laterCounts ? 2 : 1;
+  for (uint32_t i = 0; i < count; ++i) {
+    gathers[i].name = call.name;
+    gathers[i].from = i ? call.laterCounts : call.counts;
+    gathers[i].to = countsOnGpu + i * ranks * ranks;
+    gathers[i].fromBytes = ranks * sizeof(int32_t);
+    gathers[i].toBytes = ranks * gathers[i].fromBytes;
+  }
+  if (Status status = others->enqueue(gathers, count, stream); !status.ok()) {
     return failAmongRanks(std::move(status));
   }
-  if (!check(api.toHost(counts, asDevice(countsOnGpu), gather.toBytes, stream), "cuMemcpyDtoHAsync") ||
-      !synchronize()) {
+  for (uint32_t i = 0; i < count; ++i) {
+    if (!check(api.toHost(known[i].all, asDevice(gathers[i].to), gathers[i].toBytes, stream), "cuMemcpyDtoHAsync")) {
+      return false;
+    }
+  }
+  ++waits;
+  return synchronize();
+}
+
+/// NCCL wants to know on the host how much is sent and received, which waits for the counts of all ranks. All find the
+/// same wrong in them.
+bool CudaBackend::exchange(const CollectiveCall &call) {
+  const auto ranks = size_t(communicator->ranks()), me = size_t(communicator->rank());
+  if (!call.areCountsKnown && !learnCounts(call)) {
     return false;
   }
-  status = checkCounts(call);
+  const auto [counts, received] = known[call.areCountsKnown];
+  Status status = checkCounts(call, counts);
   status = status.ok() ? others->exchange(call, counts, stream) : status;
   if (!status.ok()) {
     return failAmongRanks(std::move(status));
   }
   uint64_t sentBefore = 0, receivedBefore = 0;
   for (size_t other = 0; other < ranks; ++other) {
-    received[other] = counts[other * ranks + me]; // no earlier copy of them is on its way: the host has waited
+    received[other] = counts[other * ranks + me]; // no earlier copy of them is on its way: learnCounts has waited
     sentBefore += other < me ? uint64_t(counts[me * ranks + other]) : 0;
     receivedBefore += other < me ? uint64_t(received[other]) : 0;
   }
   return copy(static_cast<uint8_t *>(call.to) + receivedBefore * call.rowBytes,
               static_cast<const uint8_t *>(call.from) + sentBefore * call.rowBytes,
               uint64_t(received[me]) * call.rowBytes) &&
-         upload(call.received, received, gather.fromBytes);
+         upload(call.received, received, ranks * sizeof(int32_t));
 }
 
 /// The end of all graphs, and of the one that is being captured.

@@ -39,7 +39,7 @@ public:
   std::string place() const override { return device.describe(); }
   int threads() const override { return processors; }
   bool usesHostMemory() const override { return false; }
-  Status joinRanks() override;
+  Status joinRanks(bool exchanges) override;
   uint64_t availableBytes() override;
   std::string whyNotKernels(const void *blob, size_t size, const std::string &machineCode,
                             const format::Variant &variant) override;
@@ -70,6 +70,7 @@ public:
   void dropGraph(void *graph) override;
   void beginRange(const char *what, int64_t tokens, int64_t rows) override { ranges.begin(what, tokens, rows); }
   void endRange() override { ranges.end(); }
+  uint64_t exchangeWaits() const override { return waits; }
   bool wantsSeparateBuffers() const override { return api.isEmulator() && api.wantsSeparate(); }
   void forget(void *memory, uint64_t bytes) override { api.forget(asDevice(memory), bytes); }
   std::optional<uint64_t> findings() const override {
@@ -95,9 +96,12 @@ private:
   bool makeCurrent() { return failed.ok() && check(api.contextSet(context), "cuCtxSetCurrent"); }
   bool waitFor(CUevent event);
   bool failAmongRanks(Status status);
+  Status prepareExchanges();
+  Status connectRanks();
   bool exchange(const CollectiveCall &call);
   /// Whether every rank has room for the rows of an exchange that go and come by `counts`.
-  Status checkCounts(const CollectiveCall &call) const;
+  Status checkCounts(const CollectiveCall &call, const int32_t *counts) const;
+  bool learnCounts(const CollectiveCall &call);
   bool missDeadline();
   void dropGraphs();
   bool isIdleWithin(int64_t nanoseconds);
@@ -115,9 +119,14 @@ private:
   /// To the other ranks; null: there is one. Their GPUs are reached through `others`.
   Communicator *const communicator;
   std::unique_ptr<NcclRank> others;
-  /// Of exchanges: rows from each rank to each, on the GPU and in pinned memory, and those to this rank.
-  void *countsOnGpu = nullptr;
-  int32_t *counts = nullptr, *received = nullptr;
+  /// Of an exchange, in pinned memory: rows from each rank to each, and those to this rank.
+  struct Counts {
+    int32_t *all = nullptr, *received = nullptr;
+  };
+  /// Of the one for which the host waited last, and of a later one whose counts came along. `countsOnGpu`: of both.
+  Counts known[2];
+  int32_t *countsOnGpu = nullptr;
+  uint64_t waits = 0;
   const Ranges ranges;
   CUcontext context = nullptr;
   CUstream stream = nullptr;

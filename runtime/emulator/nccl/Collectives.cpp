@@ -201,6 +201,11 @@ ncclResult_t enqueueMessages(ncclComm_t communicator, const std::vector<Call> &c
       return refuse(communicator, ncclInvalidUsage,
                     "two messages between the same ranks in one group are none of what programs of ours use");
     }
+    if (const auto [known, isNew] = own.connections.emplace(call.peer, 0); isNew) {
+      if (const CUresult result = cuMemAlloc_v2(&known->second, kMessageBytes)) {
+        return ended(communicator, result);
+      }
+    }
     isLost |= isFaulty(own, call) && own.group->fault.what == "lose";
     stream.call(compareMessages, call, 0, 0);
     most = std::max(most, call.count * call.elementBytes());

@@ -82,6 +82,9 @@ static void freeAll(Group &group) {
   for (ncclComm_t member : group.members) {
     if (member && cuCtxSetCurrent(member->context) == CUDA_SUCCESS) {
       cuStreamDestroy_v2(member->control);
+      for (const auto &[peer, memory] : member->connections) {
+        cuMemFree_v2(memory);
+      }
       for (void *memory : {static_cast<void *>(member->staging), static_cast<void *>(member->results),
                            static_cast<void *>(member->outgoing), static_cast<void *>(member->flags)}) {
         cuMemFreeHost(memory);

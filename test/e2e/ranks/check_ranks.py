@@ -123,7 +123,7 @@ def check_exact(folder):
         check_counts(one, several, ranks)
     topology = folder / "topology.json"
     topology.write_text(json.dumps({"name": "slow links", "gpus_per_node": 1, "memory_gb_per_s": 10, "matmul_gflops": 100,
-                                    "node_gb_per_s": 1, "network_gb_per_s": 0.5, "round_us": 30, "host_read_us": 30}))
+                                    "node_gb_per_s": 1, "network_gb_per_s": 0.5, "round_us": 30, "host_read_us": 90}))
     text = run("moec", "compile", MODELS / "tiny-mixtral", "-o", folder / "auto", "--dtype", "f32", "--target", "cpu:host",
                "--max-tokens", 64, "--json", "--quiet", "--ranks", 4, "--topology", topology)
     exchange = json.loads(text)["exchange"]

@@ -3,7 +3,7 @@
 // RUN: moe-opt %s --moe-expert-parallel=ranks=4 2> /dev/null | FileCheck %s --check-prefix=LINEAR
 // RUN: moe-opt %s --moe-expert-parallel=ranks=1 -o %t.one && moe-opt %s | diff - %t.one
 // RUN: moe-opt %s --moe-expert-parallel="ranks=2 exchange=exact" --moe-verify-moe-level 2> /dev/null | FileCheck %s --check-prefix=EXACT
-// RUN: moe-opt %s --moe-expert-parallel="ranks=4 exchange=auto latency=1 host-read=1" --moe-verify-moe-level -o %t.auto 2> %t.remarks && FileCheck %s --check-prefix=AUTO < %t.auto && FileCheck %s --check-prefix=FROM < %t.remarks
+// RUN: moe-opt %s --moe-expert-parallel="ranks=4 exchange=auto latency=1 host-read=2" --moe-verify-moe-level -o %t.auto 2> %t.remarks && FileCheck %s --check-prefix=AUTO < %t.auto && FileCheck %s --check-prefix=FROM < %t.remarks
 // RUN: moe-opt %s --moe-expert-parallel="ranks=4 exchange=auto latency=1 host-read=1000" 2> /dev/null | FileCheck %s --check-prefix=SLOW
 // RUN: moe-opt %s --moe-expert-parallel="ranks=2 exchange=auto latency=0.1 link=1000" -o %t.reversed 2>&1 | FileCheck %s --check-prefix=REVERSED && grep -c 'func private @step.gather(' %t.reversed
 // RUN: not moe-opt %s --moe-expert-parallel="ranks=2 exchange=near" 2>&1 | FileCheck %s --check-prefix=UNKNOWN

@@ -1,15 +1,10 @@
 // Several ranks with a GPU each, as threads over the emulator's libcuda and libnccl: results, and everything that can
 // go wrong between them.
-#include "runtime/backends/cuda/Nccl.h"
 #include "runtime/core/Backend.h"
-#include "test/runtime/backends/GpuToy.h"
-#include "test/runtime/ranks/RankToy.h"
+#include "test/runtime/ranks/GpuRankHarness.h"
 
 #include <chrono>
-#include <cstdlib>
 #include <cstring>
-#include <dlfcn.h>
-#include <gtest/gtest.h>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -19,91 +14,6 @@ using namespace moert::test;
 using namespace moert::format;
 
 namespace {
-
-using Ids = std::vector<int32_t>;
-
-/// A function of the emulator's libnccl that only tests call.
-template <typename Function> Function *ncclFunction(const char *name) {
-  auto path = cuda::emulatorPath();
-  const std::string library = path->substr(0, path->rfind('/')) + "/libnccl.so.2";
-  return reinterpret_cast<Function *>(dlsym(dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL), name));
-}
-
-/// The toy for ranks with its kernels in PTX.
-class GpuRankToy : public RankToy {
-public:
-  static constexpr uint32_t kLingerOn = 12;
-
-  GpuRankToy(int ranks, bool isDistributed) : RankToy(ranks, isDistributed) {
-    variant().kernels.emplace_back("linger_on");
-    makeForGpu(*this);
-    const std::string path = kernels.path + "/kernels.ptx";
-    test::writeFile(path, readFile(TEST_PTX) + readFile(TEST_RANK_PTX));
-    variant().kernelFile = path;
-  }
-
-private:
-  TemporaryFolder kernels;
-};
-
-/// One session per rank, and what they are asked.
-struct Together {
-  explicit Together(const GpuRankToy &toy, double deadline = 60, int graphs = 0) : toy(toy), sessions(toy) {
-    sessions.open([&](int, moert_session_options &options) {
-      options.device = "emulator";
-      options.graphs = graphs;
-      options.deadline_seconds = deadline;
-    });
-  }
-  const std::string &message(int rank) const { return sessions.sessions[size_t(rank)].message; }
-  moert_code code(int rank) const { return sessions.sessions[size_t(rank)].code; }
-
-  /// Each rank's tokens go on with its sequence (all the same of replicated ranks); true if all went well.
-  bool step(const std::vector<Ids> &tokens) {
-    std::vector<int> went(size_t(toy.ranks), 0);
-    sequences.resize(size_t(toy.ranks));
-    sessions.run([&](int rank) {
-      const Ids &mine = tokens[size_t(rank) % tokens.size()];
-      Ids &sequence = sequences[size_t(rank)];
-      Ids seq(mine.size(), 1), pos, rows;
-      for (int32_t token : mine) {
-        pos.push_back(int32_t(sequence.size()));
-        sequence.push_back(token);
-      }
-      if (!mine.empty()) {
-        rows.push_back(int32_t(mine.size()) - 1);
-      }
-      went[size_t(rank)] = sessions.step(rank, mine, seq, pos, rows);
-    });
-    return std::count(went.begin(), went.end(), 1) == toy.ranks;
-  }
-  void checkLogits() {
-    for (int rank = 0; rank < toy.ranks; ++rank) {
-      const std::vector<float> &logits = sessions.logits[size_t(rank)];
-      for (size_t v = 0; v < logits.size(); ++v) {
-        ASSERT_FLOAT_EQ(logits[v], toy.expectedLogit(sequences[size_t(rank)], int64_t(v))) << "rank " << rank;
-      }
-    }
-  }
-  bool reportSays(int rank, const std::string &part) {
-    return sessions.sessions[size_t(rank)].report().find(part) != std::string::npos;
-  }
-
-  const GpuRankToy &toy;
-  RankSessions sessions;
-  std::vector<Ids> sequences;
-};
-
-/// Sets a fault of the emulator's NCCL while it lives.
-struct Fault {
-  explicit Fault(const char *text) { setenv("MOE_EMU_NCCL_FAULT", text, 1); }
-  ~Fault() { unsetenv("MOE_EMU_NCCL_FAULT"); }
-};
-
-void expectMessage(const Together &run, int rank, moert_code code, const std::string &part) {
-  EXPECT_EQ(run.code(rank), code) << "rank " << rank << ": " << run.message(rank);
-  EXPECT_NE(run.message(rank).find(part), std::string::npos) << "rank " << rank << ": " << run.message(rank);
-}
 
 /// Ranks with tokens of their own, none, and as many as each other; and ranks that compute the same.
 TEST(GpuRanks, StepsWithAndWithoutGraphs) {
@@ -318,7 +228,7 @@ TEST(GpuRanks, AnExchangeOfRows) {
   }
   auto *openGroups = ncclFunction<int()>("moeEmulatorOpenGroups");
   {
-    Fault fault("error:1:1"); // call 0 gathers the counts
+    Fault fault("error:1:3"); // calls 0 and 1 connect the ranks, 2 gathers the counts
     Together run(toy, 30);
     EXPECT_FALSE(step(run, {0, 4}));
     expectMessage(run, 1, MOERT_INTERNAL, "collective 'swap': NCCL: internal error (a fault that was asked for)");
@@ -326,7 +236,7 @@ TEST(GpuRanks, AnExchangeOfRows) {
     EXPECT_EQ(openGroups(), 0);
   }
   {
-    Fault fault("stop:1:1");
+    Fault fault("stop:1:3");
     Together run(toy, 1);
     std::thread releases([&] {
       std::this_thread::sleep_for(std::chrono::seconds(7));
@@ -337,7 +247,7 @@ TEST(GpuRanks, AnExchangeOfRows) {
     expectMessage(run, 0, MOERT_DEADLINE, "rank 1 did not reach collective 'end of the step' within ");
   }
   // Rank 0 may find its own message taken when rank 1 gives up and lets go of what it waits for.
-  Fault fault("lose:0:1");
+  Fault fault("lose:0:3");
   Together run(toy, 1);
   EXPECT_FALSE(step(run, {0, 4}));
   expectMessage(run, 1, MOERT_DEADLINE, " within ");
@@ -483,7 +393,7 @@ protected:
     call.rowBytes = 4;
     call.counts = static_cast<const int32_t *>(*own);
     call.received = static_cast<int32_t *>(*received);
-    Status status = (*backend)->joinRanks();
+    Status status = (*backend)->joinRanks(/*exchanges=*/true);
     if (!status.ok()) {
       return status.message();
     }

@@ -100,7 +100,7 @@ void RankToy::addDistributed() {
   endStep(begin, 1, kMaxTokens);
 }
 
-void RankToy::exchangeRows() {
+void RankToy::exchangeRows(WayBack back) {
   VariantSpec &v = variant();
   const int32_t counts[2] = {1, 1};
   program.constants.assign(64, '\0');
@@ -117,7 +117,19 @@ void RankToy::exchangeRows() {
              {slice(received, Access::Write, test::extent(8)), slice(kArena, Access::Read, test::extent(0, 4)),
               slice(from, Access::Write, test::extent(8)), slice(sent, Access::Read, test::extent(8))},
              Grid(test::extent(1), 1, 0, 1), 4);
-  v.steps = {StepVariant(1, kMaxTokens, begin, 2)};
+  if (back != WayBack::None) {
+    const uint32_t home = buffer(BufferKind::State, "home", 8), late = buffer(BufferKind::State, "late", 8);
+    if (back == WayBack::Late) {
+      addCommand(program, v, CommandKind::Copy, "count", 0,
+                 {slice(late, Access::Write, test::extent(8)), slice(sent, Access::Read, test::extent(8))});
+    }
+    addCommand(program, v, CommandKind::Collective, "swap back", uint32_t(CollectiveKind::Exchange),
+               {slice(home, Access::Write, test::extent(8)), slice(received, Access::Read, test::extent(8)),
+                slice(from, Access::Write, test::extent(8)),
+                slice(back == WayBack::Late ? late : sent, Access::Read, test::extent(8))},
+               Grid(test::extent(1), 1, 0, 1), 4);
+  }
+  v.steps = {StepVariant(1, kMaxTokens, begin, uint32_t(v.commands.size()) - begin)};
 }
 
 float RankToy::expectedLogit(const std::vector<int32_t> &sequence, int64_t v) const {

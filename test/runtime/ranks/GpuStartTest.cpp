@@ -1,0 +1,132 @@
+// Several ranks with a GPU each: what they do when their sessions are made, and how often exchanges make the host wait.
+#include "test/runtime/ranks/GpuRankHarness.h"
+
+#include <atomic>
+#include <chrono>
+
+using namespace moert;
+using namespace moert::test;
+using namespace moert::format;
+
+namespace {
+
+/// Listens to NCCL while it lives: groups of calls, those that took memory of the GPU, and messages.
+struct Listening {
+  Listening() : driver(**cuda::Driver::open(true)), nccl(**cuda::Nccl::open(true)), real(nccl) {
+    self = this;
+    nccl.groupEnd = [] {
+      size_t before = 0, after = 0, total = 0;
+      self->driver.memoryInfo(&before, &total);
+      const ncclResult_t result = self->real.groupEnd();
+      self->driver.memoryInfo(&after, &total);
+      ++self->groups;
+      self->takers += after < before;
+      return result;
+    };
+    nccl.send = [](const void *from, size_t count, ncclDataType_t type, int peer, ncclComm_t group, CUstream stream) {
+      ++self->messages;
+      return self->real.send(from, count, type, peer, group, stream);
+    };
+  }
+  ~Listening() {
+    nccl.groupEnd = real.groupEnd;
+    nccl.send = real.send;
+  }
+  void forget() { groups = takers = messages = 0; }
+
+  static Listening *self;
+  cuda::Driver &driver;
+  cuda::Nccl &nccl;
+  const cuda::Nccl real;
+  std::atomic<int> groups{0}, takers{0}, messages{0};
+};
+Listening *Listening::self;
+
+/// Both ranks embed two tokens and exchange rows.
+bool exchange(Together &run) {
+  std::vector<int> went(2);
+  run.sessions.run([&](int rank) { went[size_t(rank)] = run.sessions.step(rank, {rank, 4}, {0, 0}, {0, 1}, {}); });
+  return went[0] && went[1];
+}
+
+std::vector<float> rowsIn(Together &run, int rank, const char *state) {
+  std::vector<float> rows(2);
+  EXPECT_EQ(moert_session_read(run.sessions.sessions[size_t(rank)].session, state, rows.data(), 8, nullptr), nullptr);
+  return rows;
+}
+
+/// NCCL takes memory for the first message between two ranks: before sessions have taken theirs, not in a step.
+TEST(GpuStart, RanksThatExchangeAreConnected) {
+  Listening heard;
+  GpuRankToy toy(2, true);
+  toy.exchangeRows();
+  toy.write();
+  Together run(toy);
+  EXPECT_EQ(heard.messages, 2);
+  EXPECT_EQ(heard.takers, 2);
+  heard.forget();
+  ASSERT_TRUE(exchange(run)) << run.message(0);
+  EXPECT_EQ(heard.messages, 2);
+  EXPECT_EQ(heard.takers, 0);
+}
+
+TEST(GpuStart, RanksThatDoNotAreNot) {
+  Listening heard;
+  GpuRankToy toy(4, true);
+  toy.write();
+  Together run(toy);
+  ASSERT_TRUE(run.step({{3}, {4}})) << run.message(0);
+  EXPECT_EQ(heard.messages, 0);
+  EXPECT_EQ(heard.takers, 0);
+}
+
+/// A rank without memory for what joining needs: the others do not wait for it.
+TEST(GpuStart, ARankThatCannotPrepareIsNamedAtOnce) {
+  GpuRankToy toy(2, true);
+  toy.exchangeRows();
+  toy.write();
+  cuda::Driver &driver = **cuda::Driver::open(true);
+  static decltype(driver.pinnedAllocate) real;
+  static std::atomic<bool> isRefused;
+  real = driver.pinnedAllocate;
+  isRefused = false;
+  driver.pinnedAllocate = [](void **memory, size_t bytes, unsigned flags) {
+    return bytes == 2 * 2 * (2 + 1) * sizeof(int32_t) && !isRefused.exchange(true) ? CUDA_ERROR_OUT_OF_MEMORY
+                                                                                   : real(memory, bytes, flags);
+  };
+  const auto begin = std::chrono::steady_clock::now();
+  Together run(toy, 60);
+  driver.pinnedAllocate = real;
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(30));
+  int own = 0;
+  for (int rank = 0; rank < 2; ++rank) {
+    expectMessage(run, rank, MOERT_OUT_OF_MEMORY, "bytes of pinned memory for counts of rows were refused: ");
+    own += run.message(rank).find("failed: ") == std::string::npos;
+  }
+  EXPECT_EQ(own, 1);
+}
+
+/// Counts of both ways that are there at once cost one wait of the host; those of a way back that come later one more.
+TEST(GpuStart, OneWaitServesBothWays) {
+  for (const auto back : {RankToy::WayBack::Known, RankToy::WayBack::Late}) {
+    const bool isLate = back == RankToy::WayBack::Late;
+    GpuRankToy toy(2, true);
+    toy.exchangeRows(back);
+    toy.write();
+    Together run(toy);
+    Listening heard;
+    for (int steps = 1; steps <= 3; ++steps) {
+      ASSERT_TRUE(exchange(run)) << run.message(0);
+      EXPECT_EQ(heard.groups, steps * 2 * (isLate ? 4 : 3)); // of both ranks: counts and rows
+      for (int rank = 0; rank < 2; ++rank) {
+        EXPECT_EQ(rowsIn(run, rank, "received"), (std::vector<float>{rank ? 5.0f : 1.0f, rank ? 5.0f : 2.0f}));
+        EXPECT_EQ(rowsIn(run, rank, "home"), (std::vector<float>{float(rank + 1), 5}));
+        EXPECT_TRUE(run.reportSays(rank, concat("\"exchange_waits\":", steps * (isLate ? 2 : 1), ",")))
+            << run.sessions.sessions[size_t(rank)].report();
+        EXPECT_TRUE(run.reportSays(rank, "\"emulator_findings\":0,"));
+      }
+    }
+  }
+}
+
+} // namespace
