@@ -1,8 +1,9 @@
 //===- Agreement.h - What ranks agree on before they run ----------*- C++ -*-===//
 //
-// One small gather when sessions are made (the same program, variant and sizes everywhere) and one before each step
-// (the same entry; the same tokens, or as many as the rank that has most). Input that one rank finds wrong is an error
-// on all, and the next step can be tried: nobody waits for a rank that gave up.
+// Two small gathers when sessions are made (the same program and sizes everywhere, and a variant that all ranks run:
+// one machine may have an older driver) and one before each step (the same entry; the same tokens, or as many as the
+// rank that has most). Input that one rank finds wrong is an error on all, and the next step can be tried: nobody waits
+// for a rank that gave up.
 //
 //===----------------------------------------------------------------------===//
 #ifndef MOERT_CORE_AGREEMENT_H
@@ -19,9 +20,11 @@ class Agreement {
 public:
   Agreement(Communicator &communicator, format::RankInputs inputs, int64_t deadlineNs);
 
-  /// At the start of a session: all ranks run the same.
-  Status sameSession(const Program &program, const format::Variant &variant, int64_t sequences, int64_t context,
-                     int64_t maxTokens);
+  /// At the start of a session: all ranks have the same program; of its variants, as bits, those that all of them run.
+  static Result<uint64_t> commonVariants(Communicator &communicator, const Program &program, uint64_t mine,
+                                         int64_t deadlineNs);
+  /// And the sizes are the same.
+  Status sameSession(int64_t sequences, int64_t context, int64_t maxTokens);
   /// At its end: all are ready. Weights that ranks compute take each its own time: it waits longer than a step does.
   Status everyoneIsReady();
 
@@ -42,7 +45,6 @@ private:
     int32_t entry, code, mayUseGraphs;
     char text[228];
   };
-  Status unreached() const;
 
   Communicator &communicator;
   const format::RankInputs inputs;

@@ -130,9 +130,15 @@ Status Session::openBackend(const moert_session_options &options) {
   if (isEmulator && options.deadline_seconds == 0) {
     deadlineSeconds = kEmulatorDeadline;
   }
+  CommonVariants common;
+  if (communicator) {
+    common = [&](uint64_t mine) {
+      return Agreement::commonVariants(*communicator, *program, mine, int64_t(deadlineSeconds * 1e9));
+    };
+  }
   const BackendOptions wanted{options.threads, options.pin != 0, deadlineSeconds, communicator};
   if (device.kind == DeviceKind::Cpu) {
-    MOERT_ASSIGN(chosen, chooseVariant(*program, options.variant, place.ranks, nullptr, choices));
+    MOERT_ASSIGN(chosen, chooseVariant(*program, options.variant, place.ranks, nullptr, common, choices));
     variantIndex = chosen;
     MOERT_ASSIGN(opened, openCpuBackend(wanted));
     backend = std::move(opened);
@@ -150,10 +156,15 @@ Status Session::openBackend(const moert_session_options &options) {
                            }
                            return refusal;
                          }};
-    MOERT_ASSIGN(chosen, chooseVariant(*program, options.variant, place.ranks, &facts, choices));
+    MOERT_ASSIGN(chosen, chooseVariant(*program, options.variant, place.ranks, &facts, common, choices));
     variantIndex = chosen;
   }
   variant = &program->variant(variantIndex);
+  for (size_t v = 0; v < variantIndex; ++v) {
+    if (choices[v].reason == kNotCommon) {
+      notes.push_back(concat("the variant ", choices[v].target, " was left out: ", kNotCommon));
+    }
+  }
   deviceText = backend->place();
   return {};
 }
@@ -171,7 +182,7 @@ Status Session::prepare(const moert_session_options &options) {
   boundContext = context;
   if (communicator) {
     agreement = std::make_unique<Agreement>(*communicator, variant->rank_inputs(), int64_t(deadlineSeconds * 1e9));
-    MOERT_TRY(agreement->sameSession(*program, *variant, sequences, context, maxTokens));
+    MOERT_TRY(agreement->sameSession(sequences, context, maxTokens));
     MOERT_TRY(backend->joinRanks(hasExchanges(*variant)));
     if (variant->rank_inputs() == format::RankInputs::Distributed) {
       boundSequences = sequences + 1;

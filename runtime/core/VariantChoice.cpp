@@ -43,41 +43,51 @@ std::string whyNot(const Program &program, size_t index, const GpuFacts *gpu) {
   return missing.empty() ? "" : "this CPU lacks " + missing;
 }
 
+uint64_t bitOf(size_t variant) { return variant < 64 ? uint64_t(1) << variant : 0; }
+
 } // namespace
 
 Result<size_t> chooseVariant(const Program &program, const char *forced, int ranks, const GpuFacts *gpu,
-                             std::vector<VariantChoice> &choices) {
+                             const CommonVariants &common, std::vector<VariantChoice> &choices) {
   std::string known;
-  size_t taken = program.variantCount();
+  uint64_t runnable = 0;
   for (size_t v = 0; v < program.variantCount(); ++v) {
     const format::Variant &candidate = program.variant(v);
     const std::string target = candidate.target()->str();
     known += (known.empty() ? "" : ", ") + target;
-    VariantChoice choice{target, "", false};
-    const std::string reason = whyNot(program, v, gpu);
-    const bool isForHere = isForCpu(candidate) == !gpu;
-    if (!isForHere) {
-      choice.reason = reason;
-    } else if (forced && target != forced) {
-      choice.reason = concat("'", forced, "' was asked for");
-    } else if (candidate.ranks() != ranks) {
-      choice.reason = concat("is for ", candidate.ranks(), " ranks, this session is one of ", ranks);
-    } else if (!reason.empty()) {
-      choice.reason = reason;
-      if (forced) {
+    std::string reason = whyNot(program, v, gpu);
+    if (isForCpu(candidate) == !gpu) {
+      if (forced && target != forced) {
+        reason = concat("'", forced, "' was asked for");
+      } else if (candidate.ranks() != ranks) {
+        reason = concat("is for ", candidate.ranks(), " ranks, this session is one of ", ranks);
+      } else if (forced && !reason.empty()) {
         return error(Code::Unsupported, program.package(), ": variant '", target, "' was asked for, but ", reason,
                      gpu ? "" : " (or its operating system does)", "; leave the choice to the runtime");
       }
-    } else if (taken != program.variantCount()) {
-      choice.reason = concat("'", program.variant(taken).target()->str(), "' comes before it");
-    } else {
+    }
+    runnable |= reason.empty() ? bitOf(v) : 0;
+    choices.push_back({target, std::move(reason), false});
+  }
+  uint64_t agreed = runnable;
+  if (runnable && common) {
+    MOERT_ASSIGN(all, common(runnable));
+    agreed = all;
+  }
+  size_t taken = program.variantCount();
+  for (size_t v = 0; v < choices.size(); ++v) {
+    VariantChoice &choice = choices[v];
+    if (agreed & bitOf(v) && taken == program.variantCount()) {
       choice.reason = forced ? "was asked for"
                       : gpu  ? "first variant that this GPU runs"
                              : "first variant whose features are all present";
       choice.chosen = true;
       taken = v;
+    } else if (agreed & bitOf(v)) {
+      choice.reason = concat("'", program.variant(taken).target()->str(), "' comes before it");
+    } else if (runnable & bitOf(v)) {
+      choice.reason = kNotCommon;
     }
-    choices.push_back(std::move(choice));
   }
   if (taken != program.variantCount()) {
     return taken;

@@ -29,10 +29,16 @@ struct GpuFacts {
   std::function<std::string(size_t index)> whyNotKernels;
 };
 
+/// Why a variant was left that suits this machine.
+constexpr const char kNotCommon[] = "another rank does not run it";
+
+/// Of the variants that this machine runs (a bit each, the first is the lowest), those that all ranks do.
+using CommonVariants = std::function<Result<uint64_t>(uint64_t mine)>;
+
 /// The index of the variant to run as one of `ranks` on `gpu`, or on this CPU if that is null; `forced`, if not null,
-/// is the target that is asked for.
+/// is the target that is asked for. With other ranks, `common` is not null, and it is the first that all of them run.
 Result<size_t> chooseVariant(const Program &program, const char *forced, int ranks, const GpuFacts *gpu,
-                             std::vector<VariantChoice> &choices);
+                             const CommonVariants &common, std::vector<VariantChoice> &choices);
 
 } // namespace moert
 

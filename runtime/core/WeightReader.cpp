@@ -25,7 +25,7 @@ Result<std::unique_ptr<WeightReader>> WeightReader::open(std::shared_ptr<Program
   // What is computed here is read by the host: the CPU computes it.
   MOERT_TRY(chooseDevice(*r.program, "cpu").status());
   std::vector<VariantChoice> choices;
-  MOERT_ASSIGN(chosen, chooseVariant(*r.program, options.variant, 1, nullptr, choices));
+  MOERT_ASSIGN(chosen, chooseVariant(*r.program, options.variant, 1, nullptr, nullptr, choices));
   r.variantIndex = chosen;
   const format::Variant &variant = r.program->variant(chosen);
   MOERT_ASSIGN(backend, openCpuBackend({options.threads, options.pin != 0, deadline}));

@@ -1,7 +1,7 @@
 // What several ranks change in a schedule: exchanges as collectives with R rows per token, tables with the entries of all
 // ranks, rows of a rank read in place, columns copied once per rank.
 // RUN: moe-opt %S/../../passes/Transforms/expert-parallel.mlir --moe-place-experts=map=%S/../../passes/Transforms/Inputs/place-one-layer.json --moe-expert-parallel=ranks=2 --moe-lower-to-sched="targets=x86-64-v3 max-tokens=8" --moe-verify-sched 2> /dev/null | FileCheck %s --check-prefix=EXPERT
-// RUN: moe-opt %S/../../passes/Transforms/expert-parallel.mlir --moe-expert-parallel="ranks=4 exchange=auto max-tokens=64 latency=1 host-read=1" --moe-lower-to-sched="targets=x86-64-v3 max-tokens=64" --moe-verify-sched 2> /dev/null | FileCheck %s --check-prefix=EXACT
+// RUN: moe-opt %S/../../passes/Transforms/expert-parallel.mlir --moe-expert-parallel="ranks=4 exchange=auto max-tokens=64 latency=1 host-read=2" --moe-lower-to-sched="targets=x86-64-v3 max-tokens=64" --moe-verify-sched 2> /dev/null | FileCheck %s --check-prefix=EXACT
 // RUN: moe-opt %S/../../passes/Transforms/tensor-parallel.mlir --moe-tensor-parallel=ranks=4 --moe-lower-to-sched="targets=x86-64-v3 max-tokens=8" --moe-verify-sched 2> /dev/null | FileCheck %s --check-prefix=TENSOR
 // RUN: moe-opt %s --split-input-file --verify-diagnostics --moe-lower-to-sched="targets=x86-64-v3"
 

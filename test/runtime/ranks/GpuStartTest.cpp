@@ -106,6 +106,43 @@ TEST(GpuStart, ARankThatCannotPrepareIsNamedAtOnce) {
   EXPECT_EQ(own, 1);
 }
 
+/// Ranks of which one is told another variant, or runs no other: all take the first that all of them run.
+TEST(GpuStart, RanksTakeAVariantThatAllRun) {
+  GpuRankToy toy(2, true);
+  VariantSpec best = toy.variant();
+  best.target = "cuda:sm_90a";
+  best.blob = "kernels-cuda-sm_90a.ptx";
+  toy.program.variants.insert(toy.program.variants.begin(), best);
+  toy.write();
+  auto open = [](RankSessions &sessions, const char *first, const char *second) {
+    sessions.open([&](int rank, moert_session_options &options) {
+      options.device = "emulator";
+      options.variant = rank ? second : first;
+    });
+  };
+  for (const char *other : {"cuda:sm_80", static_cast<const char *>(nullptr)}) {
+    RankSessions sessions(toy);
+    open(sessions, nullptr, other);
+    for (Loaded &session : sessions.sessions) {
+      ASSERT_NE(session.session, nullptr) << session.message;
+      const std::string report = session.report();
+      EXPECT_NE(report.find(concat("\"variant\":\"", other ? other : "cuda:sm_90a", "\"")), std::string::npos)
+          << report;
+    }
+    EXPECT_EQ(sessions.sessions[0].report().find(
+                  "the variant cuda:sm_90a was left out: another rank does not run it") != std::string::npos,
+              other != nullptr);
+  }
+  RankSessions sessions(toy);
+  open(sessions, "cuda:sm_90a", "cuda:sm_80");
+  for (const Loaded &session : sessions.sessions) {
+    EXPECT_NE(session.message.find("no variant runs on all ranks: rank 1 runs cuda:sm_80, those before it "
+                                   "cuda:sm_90a; give all ranks the same device and --variant"),
+              std::string::npos)
+        << session.message;
+  }
+}
+
 /// Counts of both ways that are there at once cost one wait of the host; those of a way back that come later one more.
 TEST(GpuStart, OneWaitServesBothWays) {
   for (const auto back : {RankToy::WayBack::Known, RankToy::WayBack::Late}) {
