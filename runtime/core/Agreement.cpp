@@ -103,9 +103,9 @@ Status Agreement::everyoneIsReady() {
   return communicator.gather(&mine, all.data(), 1, std::max(deadlineNs, kReadyNs)) ? Status() : unreached(communicator);
 }
 
-Status Agreement::beforeStep(size_t entry, int64_t tokens, int64_t rows, bool mayUseGraphs, const Status &mine,
-                             Common &common) {
-  Wish wish = {tokens, rows, int32_t(entry), int32_t(mine.code()), mayUseGraphs, {}};
+Status Agreement::beforeStep(size_t entry, int64_t tokens, int64_t rows, bool isPicking, bool mayUseGraphs,
+                             const Status &mine, Common &common) {
+  Wish wish = {tokens, rows, int32_t(entry), int32_t(mine.code()), isPicking, mayUseGraphs, {}};
   strncpy(wish.text, mine.message().c_str(), sizeof(wish.text) - 1);
   if (!communicator.gather(&wish, wishes.data(), sizeof(wish), deadlineNs)) {
     return unreached(communicator);
@@ -119,7 +119,7 @@ Status Agreement::beforeStep(size_t entry, int64_t tokens, int64_t rows, bool ma
     }
     common.tokens = std::max(common.tokens, its.tokens);
     common.mayUseGraphs &= its.mayUseGraphs != 0;
-    common.shape = (common.shape ^ uint64_t(its.rows)) * 0x100000001b3u;
+    common.shape = (common.shape ^ uint64_t(2 * its.rows + its.isPicking)) * 0x100000001b3u;
   }
   const Wish &first = wishes[0];
   for (size_t rank = 1; rank < wishes.size(); ++rank) {

@@ -29,21 +29,24 @@ public:
   Status everyoneIsReady();
 
   /// What all ranks know of a step: the T that they run, whether it may run as a graph, and a number that stands for
-  /// the rows of every rank. Graphs hold collectives, so that ranks must capture and run them at the same steps.
+  /// the rows of every rank and what it wants of them. Graphs hold collectives, so that ranks must capture and run them
+  /// at the same steps.
   struct Common {
     int64_t tokens = 0;
     bool mayUseGraphs = true;
     uint64_t shape = 0;
   };
 
-  /// Before a step of `entry` over `tokens` and `rows`; `mine` is what this rank finds wrong with its input.
-  Status beforeStep(size_t entry, int64_t tokens, int64_t rows, bool mayUseGraphs, const Status &mine, Common &common);
+  /// Before a step of `entry` over `tokens` and `rows`, which it wants logits of or only picks; `mine` is what this
+  /// rank finds wrong with its input.
+  Status beforeStep(size_t entry, int64_t tokens, int64_t rows, bool isPicking, bool mayUseGraphs, const Status &mine,
+                    Common &common);
 
 private:
   struct Wish {
     int64_t tokens, rows;
-    int32_t entry, code, mayUseGraphs;
-    char text[228];
+    int32_t entry, code, isPicking, mayUseGraphs;
+    char text[224];
   };
 
   Communicator &communicator;

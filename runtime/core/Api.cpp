@@ -248,6 +248,15 @@ moert_status *moert_session_step(moert_session *session, const moert_step_input 
   return give(session->session->step(*input, logits));
 }
 
+int moert_session_can_pick(const moert_session *session) { return session && session->session->canPick(); }
+
+moert_status *moert_session_pick(moert_session *session, const moert_step_input *input, int32_t *tokens) {
+  if (!session || !input) {
+    return nullArgument("moert_session_pick", session ? "input" : "session");
+  }
+  return give(session->session->pick(*input, tokens));
+}
+
 size_t moert_session_entry_count(const moert_session *session) { return session ? session->session->entryCount() : 0; }
 
 moert_status *moert_session_get_entry(const moert_session *session, size_t entry, moert_entry_info *out) {

@@ -31,9 +31,11 @@ public:
   struct Key {
     const void *plan;
     int64_t tokens, rows;
+    bool isPicking;
     uint64_t shape;
     bool operator==(const Key &other) const {
-      return plan == other.plan && tokens == other.tokens && rows == other.rows && shape == other.shape;
+      return plan == other.plan && tokens == other.tokens && rows == other.rows && isPicking == other.isPicking &&
+             shape == other.shape;
     }
   };
 

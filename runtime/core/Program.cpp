@@ -104,6 +104,17 @@ uint32_t gpuCapability(const format::Variant &variant, bool &exact) {
   return isNumber && endsWell && number[0] != '0' ? uint32_t(std::stoul(number)) : 0;
 }
 
+uint32_t picksBuffer(const format::Program &program, const format::Variant &variant) {
+  for (uint32_t b = 0; variant.buffers() && b < variant.buffers()->size(); ++b) {
+    const format::Buffer &buffer = *variant.buffers()->Get(b);
+    if (buffer.kind() == format::BufferKind::State &&
+        strcmp(program.strings()->Get(buffer.name())->c_str(), "picks") == 0) {
+      return b;
+    }
+  }
+  return kNoBuffer;
+}
+
 bool hasExchanges(const format::Variant &variant) {
   for (uint32_t c = 0; variant.commands() && c < variant.commands()->size(); ++c) {
     const format::Command &command = *variant.commands()->Get(c);

@@ -41,6 +41,13 @@ bool isForCpu(const format::Variant &variant);
 /// Whether steps move rows between ranks whose number only the step knows.
 bool hasExchanges(const format::Variant &variant);
 
+/// No buffer.
+constexpr uint32_t kNoBuffer = 0xffffffffu;
+/// The state `picks`, where some variants leave the likeliest token of each row of logits (i32; -1 - i where logit i is
+/// the first that is not a number), by launches that do nothing else and are left out where nobody wants it; kNoBuffer:
+/// there is none.
+uint32_t picksBuffer(const format::Program &program, const format::Variant &variant);
+
 /// The compute capability that a variant for GPUs is made for, 80 of "cuda:sm_80"; 0: its target is no such name.
 /// `exact`: it runs on no other, as "cuda:sm_90a".
 uint32_t gpuCapability(const format::Variant &variant, bool &exact);

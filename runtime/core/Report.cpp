@@ -95,7 +95,7 @@ const char *Session::report() {
   }
   json.endArray().member("steps_run", steps).member("tokens_run", stepTokens).member("step_ns", stepNs);
   json.member("graphs_captured", graphs.capturedCount()).member("graphs_run", graphs.runCount());
-  json.member("exchange_waits", backend->exchangeWaits());
+  json.member("result_bytes", resultBytes).member("exchange_waits", backend->exchangeWaits());
   if (const std::optional<uint64_t> findings = backend->findings()) {
     json.member("emulator_findings", *findings);
   }

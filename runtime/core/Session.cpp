@@ -189,6 +189,7 @@ Status Session::prepare(const moert_session_options &options) {
       boundContext = std::max(context, maxTokens);
     }
   }
+  picks = picksBuffer(program->root(), *variant);
   MOERT_TRY(allocateBuffers());
   MOERT_TRY(backend->loadKernels(program->blobPath(variantIndex), program->blob(variantIndex),
                                  program->blobSize(variantIndex), program->machineCodePath(variantIndex), *variant,
@@ -321,13 +322,13 @@ Status Session::failedStep(uint32_t command, bool isNamed, int64_t tokens) {
 }
 
 /// Runs an entry whose pointers are set; `checked` is what checks of the input found.
-Status Session::runStep(Entry &entry, const moert_step_input &input, const Status &checked) {
+Status Session::runStep(Entry &entry, const moert_step_input &input, const Status &checked, int32_t *picked) {
   Agreement::Common common;
   common.tokens = input.token_count;
   common.mayUseGraphs = !trace.enabled();
   if (communicator && !isStuck) {
     Status agreed = agreement->beforeStep(size_t(&entry - entries.data()), input.token_count, input.row_count,
-                                          common.mayUseGraphs, checked, common);
+                                          picked != nullptr, common.mayUseGraphs, checked, common);
     isStuck |= !communicator->failure().ok();
     MOERT_TRY(agreed);
   }
@@ -349,10 +350,10 @@ Status Session::runStep(Entry &entry, const moert_step_input &input, const Statu
   bool isNamed = true;
   if (backend->usesHostMemory()) {
     plan->bind(tokens, input.row_count, entry.pointers);
-    if (!plan->execute(*backend, trace, failed) || !backend->synchronize()) {
+    if (!plan->execute(*backend, trace, picked != nullptr, failed) || !backend->synchronize()) {
       return failedStep(failed, isNamed, tokens);
     }
-  } else if (!runOnGpu(entry, *plan, common, input.row_count, failed, isNamed)) {
+  } else if (!runOnGpu(entry, *plan, common, input.row_count, picked, failed, isNamed)) {
     return failedStep(failed, isNamed, tokens);
   }
   ++steps;
@@ -368,6 +369,18 @@ Status Session::step(const moert_step_input &input, float *logits) {
   }
   std::fill(entries[0].pointers.begin(), entries[0].pointers.end(), logits);
   return runStep(entries[0], input, checked);
+}
+
+Status Session::pick(const moert_step_input &input, int32_t *tokens) {
+  Status checked = checkInput(input);
+  if (!canPick()) {
+    checked = error(Code::Unsupported, deviceText, " does not choose tokens by this program: take its logits");
+  } else if (checked.ok() && input.row_count && !tokens) {
+    checked = error(Code::InvalidArgument, "a step of ", input.row_count, " rows: tokens is NULL");
+  }
+  int32_t none; // where there are no rows
+  std::fill(entries[0].pointers.begin(), entries[0].pointers.end(), nullptr);
+  return runStep(entries[0], input, checked, tokens ? tokens : &none);
 }
 
 size_t Session::entryCount() const { return entries.size(); }

@@ -25,6 +25,10 @@ public:
                                                  const moert_session_options &options);
 
   Status step(const moert_step_input &input, float *logits);
+  /// Whether `pick` can be asked for.
+  bool canPick() const { return picks != kNoBuffer && !backend->usesHostMemory(); }
+  /// A step of which only the likeliest token of each row comes back; see picksBuffer.
+  Status pick(const moert_step_input &input, int32_t *tokens);
 
   size_t entryCount() const;
   moert_entry_info entryInfo(size_t entry) const;
@@ -91,13 +95,15 @@ private:
   Status checkInput(const moert_step_input &input) const;
   void fillInputs(const moert_step_input &input, int64_t tokens);
   std::string checkTokens(const moert_step_input &input) const;
-  Status runStep(Entry &entry, const moert_step_input &input, const Status &checked);
+  /// `picked`: where picks go, which are wanted instead of results; null: results are.
+  Status runStep(Entry &entry, const moert_step_input &input, const Status &checked, int32_t *picked = nullptr);
   Status separateBuffers(Entry &entry, StepPlan &plan, int64_t tokens, int64_t rows);
   Result<Separate *> separateFor(const Entry &entry, const StepPlan &plan, int64_t tokens, int64_t rows);
-  bool issue(const Entry &entry, StepPlan &plan, int64_t tokens, int64_t rows, uint32_t &failed);
+  bool issue(const Entry &entry, StepPlan &plan, int64_t tokens, int64_t rows, bool isPicking, uint32_t &failed);
   bool takeResults(const Entry &entry, int64_t tokens, int64_t rows);
-  bool runOnGpu(Entry &entry, StepPlan &plan, const Agreement::Common &common, int64_t rows, uint32_t &failed,
-                bool &isNamed);
+  bool takeResult(void *to, const void *from, uint64_t bytes);
+  bool runOnGpu(Entry &entry, StepPlan &plan, const Agreement::Common &common, int64_t rows, int32_t *picked,
+                uint32_t &failed, bool &isNamed);
   Status failedStep(uint32_t command, bool isNamed, int64_t tokens);
 
   std::shared_ptr<Program> program;
@@ -128,6 +134,9 @@ private:
   std::vector<uint8_t *> standIns;
   std::vector<Upload> uploads;
   uint8_t *argumentStaging = nullptr;
+  /// The state that tokens are chosen into; kNoBuffer: the variant has none.
+  uint32_t picks = kNoBuffer;
+  uint64_t resultBytes = 0; ///< that came back from the GPU
   GraphCache graphs;
   std::vector<Separate> separated;
   uint64_t arenaBytes = 0, stateBytes = 0;

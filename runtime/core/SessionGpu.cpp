@@ -7,7 +7,8 @@
 namespace moert {
 
 /// Everything of a step that a graph may hold: copies of the inputs, then the commands.
-bool Session::issue(const Entry &entry, StepPlan &plan, int64_t tokens, int64_t rows, uint32_t &failed) {
+bool Session::issue(const Entry &entry, StepPlan &plan, int64_t tokens, int64_t rows, bool isPicking,
+                    uint32_t &failed) {
   for (const Upload &upload : uploads) {
     if (upload.to && !backend->upload(upload.to, upload.from, upload.bytes(tokens, rows))) {
       return false;
@@ -22,12 +23,12 @@ bool Session::issue(const Entry &entry, StepPlan &plan, int64_t tokens, int64_t 
     }
     staged += bytes;
   }
-  return plan.execute(*backend, trace, failed);
+  return plan.execute(*backend, trace, isPicking, failed);
 }
 
 /// `isNamed`: if it fails, whether `failed` is the command that did.
-bool Session::runOnGpu(Entry &entry, StepPlan &plan, const Agreement::Common &common, int64_t rows, uint32_t &failed,
-                       bool &isNamed) {
+bool Session::runOnGpu(Entry &entry, StepPlan &plan, const Agreement::Common &common, int64_t rows, int32_t *picked,
+                       uint32_t &failed, bool &isNamed) {
   const int64_t tokens = common.tokens;
   uint8_t *staged = argumentStaging;
   for (size_t a = 0; a < entry.inputCount; ++a) {
@@ -39,12 +40,14 @@ bool Session::runOnGpu(Entry &entry, StepPlan &plan, const Agreement::Common &co
   }
   plan.bind(tokens, rows, entry.standIns);
   isNamed = trace.enabled();
-  auto issueAll = [&] { return issue(entry, plan, tokens, rows, failed); };
+  auto issueAll = [&] { return issue(entry, plan, tokens, rows, picked != nullptr, failed); };
   backend->beginRange(entry.name.c_str(), tokens, rows);
   const bool issued = common.mayUseGraphs && !plan.hasExchanges()
-                          ? graphs.run(*backend, {&plan, tokens, rows, common.shape}, issueAll)
+                          ? graphs.run(*backend, {&plan, tokens, rows, picked != nullptr, common.shape}, issueAll)
                           : issueAll();
-  const bool done = issued && takeResults(entry, tokens, rows) && backend->synchronize();
+  const bool taken = issued && (picked ? takeResult(picked, buffers[picks], uint64_t(rows) * sizeof(int32_t))
+                                       : takeResults(entry, tokens, rows));
+  const bool done = taken && backend->synchronize();
   backend->endRange();
   return done;
 }
@@ -52,11 +55,16 @@ bool Session::runOnGpu(Entry &entry, StepPlan &plan, const Agreement::Common &co
 bool Session::takeResults(const Entry &entry, int64_t tokens, int64_t rows) {
   for (size_t a = entry.inputCount; a < entry.arguments.size(); ++a) {
     const auto bytes = uint64_t(entry.arguments[a].per_token * tokens + entry.arguments[a].per_row * rows);
-    if (bytes && !backend->download(entry.pointers[a], entry.standIns[a], bytes)) {
+    if (!takeResult(entry.pointers[a], entry.standIns[a], bytes)) {
       return false;
     }
   }
   return true;
+}
+
+bool Session::takeResult(void *to, const void *from, uint64_t bytes) {
+  resultBytes += bytes;
+  return !bytes || backend->download(to, from, bytes);
 }
 
 } // namespace moert

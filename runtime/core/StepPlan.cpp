@@ -111,8 +111,14 @@ Status StepPlan::addCommand(const Context &context, uint32_t index, std::vector<
     launchCommands.push_back(index);
     firstWords.push_back(firstWord);
 
+    bool isPick = false;
+    for (uint32_t o = 0; picks != kNoBuffer && o < command.operand_count(); ++o) {
+      const format::Operand &operand = *context.variant.operands()->Get(command.first_operand() + o);
+      isPick |= operand.kind() == format::OperandKind::Slice && operand.index() == picks;
+    }
     // Join the wave before it if nothing in there touches what this one does.
-    bool joins = !actions.empty() && actions.back().kind == ActionKind::Launches && actions.back().count < kMaxWave;
+    bool joins = !actions.empty() && actions.back().kind == ActionKind::Launches && actions.back().count < kMaxWave &&
+                 actions.back().isPick == isPick;
     if (joins) {
       const Action &wave = actions.back();
       int64_t total = most;
@@ -125,7 +131,7 @@ Status StepPlan::addCommand(const Context &context, uint32_t index, std::vector<
     if (joins) {
       ++actions.back().count;
     } else {
-      actions.push_back({ActionKind::Launches, command.stream(), index, launch, 1});
+      actions.push_back({ActionKind::Launches, command.stream(), index, launch, 1, isPick});
       ++waves;
     }
     return {};
@@ -222,6 +228,7 @@ Result<StepPlan> StepPlan::create(const Context &context, const format::StepVari
   StepPlan plan;
   plan.minTokens = step.min_tokens();
   plan.maxTokens = step.max_tokens();
+  plan.picks = picksBuffer(context.program.root(), context.variant);
   plan.boundArguments.resize(context.arguments.size());
   std::vector<uint32_t> firstWords;
   for (uint32_t c = 0; c < step.command_count(); ++c) {
@@ -350,13 +357,13 @@ bool StepPlan::performTogether(Backend &backend, const Action &action) {
   return backend.collectives(&calls[action.first], action.count);
 }
 
-bool StepPlan::execute(Backend &backend, Trace &trace, uint32_t &failed) {
+bool StepPlan::execute(Backend &backend, Trace &trace, bool isPicking, uint32_t &failed) {
   if (trace.enabled()) {
-    return executeTraced(backend, trace, failed);
+    return executeTraced(backend, trace, isPicking, failed);
   }
   for (const Action &action : actions) {
     failed = action.command;
-    if (!perform(backend, action)) {
+    if ((isPicking || !action.isPick) && !perform(backend, action)) {
       return false;
     }
   }
@@ -364,8 +371,11 @@ bool StepPlan::execute(Backend &backend, Trace &trace, uint32_t &failed) {
 }
 
 /// One command at a time, so that every command has a time of its own.
-bool StepPlan::executeTraced(Backend &backend, Trace &trace, uint32_t &failed) {
+bool StepPlan::executeTraced(Backend &backend, Trace &trace, bool isPicking, uint32_t &failed) {
   for (const Action &action : actions) {
+    if (action.isPick && !isPicking) {
+      continue;
+    }
     const bool isLaunch = action.kind == ActionKind::Launches, isCollective = action.kind == ActionKind::Collective;
     for (uint32_t i = 0; i < (isLaunch || isCollective ? action.count : 1); ++i) {
       Action single = action;

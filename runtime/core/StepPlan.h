@@ -49,9 +49,10 @@ public:
 
   /// Sets everything that depends on the step's sizes and arguments (as many as the entry has).
   void bind(int64_t tokens, int64_t rows, const std::vector<void *> &arguments);
-  /// Issues all commands; they are done when the backend is synchronized. False if the deadline passed, the backend or
-  /// another rank failed; `failed` is the index of the last command that was issued.
-  bool execute(Backend &backend, Trace &trace, uint32_t &failed);
+  /// Issues all commands, but those that only choose tokens if `isPicking` is false; they are done when the backend is
+  /// synchronized. False if the deadline passed, the backend or another rank failed; `failed` is the index of the last
+  /// command that was issued.
+  bool execute(Backend &backend, Trace &trace, bool isPicking, uint32_t &failed);
 
   uint32_t waveCount() const { return waves; }
   /// Whether the host may have to read in the middle how much travels: no graph holds such a step.
@@ -93,6 +94,7 @@ private:
     uint8_t stream;
     uint32_t command;      ///< index in the variant, of the first if several
     uint32_t first, count; ///< launches, transfer, collectives or event
+    bool isPick = false;   ///< of launches that write the state `picks`
   };
   struct Patch {
     uint32_t word;
@@ -120,7 +122,7 @@ private:
   Result<Count> fold(const Context &context, const format::Extent &extent) const;
   Result<uint64_t> resolve(const Context &context, const format::Operand &operand);
   static int64_t gridOf(const GridRule &rule, int64_t tokens, int64_t rows);
-  bool executeTraced(Backend &backend, Trace &trace, uint32_t &failed);
+  bool executeTraced(Backend &backend, Trace &trace, bool isPicking, uint32_t &failed);
   bool perform(Backend &backend, const Action &action);
   bool performTogether(Backend &backend, const Action &action);
 
@@ -141,6 +143,8 @@ private:
   std::vector<CollectiveCall> calls;
   std::vector<Action> actions;
   uint32_t waves = 0;
+  /// The state that launches choose tokens into; kNoBuffer: none.
+  uint32_t picks = kNoBuffer;
   bool exchanges = false;
   int64_t boundTokens = -1, boundRows = -1;
   std::vector<void *> boundArguments;

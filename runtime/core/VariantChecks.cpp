@@ -61,6 +61,7 @@ private:
   Status checkTransfer(const format::Command &command, const Place &where);
   Status checkCollective(const format::Command &command, const Place &where);
   Status checkExchange(const format::Command &command, const Place &where);
+  Status checkPick(const format::Command &command, const Place &where);
 
   const format::Operand &operand(const format::Command &command, uint32_t i) const {
     return *variant.operands()->Get(command.first_operand() + i);
@@ -74,6 +75,7 @@ private:
   std::vector<bool> readableTables;
   /// Per buffer the entry whose argument it is; 0: of none.
   std::vector<uint32_t> owners;
+  uint32_t picks = kNoBuffer;
   /// The entry whose steps are looked at, and whether it may write the logits.
   uint32_t currentEntry = 0;
   bool writesLogits = true;
@@ -372,6 +374,23 @@ Status VariantChecker::checkExchange(const format::Command &command, const Place
   return {};
 }
 
+/// A command that touches the state `picks` is left out in some steps: so nothing else may depend on it.
+Status VariantChecker::checkPick(const format::Command &command, const Place &where) {
+  bool touches = false, writesOther = false;
+  for (uint32_t i = 0; i < command.operand_count(); ++i) {
+    const format::Operand &o = operand(command, i);
+    const bool isPicks = o.kind() == OperandKind::Slice && o.index() == picks;
+    touches |= isPicks;
+    writesOther |= isPicks ? o.access() != format::Access::Write || o.offset() || o.extent().per_row() != 4
+                           : o.kind() == OperandKind::Slice && uint8_t(o.access()) & uint8_t(format::Access::Write);
+  }
+  if (touches && (writesOther || command.kind() != CommandKind::Launch)) {
+    return corrupt(where, " touches the state 'picks': it must be a launch that writes 4 bytes per row there, at its "
+                          "beginning, and nothing else");
+  }
+  return {};
+}
+
 /// What a collective of several ranks needs beyond a transfer: the relation of its extents, by kind.
 Status VariantChecker::checkCollective(const format::Command &command, const Place &where) {
   using format::CollectiveKind;
@@ -449,6 +468,9 @@ Status VariantChecker::checkCommand(uint32_t index, TokenRange range, const form
   }
   for (uint32_t i = 0; i < command.operand_count(); ++i) {
     MOERT_TRY(checkOperand(operand(command, i), {program, variant, index, i}, range, initializer, position));
+  }
+  if (!initializer && picks != kNoBuffer) {
+    MOERT_TRY(checkPick(command, where));
   }
   if (initializer && command.kind() != CommandKind::Launch && command.kind() != CommandKind::Copy &&
       command.kind() != CommandKind::Fill) {
@@ -657,6 +679,7 @@ Status VariantChecker::run() {
                      "', which another buffer has");
     }
   }
+  picks = picksBuffer(program, variant);
   MOERT_TRY(checkInitializers());
   for (uint32_t e = 0; e < entryCount(variant); ++e) {
     MOERT_TRY(checkSteps(e));

@@ -43,11 +43,19 @@ Status moert::readers::checkSampling(const SamplingOptions &options) {
   return Status();
 }
 
+static Status notANumber(int64_t token) {
+  return error(Code::Internal, "the logit of token ", token, " is not a number");
+}
+
+Result<int32_t> moert::readers::greedyToken(int32_t pick) {
+  return pick >= 0 ? Result<int32_t>(pick) : notANumber(-1 - int64_t(pick));
+}
+
 Result<int32_t> moert::readers::greedyToken(const float *logits, int64_t vocabulary) {
   int64_t best = 0;
   for (int64_t i = 0; i < vocabulary; ++i) {
     if (std::isnan(logits[i])) {
-      return error(Code::Internal, "the logit of token ", i, " is not a number");
+      return notANumber(i);
     }
     best = logits[i] > logits[best] ? i : best;
   }

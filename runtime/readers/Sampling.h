@@ -35,6 +35,9 @@ Status checkSampling(const SamplingOptions &options);
 /// The index of the largest value, the lowest of equal ones; an error when a value is NaN.
 Result<int32_t> greedyToken(const float *logits, int64_t vocabulary);
 
+/// The same of what a session has picked (moert_session_pick).
+Result<int32_t> greedyToken(int32_t pick);
+
 /// Chooses the tokens of one sequence.
 class Sampler {
 public:

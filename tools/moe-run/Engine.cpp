@@ -83,11 +83,20 @@ Status Session::open(const Package &package, const SessionOptions &given) {
   const char *device = nullptr, *name = nullptr;
   MOERT_TRY(takeStatus(moert_session_get_device(created, &device, &name)));
   kind = device;
+  canPick = moert_session_can_pick(created) != 0;
   vocabulary = package.info().vocabulary;
   maxTokens = options.maxTokens != 0 ? options.maxTokens : package.info().maxTokens;
   sequences = options.sequences;
   context = options.context;
   return Status();
+}
+
+Status Engine::pick(const moert_step_input & /*input*/, int32_t * /*tokens*/) {
+  return error(Code::Internal, "this engine has logits only");
+}
+
+Status Session::pick(const moert_step_input &input, int32_t *tokens) {
+  return takeStatus(moert_session_pick(session.get(), &input, tokens));
 }
 
 Status Session::step(const moert_step_input &input, float *logits) {

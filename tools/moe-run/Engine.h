@@ -24,7 +24,10 @@ public:
   virtual ~Engine() = default;
   /// logits: [row_count, vocabulary].
   virtual moert::Status step(const moert_step_input &input, float *logits) = 0;
+  /// Where `canPick`: the same, of which only each row's likeliest token is wanted, as moert_session_pick has it.
+  virtual moert::Status pick(const moert_step_input &input, int32_t *tokens);
 
+  bool canPick = false;
   int64_t vocabulary = 0;
   int64_t maxTokens = 0; ///< Most tokens of one step.
   int64_t sequences = 0;
@@ -86,6 +89,7 @@ public:
   static moert::Result<std::unique_ptr<Session>> create(const Package &package, const SessionOptions &options);
 
   moert::Status step(const moert_step_input &input, float *logits) override;
+  moert::Status pick(const moert_step_input &input, int32_t *tokens) override;
   /// The entries of the program; the first is the step.
   moert::Result<std::vector<EntryInfo>> entries();
   moert::Status run(size_t entry, const moert_step_input &input, const void *const *inputs, void *const *outputs);

@@ -168,6 +168,23 @@ Status moerun::feedAll(Engine &engine, const std::vector<std::vector<int32_t>> &
   }
 }
 
+Status GreedyStep::run(Engine &engine, const moert_step_input &input) {
+  vocabulary = engine.vocabulary;
+  isPicked = engine.canPick;
+  const auto rows = static_cast<size_t>(input.row_count);
+  if (isPicked) {
+    picks.resize(rows);
+    return engine.pick(input, picks.data());
+  }
+  logits.resize(rows * static_cast<size_t>(vocabulary));
+  return engine.step(input, logits.data());
+}
+
+Result<int32_t> GreedyStep::token(size_t row) const {
+  return isPicked ? readers::greedyToken(picks[row])
+                  : readers::greedyToken(logits.data() + row * static_cast<size_t>(vocabulary), vocabulary);
+}
+
 Result<GenerateStats> moerun::generate(Engine &engine, std::vector<Generation> &sequences,
                                        const GenerateOptions &options,
                                        const std::function<Status(size_t index, int32_t id)> &onToken) {
@@ -183,6 +200,8 @@ Result<GenerateStats> moerun::generate(Engine &engine, std::vector<Generation> &
     samplers.emplace_back(options.sampling, i);
   }
   StepBatch batch;
+  const bool isGreedy = options.sampling.temperature == 0;
+  GreedyStep greedy;
   std::vector<float> logits;
   std::vector<size_t> owners; // Of each row: the slot.
   for (slots.fill(); slots.busy(); slots.fill()) {
@@ -217,9 +236,9 @@ Result<GenerateStats> moerun::generate(Engine &engine, std::vector<Generation> &
         }
       }
     }
-    logits.resize(batch.rows.size() * static_cast<size_t>(engine.vocabulary));
+    logits.resize(isGreedy ? 0 : batch.rows.size() * static_cast<size_t>(engine.vocabulary));
     double before = now();
-    MOERT_TRY(engine.step(batch.input(), logits.data()));
+    MOERT_TRY(isGreedy ? greedy.run(engine, batch.input()) : engine.step(batch.input(), logits.data()));
     double seconds = now() - before;
     auto tokens = static_cast<int64_t>(batch.tokens.size());
     (hasPrompt ? stats.prefillSeconds : stats.decodeSeconds) += seconds;
@@ -228,8 +247,9 @@ Result<GenerateStats> moerun::generate(Engine &engine, std::vector<Generation> &
     for (size_t row = 0; row < owners.size(); ++row) {
       size_t i = slots.of[owners[row]];
       Generation &generation = sequences[i];
-      MOERT_ASSIGN(id,
-                   samplers[i].next(logits.data() + row * static_cast<size_t>(engine.vocabulary), engine.vocabulary));
+      MOERT_ASSIGN(id, isGreedy ? greedy.token(row)
+                                : samplers[i].next(logits.data() + row * static_cast<size_t>(engine.vocabulary),
+                                                   engine.vocabulary));
       generation.ids.push_back(id);
       stats.firstTokenSeconds = stats.firstTokenSeconds == 0 ? now() - start : stats.firstTokenSeconds;
       generation.ended = options.ends && options.ends(id);

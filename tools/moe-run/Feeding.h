@@ -39,6 +39,19 @@ using LogitsSink = std::function<moert::Status(size_t index, int64_t position, c
 moert::Status feedAll(Engine &engine, const std::vector<std::vector<int32_t>> &sequences, const Chunking &chunking,
                       const LogitsSink &sink);
 
+/// A step whose rows are wanted for their likeliest tokens: no logits come back where the engine can pick.
+class GreedyStep {
+public:
+  moert::Status run(Engine &engine, const moert_step_input &input);
+  moert::Result<int32_t> token(size_t row) const;
+
+private:
+  std::vector<int32_t> picks;
+  std::vector<float> logits;
+  int64_t vocabulary = 0;
+  bool isPicked = false;
+};
+
 /// A sequence that is being generated.
 struct Generation {
   std::vector<int32_t> prompt; ///< Not empty.

@@ -17,13 +17,11 @@ Measurement::Measurement(Engine &engine, int64_t promptLength)
 }
 
 Result<double> Measurement::step() {
-  logits.resize(batch.rows.size() * static_cast<size_t>(engine.vocabulary));
   auto start = std::chrono::steady_clock::now();
-  MOERT_TRY(engine.step(batch.input(), logits.data()));
+  MOERT_TRY(greedy.run(engine, batch.input()));
   std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   for (size_t row = 0; row < batch.rows.size(); ++row) {
-    MOERT_ASSIGN(id,
-                 readers::greedyToken(logits.data() + row * static_cast<size_t>(engine.vocabulary), engine.vocabulary));
+    MOERT_ASSIGN(id, greedy.token(row));
     next[static_cast<size_t>(batch.seq[static_cast<size_t>(batch.rows[row])])] = id;
   }
   return seconds.count();

@@ -28,7 +28,7 @@ private:
   std::vector<int32_t> next; // Of each slot.
   int64_t position = 0;
   StepBatch batch;
-  std::vector<float> logits;
+  GreedyStep greedy;
 };
 
 /// Middle value; the mean of two for an even count.

@@ -26,7 +26,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-enum : int32_t { OrderQuit, OrderOpen, OrderStep, OrderCounts, OrderReport };
+enum : int32_t { OrderQuit, OrderOpen, OrderStep, OrderPick, OrderCounts, OrderReport };
 
 /// What rank 0 sends first; of an Open, `tokens` and `rows` are sequences and context; `text` names counters.
 struct Order {
@@ -133,11 +133,15 @@ private:
       session = std::move(opened);
       return Status();
     }
-    case OrderStep: {
+    case OrderStep:
+    case OrderPick: {
       ids.resize(static_cast<size_t>(3 * order.tokens + order.rows));
       MOERT_TRY(takeStatus(moert_group_receive(group, rank, 0, ids.data(), ids.size() * sizeof(int32_t), patience())));
-      logits.resize(static_cast<size_t>(order.rows * session->vocabulary));
-      Status status = session->step(inputOf(ids, order.tokens, order.rows), logits.data());
+      const bool isPicking = order.what == OrderPick;
+      const moert_step_input input = inputOf(ids, order.tokens, order.rows);
+      logits.resize(isPicking ? 0 : static_cast<size_t>(order.rows * session->vocabulary));
+      picks.resize(isPicking ? static_cast<size_t>(order.rows) : 0);
+      Status status = isPicking ? session->pick(input, picks.data()) : session->step(input, logits.data());
       // What is wrong with the input rank 0 knows and says; the next order may be right.
       if (status.code() == Code::InvalidArgument) {
         return Status();
@@ -146,7 +150,9 @@ private:
       if (!package.info().isDistributed || order.rows == 0) {
         return Status();
       }
-      return takeStatus(moert_group_send(group, rank, 0, logits.data(), logits.size() * sizeof(float), patience()));
+      const void *rows = isPicking ? static_cast<const void *>(picks.data()) : logits.data();
+      const size_t bytes = isPicking ? picks.size() * sizeof(int32_t) : logits.size() * sizeof(float);
+      return takeStatus(moert_group_send(group, rank, 0, rows, bytes, patience()));
     }
     case OrderCounts: {
       MOERT_ASSIGN(counts, session->layerCounters(order.text));
@@ -170,7 +176,7 @@ private:
   moert_group *const group;
   const int rank;
   std::unique_ptr<Session> session;
-  std::vector<int32_t> ids;
+  std::vector<int32_t> ids, picks;
   std::vector<float> logits;
 };
 
@@ -291,9 +297,9 @@ Status RankedSession::order(int rank, int32_t what, const std::string &text) {
   return takeStatus(moert_group_send(group, 0, rank, &order, sizeof(order), deadlineSeconds));
 }
 
-Status RankedSession::orderStep(int rank, const Share &share) {
+Status RankedSession::orderStep(int rank, const Share &share, bool isPicking) {
   Order order;
-  order.what = OrderStep;
+  order.what = isPicking ? OrderPick : OrderStep;
   order.tokens = share.tokens;
   order.rows = share.rows;
   MOERT_TRY(takeStatus(moert_group_send(group, 0, rank, &order, sizeof(order), deadlineSeconds)));
@@ -334,33 +340,46 @@ void RankedSession::share(const moert_step_input &input) {
   }
 }
 
-Status RankedSession::step(const moert_step_input &input, float *logits) {
-  if (!speaker) {
-    return stepRanks(input, logits);
+Status RankedSession::step(const moert_step_input &input, float *logits) { return stepRanks(input, logits, nullptr); }
+
+Status RankedSession::pick(const moert_step_input &input, int32_t *tokens) { return stepRanks(input, nullptr, tokens); }
+
+Status RankedSession::stepRanks(const moert_step_input &input, float *logits, int32_t *picks) {
+  if (speaker) {
+    speaker->isInStep = true;
   }
-  speaker->isInStep = true;
-  Status status = stepRanks(input, logits);
-  speaker->isInStep = false;
+  Status status = runShares(input, logits, picks);
+  if (speaker) {
+    speaker->isInStep = false;
+  }
   return status;
 }
 
-Status RankedSession::stepRanks(const moert_step_input &input, float *logits) {
+Status RankedSession::runShares(const moert_step_input &input, float *logits, int32_t *picks) {
   share(input);
   for (int rank = 1; rank < ranks; ++rank) {
-    MOERT_TRY(orderStep(rank, shares[isDistributed ? static_cast<size_t>(rank) : 0]));
+    MOERT_TRY(orderStep(rank, shares[isDistributed ? static_cast<size_t>(rank) : 0], picks != nullptr));
+  }
+  for (Share &share : shares) {
+    share.logits.resize(picks ? 0 : static_cast<size_t>(share.rows * vocabulary));
+    share.picks.resize(picks ? static_cast<size_t>(share.rows) : 0);
   }
   Share &own = shares[0];
-  own.logits.resize(static_cast<size_t>(own.rows * vocabulary));
-  MOERT_TRY(Session::step(inputOf(own.ids, own.tokens, own.rows), own.logits.data()));
+  const moert_step_input part = inputOf(own.ids, own.tokens, own.rows);
+  MOERT_TRY(picks ? Session::pick(part, own.picks.data()) : Session::step(part, own.logits.data()));
   for (int rank = 0; rank < (isDistributed ? ranks : 1); ++rank) {
     Share &its = shares[static_cast<size_t>(rank)];
     if (rank != 0 && its.rows != 0) {
-      its.logits.resize(static_cast<size_t>(its.rows * vocabulary));
-      MOERT_TRY(receive(rank, its.logits.data(), its.logits.size() * sizeof(float)));
+      MOERT_TRY(picks ? receive(rank, its.picks.data(), its.picks.size() * sizeof(int32_t))
+                      : receive(rank, its.logits.data(), its.logits.size() * sizeof(float)));
     }
     for (int64_t row = 0; row < its.rows; ++row) {
-      std::copy_n(its.logits.data() + row * vocabulary, vocabulary,
-                  logits + its.owners[static_cast<size_t>(row)] * vocabulary);
+      const int64_t owner = its.owners[static_cast<size_t>(row)];
+      if (picks) {
+        picks[owner] = its.picks[static_cast<size_t>(row)];
+      } else {
+        std::copy_n(its.logits.data() + row * vocabulary, vocabulary, logits + owner * vocabulary);
+      }
     }
   }
   return Status();

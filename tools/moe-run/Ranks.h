@@ -43,6 +43,7 @@ public:
   ~RankedSession() override;
 
   moert::Status step(const moert_step_input &input, float *logits) override;
+  moert::Status pick(const moert_step_input &input, int32_t *tokens) override;
   /// Rank 0's, with the weights and threads of all ranks.
   moert::Result<std::string> report() override;
   /// Of all ranks together where each has its own sequences.
@@ -55,14 +56,17 @@ private:
     int64_t tokens = 0, rows = 0;
     std::vector<int64_t> owners;
     std::vector<float> logits;
+    std::vector<int32_t> picks;
   };
 
   struct Speaker;
 
   RankedSession() = default;
-  moert::Status stepRanks(const moert_step_input &input, float *logits);
+  /// `logits` or `picks` is null: what is not wanted.
+  moert::Status stepRanks(const moert_step_input &input, float *logits, int32_t *picks);
+  moert::Status runShares(const moert_step_input &input, float *logits, int32_t *picks);
   moert::Status order(int rank, int32_t what, const std::string &text = "");
-  moert::Status orderStep(int rank, const Share &share);
+  moert::Status orderStep(int rank, const Share &share, bool isPicking);
   void share(const moert_step_input &input);
   moert::Status receive(int rank, void *data, size_t bytes);
 

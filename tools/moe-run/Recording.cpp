@@ -166,6 +166,11 @@ Status RoutingRecorder::step(const moert_step_input &input, float *logits) {
   return afterStep();
 }
 
+Status RoutingRecorder::pick(const moert_step_input &input, int32_t *tokens) {
+  MOERT_TRY(session.pick(input, tokens));
+  return afterStep();
+}
+
 Status RoutingRecorder::afterStep() {
   if (++stepsInWindow == stepsPerWindow) {
     MOERT_ASSIGN(now, session.layerCounters("expert_counts."));

@@ -41,6 +41,7 @@ public:
                                                                const RecordingOptions &options);
 
   moert::Status step(const moert_step_input &input, float *logits) override;
+  moert::Status pick(const moert_step_input &input, int32_t *tokens) override;
   /// After a step that somebody else ran on the session.
   moert::Status afterStep();
   /// What was recorded so far, as one profile named after the file.

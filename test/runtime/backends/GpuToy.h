@@ -22,6 +22,26 @@ inline void makeForGpu(Toy &toy) {
   }
 }
 
+/// Behind the commands of every step, the choice of a token per row into the state `picks`.
+inline void addPicks(Toy &toy) {
+  VariantSpec &v = toy.variant();
+  v.kernels.push_back(KernelSpec("pick", 32));
+  v.buffers.push_back(
+      format::Buffer(format::BufferKind::State, toy.program.string("picks"), 64, 0, extent(4 * kMaxTokens)));
+  const auto picks = uint32_t(v.buffers.size() - 1), kernel = uint32_t(v.kernels.size() - 1);
+  for (format::StepVariant &step : v.steps) {
+    const auto begin = uint32_t(v.commands.size());
+    for (uint32_t c = 0; c < step.command_count(); ++c) {
+      v.commands.push_back(format::Command(v.commands[step.first_command() + c]));
+    }
+    addCommand(toy.program, v, format::CommandKind::Launch, "pick", kernel,
+               {slice(kLogits, format::Access::Read, extent(0, 0, 4 * kVocab)),
+                slice(picks, format::Access::Write, extent(0, 0, 4)), constant(kVocab)},
+               format::Grid(extent(0, 0, 1), 1, 0, 1));
+    step = format::StepVariant(step.min_tokens(), step.max_tokens(), begin, step.command_count() + 1);
+  }
+}
+
 } // namespace moert::test
 
 #endif // TEST_RUNTIME_GPUTOY_H

@@ -65,6 +65,39 @@ TEST(GpuRanks, RanksCaptureTheSameSteps) {
   EXPECT_TRUE(run.reportSays(0, "\"graphs_captured\":1,\"graphs_run\":1"));
 }
 
+/// One rank wants logits, the other only the likeliest token, as it may change: graphs are of steps in which every rank
+/// wants the same again.
+TEST(GpuRanks, RanksWantDifferentResults) {
+  GpuRankToy toy(2, true);
+  addPicks(toy);
+  toy.write();
+  Together run(toy);
+  auto step = [&](std::vector<bool> isPicking) {
+    std::vector<int> went(2);
+    run.sessions.run([&](int rank) {
+      Loaded &session = run.sessions.sessions[size_t(rank)];
+      const int32_t token = 3, zero = 0;
+      if (isPicking[size_t(rank)]) {
+        int32_t pick = -1;
+        const moert_step_input input = {1, &token, &zero, &zero, 1, &zero};
+        went[size_t(rank)] = session.take(moert_session_pick(session.session, &input, &pick)) && pick == 5;
+      } else {
+        went[size_t(rank)] = run.sessions.step(rank, {token}, {zero}, {zero}, {zero}) &&
+                             run.sessions.logits[size_t(rank)][5] == toy.expectedLogit({token}, 5);
+      }
+    });
+    return went[0] && went[1];
+  };
+  for (const std::vector<bool> &isPicking :
+       {std::vector<bool>{true, false}, {false, false}, {true, false}, {true, true}, {true, false}, {false, true}}) {
+    ASSERT_TRUE(step(isPicking)) << run.message(0) << run.message(1);
+  }
+  for (int rank = 0; rank < 2; ++rank) {
+    EXPECT_TRUE(run.reportSays(rank, "\"graphs_captured\":1,\"graphs_run\":2")) // of {true, false}
+        << run.sessions.sessions[size_t(rank)].report();
+  }
+}
+
 /// A rank whose host stops inside a step: the others name it when the deadline has passed, with and without graphs.
 TEST(GpuRanks, APeerThatStopsIsNamed) {
   for (int graphs : {-1, 1}) {

@@ -64,7 +64,18 @@ public:
     EXPECT_EQ(row, input.row_count);
     return Status();
   }
-  int64_t steps = 0;
+  /// Of an engine that can: chosen as the logits say, or not a number in every step from `brokenFrom` on.
+  Status pick(const moert_step_input &input, int32_t *tokens) override {
+    EXPECT_TRUE(canPick);
+    std::vector<float> logits(size_t(input.row_count) * size_t(vocabulary));
+    MOERT_TRY(step(input, logits.data()));
+    for (int64_t row = 0; row < input.row_count; ++row) {
+      tokens[row] = steps > brokenFrom ? -1 - 7 : *readers::greedyToken(logits.data() + row * vocabulary, vocabulary);
+    }
+    ++picked;
+    return Status();
+  }
+  int64_t steps = 0, picked = 0, brokenFrom = INT64_MAX;
 
 private:
   std::vector<std::vector<int32_t>> cache;
@@ -159,6 +170,7 @@ TEST(Generate, SequencesDoNotInfluenceEachOther) {
       for (int64_t tokens : {1, 4, 100}) {
         SCOPED_TRACE(concat("end ", end, " slots ", slots, " tokens ", tokens));
         FakeEngine engine(slots, tokens, 60);
+        engine.canPick = slots % 2 == 0;
         std::vector<Generation> sequences = somePrompts();
         std::map<size_t, std::vector<int32_t>> streamed;
         GenerateOptions options;
@@ -178,19 +190,34 @@ TEST(Generate, SequencesDoNotInfluenceEachOther) {
         }
         EXPECT_EQ(stats->prefillTokens + stats->decodeTokens, fed) << "the last token of a sequence is not fed";
         EXPECT_EQ(stats->prefillSteps + stats->decodeSteps, engine.steps);
+        EXPECT_EQ(engine.picked, engine.canPick ? engine.steps : 0);
       }
     }
   }
 }
 
+TEST(Generate, APickThatIsNoNumber) {
+  FakeEngine engine(1, 100, 60);
+  engine.canPick = true;
+  engine.brokenFrom = 3;
+  std::vector<Generation> sequences = somePrompts();
+  GenerateOptions options;
+  options.maxNew = 20;
+  EXPECT_EQ(generate(engine, sequences, options, nullptr).status().message(), "the logit of token 7 is not a number");
+  EXPECT_EQ(sequences[0].ids.size(), 3u);
+}
+
+/// Drawing needs logits.
 TEST(Generate, DrawsDependOnSeedAndSequenceOnly) {
   auto draw = [&](int64_t slots, int64_t tokens, uint64_t seed) {
     FakeEngine engine(slots, tokens, 60);
+    engine.canPick = true;
     std::vector<Generation> sequences = somePrompts();
     GenerateOptions options;
     options.maxNew = 10;
     options.sampling = {1.0, 0, 1.0, seed};
     EXPECT_TRUE(generate(engine, sequences, options, nullptr).ok());
+    EXPECT_EQ(engine.picked, 0);
     std::vector<std::vector<int32_t>> ids;
     for (const Generation &sequence : sequences) {
       ids.push_back(sequence.ids);
