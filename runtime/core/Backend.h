@@ -111,8 +111,8 @@ public:
   /// Why a call returned false; ok: the deadline passed.
   const Status &failure() const { return failed; }
 
-  /// Commands between the two are remembered instead of run, with all their words; null: failed. The graph then runs
-  /// as often as asked, until it is dropped.
+  /// Commands between the two are remembered instead of run, with all their words. The graph then runs as often as
+  /// asked, until it is dropped. Null: failed, or, if `failure` is ok, there is no memory for it.
   virtual bool beginGraph() { return false; }
   virtual void *endGraph() { return nullptr; }
   virtual bool runGraph(void *) { return false; }

@@ -5,7 +5,10 @@
 // its commands are captured once, as a graph with all their words, and run by one call from then on.
 //
 // Captured is what was run before (a prompt of some length comes once) and has few tokens (else the kernels take longer
-// than their launches). The least recently used graph makes room. Knows nothing of what the commands are.
+// than their launches). A graph is of one T and M, whose grids are no larger than they need be and whose kernels have T
+// without a look into memory; there is room for one of every T that is captured, so that decoding a batch that grows
+// and shrinks runs as graphs, too. What was seen once has a list of its own: steps that never come again push no graph
+// out. Knows nothing of what the commands are.
 //
 //===----------------------------------------------------------------------===//
 #ifndef MOERT_CORE_GRAPHCACHE_H
@@ -22,8 +25,8 @@ enum class GraphUse { Repeated = 0, Never = -1, Always = 1 };
 
 class GraphCache {
 public:
-  static constexpr size_t kMaxGraphs = 16;
   static constexpr int64_t kMaxTokens = 64;
+  static constexpr size_t kMaxGraphs = kMaxTokens, kMaxSeen = 64;
 
   void setUse(GraphUse wanted) { use = wanted; }
 
@@ -44,69 +47,83 @@ public:
     if (use == GraphUse::Never || (use == GraphUse::Repeated && key.tokens > kMaxTokens)) {
       return issue();
     }
-    Known &known = find(backend, key);
-    const bool isFirst = known.uses++ == 0;
-    known.lastUse = ++clock;
-    if (isFirst && use == GraphUse::Repeated) {
-      return issue();
-    }
-    if (!known.graph) {
+    ++clock;
+    Known *known = find(graphs, key);
+    if (!known) {
+      if (isFull || (use == GraphUse::Repeated && !isSeen(key))) {
+        return issue();
+      }
       if (!backend.beginGraph()) {
         return false;
       }
       const bool issued = issue();
-      known.graph = backend.endGraph(); // ends the capture in any case
-      ++captured;
-      if (!issued || !known.graph) {
+      void *graph = backend.endGraph(); // ends the capture in any case
+      if (!issued || (!graph && !backend.failure().ok())) {
         return false;
       }
+      if (!graph) {
+        isFull = true;
+        return issue();
+      }
+      ++captured;
+      known = &slot(graphs, kMaxGraphs);
+      if (known->graph) {
+        backend.dropGraph(known->graph); // it has run: every step is waited for
+      }
+      *known = {key, clock, graph};
     }
+    known->lastUse = clock;
     ++runs;
-    return backend.runGraph(known.graph);
+    return backend.runGraph(known->graph);
   }
 
   /// Forgets all graphs: addresses in them are about to be freed.
   void clear(Backend &backend) {
-    for (const Known &known : all) {
-      if (known.graph) {
-        backend.dropGraph(known.graph);
-      }
+    for (const Known &known : graphs) {
+      backend.dropGraph(known.graph);
     }
-    all.clear();
+    graphs.clear();
   }
 
   uint64_t capturedCount() const { return captured; }
   uint64_t runCount() const { return runs; }
+  /// Whether the backend had no memory for another graph, so that none is made any more.
+  bool hasNoRoom() const { return isFull; }
 
 private:
   struct Known {
-    Key key;
-    uint64_t uses, lastUse;
-    void *graph;
+    Key key = {};
+    uint64_t lastUse = 0;
+    void *graph = nullptr; ///< null of what was seen once
   };
 
-  Known &find(Backend &backend, const Key &key) {
-    for (Known &known : all) {
-      if (known.key == key) {
-        return known;
-      }
+  static Known *find(std::vector<Known> &all, const Key &key) {
+    auto found = std::find_if(all.begin(), all.end(), [&](const Known &known) { return known.key == key; });
+    return found == all.end() ? nullptr : &*found;
+  }
+  /// A new place, or that of the least recently used one.
+  static Known &slot(std::vector<Known> &all, size_t most) {
+    if (all.size() < most) {
+      return all.emplace_back();
     }
-    if (all.size() < kMaxGraphs) {
-      all.push_back({key, 0, 0, nullptr});
-      return all.back();
+    return *std::min_element(all.begin(), all.end(),
+                             [](const Known &a, const Known &b) { return a.lastUse < b.lastUse; });
+  }
+  /// Whether this step comes again, after which it is about to be a graph; if not, it is known from now on.
+  bool isSeen(const Key &key) {
+    if (Known *known = find(seen, key)) {
+      *known = seen.back();
+      seen.pop_back();
+      return true;
     }
-    Known &oldest =
-        *std::min_element(all.begin(), all.end(), [](const Known &a, const Known &b) { return a.lastUse < b.lastUse; });
-    if (oldest.graph) {
-      backend.dropGraph(oldest.graph); // it has run: every step is waited for
-    }
-    oldest = {key, 0, 0, nullptr};
-    return oldest;
+    slot(seen, kMaxSeen) = {key, clock, nullptr};
+    return false;
   }
 
   GraphUse use = GraphUse::Repeated;
-  std::vector<Known> all;
+  std::vector<Known> graphs, seen;
   uint64_t clock = 0, captured = 0, runs = 0;
+  bool isFull = false;
 };
 
 } // namespace moert

@@ -108,6 +108,10 @@ const char *Session::report() {
   for (const std::string &note : notes) {
     json.value(note);
   }
+  if (graphs.hasNoRoom()) {
+    json.value(concat(deviceText, " had no memory for more than ", graphs.capturedCount(),
+                      " graphs: steps are launched kernel by kernel"));
+  }
   json.endArray();
   writeCommands(json, *program, *variant, trace);
   writeKernels(json, *variant, trace);

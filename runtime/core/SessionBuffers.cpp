@@ -5,6 +5,12 @@
 #include <cstring>
 
 namespace moert {
+namespace {
+
+/// Of how many T and M the emulator keeps memory that is theirs alone.
+constexpr size_t kMaxSeparated = 16;
+
+} // namespace
 
 /// Whether a buffer is memory that the caller hands over at each step.
 bool Session::isCallers(uint32_t b) const {
@@ -138,7 +144,7 @@ Result<Session::Separate *> Session::separateFor(const Entry &entry, const StepP
       return &known;
     }
   }
-  if (separated.size() == GraphCache::kMaxGraphs) {
+  if (separated.size() == kMaxSeparated) {
     graphs.clear(*backend);
     for (const Separate &old : separated) {
       for (const std::vector<void *> *memory : {&old.regions, &old.standIns}) {

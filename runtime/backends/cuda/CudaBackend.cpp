@@ -599,8 +599,14 @@ void *CudaBackend::endGraph() {
   capturing = false;
   // Ended even after a failure, so that the stream is usable again.
   check(api.captureEnd(stream, &graph), "cuStreamEndCapture");
-  if (failed.ok() && check(api.graphInstantiate(&executable, graph, 0), "cuGraphInstantiate")) {
-    graphs.push_back(executable);
+  if (failed.ok()) {
+    const CUresult result = api.graphInstantiate(&executable, graph, 0);
+    // Among ranks all must run what they do together in the same way.
+    if (result == CUDA_ERROR_OUT_OF_MEMORY && !others) {
+      executable = nullptr;
+    } else if (check(result, "cuGraphInstantiate")) {
+      graphs.push_back(executable);
+    }
   }
   if (graph) {
     api.graphDestroy(graph);

@@ -21,6 +21,7 @@
 #include "runtime/core/Program.h"
 
 #include <deque>
+#include <map>
 
 namespace moert::cuda {
 
@@ -141,6 +142,8 @@ private:
   const Kernel *onlyKernel = nullptr;
   uint32_t launchesSinceWait = 0;
   std::vector<CUmodule> modules;
+  /// Files of machine code that were loaded to see whether the driver takes them.
+  std::map<std::string, CUmodule> machineCodes;
   std::deque<Kernel> kernelTable;
   std::vector<CUdeviceptr> memory;
   /// What is left of the pool that attach takes from.

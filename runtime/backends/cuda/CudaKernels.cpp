@@ -114,9 +114,15 @@ bool CudaBackend::mayRunMachineCode(const std::string &machineCode, const format
 }
 
 Status CudaBackend::loadMachineCode(const std::string &path, CUmodule &module) {
+  if (auto known = machineCodes.find(path); known != machineCodes.end()) {
+    module = known->second;
+    return {};
+  }
   MOERT_ASSIGN(file, File::open(path));
   MOERT_ASSIGN(code, file.readAll(kMaxProgramBytes));
-  return loadModule(path, code.data(), module);
+  MOERT_TRY(loadModule(path, code.data(), module));
+  machineCodes[path] = module;
+  return {};
 }
 
 /// A driver that is older than the PTX may still take machine code of the same kernels.
