@@ -95,6 +95,7 @@ Value KernelBuilder::selectPointer(Value condition, Value a, Value c) {
 }
 Value KernelBuilder::both(Value a, Value c) { return arith::AndIOp::create(*this, a, c); }
 Value KernelBuilder::either(Value a, Value c) { return arith::OrIOp::create(*this, a, c); }
+Value KernelBuilder::negate(Value condition) { return arith::XOrIOp::create(*this, condition, flag(true)); }
 Value KernelBuilder::less(Num a, Num c) {
   return arith::CmpFOp::create(*this, arith::CmpFPredicate::OLT, a.value, c.value);
 }
@@ -276,6 +277,13 @@ Num KernelBuilder::sigmoid(Num value) { return number(1.0) / (number(1.0) + exp(
 //===----------------------------------------------------------------------===//
 
 void KernelBuilder::barrier() { NVVM::BarrierOp::create(*this); }
+Value KernelBuilder::barrierAll(Value condition) {
+  auto all = NVVM::BarrierReductionAttr::get(getContext(), NVVM::BarrierReduction::AND);
+  Value result = NVVM::BarrierOp::create(*this, TypeRange{getI32Type()}, Value(), Value(), all,
+                                         arith::ExtUIOp::create(*this, getI32Type(), condition))
+                     .getResult(0);
+  return arith::CmpIOp::create(*this, arith::CmpIPredicate::ne, result, i32(0));
+}
 void KernelBuilder::warpBarrier() { NVVM::SyncWarpOp::create(*this, i32(fullMask)); }
 
 static Value shuffleBits(KernelBuilder &b, Value value, Value offset, int64_t clamp, NVVM::ShflKind kind) {
@@ -384,4 +392,24 @@ void KernelBuilder::ifElse(Value condition, llvm::function_ref<void()> then, llv
     setInsertionPointToStart(op.elseBlock());
     otherwise();
   }
+}
+
+// The builders of scf set the insertion point of this builder for their bodies.
+Value KernelBuilder::choose(Value condition, llvm::function_ref<Value()> then, llvm::function_ref<Value()> otherwise) {
+  auto yield = [&](Value value) { scf::YieldOp::create(*this, value); };
+  auto op = scf::IfOp::create(
+      *this, condition, [&](OpBuilder &, Location) { yield(then()); },
+      [&](OpBuilder &, Location) { yield(otherwise()); });
+  return op.getResult(0);
+}
+
+void KernelBuilder::loopWhileNonZero(Int mask, llvm::function_ref<Int(Int)> body) {
+  auto test = [&](OpBuilder &, Location, ValueRange carried) {
+    Value isLeft = arith::CmpIOp::create(*this, arith::CmpIPredicate::ne, carried[0], i64(0));
+    scf::ConditionOp::create(*this, isLeft, carried);
+  };
+  scf::WhileOp::create(*this, TypeRange{getI64Type()}, ValueRange{mask}, test,
+                       [&](OpBuilder &, Location, ValueRange carried) {
+                         scf::YieldOp::create(*this, ValueRange{body({this, carried[0]})});
+                       });
 }

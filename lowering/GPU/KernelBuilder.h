@@ -79,6 +79,7 @@ public:
   Value selectPointer(Value condition, Value a, Value c);
   Value both(Value a, Value c);
   Value either(Value a, Value c);
+  Value negate(Value condition);
   Value less(Num a, Num c); ///< ordered
   Value equal(Num a, Num c);
 
@@ -132,7 +133,9 @@ public:
   Num sigmoid(Num value);
 
   // Threads together.
-  void barrier();     ///< of the block
+  void barrier(); ///< of the block
+  /// A barrier of the block, behind which all threads know whether `condition` is true in each.
+  Value barrierAll(Value condition);
   void warpBarrier(); ///< of the warp
   /// The value of the lane whose number differs by `mask`.
   Num shuffleXor(Num value, int64_t mask);
@@ -166,6 +169,9 @@ public:
   void overLanes(Int size, llvm::function_ref<void(Int)> body) { loop(lane, size, i64(warpSize), body); }
   void ifThen(Value condition, llvm::function_ref<void()> then);
   void ifElse(Value condition, llvm::function_ref<void()> then, llvm::function_ref<void()> otherwise);
+  Value choose(Value condition, llvm::function_ref<Value()> then, llvm::function_ref<Value()> otherwise);
+  /// mask = body(mask) as long as it is not 0.
+  void loopWhileNonZero(Int mask, llvm::function_ref<Int(Int)> body);
 
 private:
   /// Between a value as it lies in memory and f32.

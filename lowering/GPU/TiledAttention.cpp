@@ -17,8 +17,8 @@ static constexpr int64_t blockStages = 2;
 static constexpr int64_t maxDim = 256;
 /// Splits such that the heads of one token give every multiprocessor of a large card about two workgroups.
 static constexpr int64_t wantedWorkgroups = 264, maxSplits = 64;
-/// Registers of a block's layout beside which those of a split's bounds have room; heads of 256 dims have none left.
-static constexpr int64_t registersBesideSplits = 128;
+/// Longer heads leave no registers for the bounds of splits: ptxas spills from 200 dims on.
+static constexpr int64_t maxDimBesideSplits = 192;
 /// Dynamic shared memory that every card since sm_80 gives a block.
 static constexpr int64_t sharedLimit = 96 << 10;
 
@@ -38,8 +38,9 @@ struct BlockLayout {
     const int64_t tiles = many ? blockStages : warpsOfBlock();
     return 2 * (tiles * stageElements() + (sharedQueries ? warpsOfBlock() * queries.elements() : 0));
   }
-  /// Registers of a lane that the body of the loop over keys needs at once: sums, scores, queries.
-  int64_t registers() const { return values.dim / 2 + keys.keys / 2 + (sharedQueries ? 0 : keys.dim / 4); }
+  /// Registers of a lane that the body of the loop over keys needs at once: sums, scores, queries (32 dims of those in
+  /// shared memory).
+  int64_t registers() const { return values.dim / 2 + keys.keys / 2 + (sharedQueries ? 8 : keys.dim / 4); }
 };
 
 } // namespace
@@ -86,7 +87,7 @@ kernels::AttentionCut mlir::moe::gpu::cutTiled(kernels::Attention &kernel, const
   // workgroup: of 16 sequences with 8 kv heads of 8 queries there are 2 blocks, 16 workgroups. Splits make them enough
   // for the card. They cost a state per row and split, 4 KiB for 8 rows beside 128 KiB of 256 keys and values.
   const int64_t tokens = std::max<int64_t>(rows / sizes.perHead, 1);
-  const bool hasRegisters = layoutOf(kernel).registers() <= registersBesideSplits;
+  const bool hasRegisters = std::max(kernel.keyDim, kernel.valueDim) <= maxDimBesideSplits;
   if (sizes.mostTokens > 0 && sizes.mostTokens <= kernels::Attention::someTokens && hasRegisters) {
     const int64_t count = splits(llvm::divideCeil(sizes.leastTokens, tokens) * sizes.heads * parts);
     kernel.splits = count > 1 ? count : 0;
@@ -141,8 +142,11 @@ private:
     Int seq, firstKey, endKey;
   };
   Run nextRun(Int begin, Int end);
-  State attendToRun(const Run &run, const State &state);
-  void storeBlock(const State &state);
+  State attendToRun(const Run &run);
+  /// Whether the lane's row `i` is one of the run's, with keys.
+  Value isOf(const Run &run, int64_t i);
+  Value isRight(const Run &run, const State &state);
+  void storeRow(const State &state, int64_t i);
   void storeState(const State &state, int64_t i);
 
   // Of the form for few tokens.
@@ -160,7 +164,7 @@ private:
   Int firstToken, tokens, firstHead, heads;
   SmallVector<Int, 2> rowToken, rowHead;
   SmallVector<Range, 2> rowKeys;
-  SmallVector<Value, 2> isRow;
+  SmallVector<Value, 2> isRow; ///< with keys of the split
 };
 
 } // namespace
@@ -220,9 +224,18 @@ void TiledAttentionEmitter::loadQueries(llvm::function_ref<Value(Int)> rowAt) {
 // Many tokens
 //===----------------------------------------------------------------------===//
 
-// A block may hold tokens of several sequences, one after the other. They are attended to in turn; for the rows of
-// other sequences no key of the turn is visible, which leaves their state as it is. Of several splits every row has its
-// own, by its position: a turn goes through those of all its rows.
+// A block may hold tokens of several sequences, one after the other. They are attended to in turn, each from an empty
+// state: rows of other sequences come out wrong and are not stored. Of several splits every row has its own, by its
+// position: a turn goes through those of all its rows.
+//
+// Of the keys of a turn a row may not see all, and gives the others a weight of 0. That is enough while their values
+// are finite; 0 times Inf or NaN is NaN. Looking at every value would cost some 64 instructions per thread and tile of
+// 128 dims, beside about 128 mma.sync; so the sums are looked at instead, once per turn: a lane's of one row, 32 fma.rn
+// for 128 dims, and a vote in the barrier that ends the turn anyway, some 50 cycles where one tile takes over 1000. If
+// they are not finite, and a row has a total that is (a key that is not finite, and that the row sees, shows in the
+// total: then the row is what it must be), the turn is taken back, and its tokens have one each. In these every row
+// sees every key, so that what comes out is right. It costs up to 1 + blockRows / perHead times the turn, in blocks of
+// a sequence that has something not finite and no longer where its keys are not, either.
 void TiledAttentionEmitter::emitBlock() {
   Int workgroup = b.workgroup;
   if (kernel.splits > 0) {
@@ -241,10 +254,11 @@ void TiledAttentionEmitter::emitBlock() {
   for (int64_t i = 0; i < WarpAttention::rowsOfLane; ++i) {
     // Rows beyond the last are the last once more, without keys; their results are not stored.
     Int row = b.warp * WarpAttention::rows + WarpAttention::row(b, i), real = b.min(row, used - 1);
-    isRow.push_back(row < used);
     rowToken.push_back(firstToken + real / heads);
     rowHead.push_back(head * perHead + firstHead + real % heads);
-    rowKeys.push_back(keysAt(b.loadI32(positions, rowToken.back())));
+    const Range own = rowKeys.emplace_back(keysAt(b.loadI32(positions, rowToken.back())));
+    Value isReal = row < used;
+    isRow.push_back(kernel.splits > 0 ? b.both(isReal, own.from < own.to) : isReal);
   }
   loadQueries([&](Int row) {
     Int real = b.min(b.warp * WarpAttention::rows + row, used - 1);
@@ -262,20 +276,21 @@ void TiledAttentionEmitter::emitBlock() {
                        : Value(arith::OrIOp::create(
                              b, starts, arith::ShLIOp::create(b, bits.value, b.i64(KernelBuilder::warpSize).value)));
   }
-  SmallVector<Value> state = warp.begin().flatten();
-  state.push_back(starts);
-  Int runs{&b, math::CtPopOp::create(b, starts)};
-  state = b.loop(b.i64(0), runs, b.i64(1), state, [&](Int, ValueRange carried) {
-    // The lowest bit is this run's begin, the next one its end.
-    Int mask{&b, carried.back()};
+  b.loopWhileNonZero({&b, starts}, [&](Int mask) {
+    // The lowest bit is this turn's begin, the next one its end.
     Int rest{&b, arith::AndIOp::create(b, mask.value, (mask - 1).value)};
     auto lowest = [&](Int bits) { return Int{&b, math::CountTrailingZerosOp::create(b, bits.value)}; };
-    Run run = nextRun(firstToken + lowest(mask), firstToken + b.min(lowest(rest), tokens));
-    SmallVector<Value> next = attendToRun(run, State::unflatten(b, carried.drop_back())).flatten();
-    next.push_back(rest);
-    return next;
+    Int begin = lowest(mask), end = b.min(lowest(rest), tokens);
+    Run run = nextRun(firstToken + begin, firstToken + end);
+    State state = warp.finish(attendToRun(run));
+    Value isDone = b.barrierAll(isRight(run, state)); // also before the copies of the next turn
+    for (int64_t i = 0; i < WarpAttention::rowsOfLane; ++i) {
+      b.ifThen(b.both(isDone, isOf(run, i)), [&] { storeRow(state, i); });
+    }
+    Int ones{&b, arith::ShRUIOp::create(b, b.i64(-1).value, (b.i64(blockRows) - (end - begin)).value)};
+    Value single = arith::OrIOp::create(b, mask, arith::ShLIOp::create(b, ones.value, begin.value));
+    return b.select(isDone, rest, Int{&b, single});
   });
-  storeBlock(warp.finish(State::unflatten(b, ValueRange(state).drop_back())));
 }
 
 /// The tokens [begin, end) of one sequence, and the keys that any of them sees.
@@ -299,7 +314,7 @@ auto TiledAttentionEmitter::nextRun(Int begin, Int end) -> Run {
 
 // Stage i % 2 holds tile i. The copies of a tile begin when all warps have left the one before the last, and have the
 // time of the last to come.
-auto TiledAttentionEmitter::attendToRun(const Run &run, const State &state) -> State {
+auto TiledAttentionEmitter::attendToRun(const Run &run) -> State {
   const int64_t keyCount = layout.keys.keys;
   auto issue = [&](Int first, Int stage) {
     Value tile = keysOf(stage);
@@ -309,8 +324,7 @@ auto TiledAttentionEmitter::attendToRun(const Run &run, const State &state) -> S
   };
   SmallVector<Range> ranges;
   for (int64_t i = 0; i < WarpAttention::rowsOfLane; ++i) {
-    Value isHere = b.both(isRow[i], b.both(run.begin < rowToken[i] + 1, rowToken[i] < run.end));
-    ranges.push_back({rowKeys[i].from, b.select(isHere, rowKeys[i].to, b.i64(0))});
+    ranges.push_back({rowKeys[i].from, b.select(isOf(run, i), rowKeys[i].to, b.i64(0))});
   }
   if (kernel.splits > 0) { // there may be no keys
     b.ifThen(run.firstKey < run.endKey, [&] { issue(run.firstKey, b.i64(0)); });
@@ -318,7 +332,7 @@ auto TiledAttentionEmitter::attendToRun(const Run &run, const State &state) -> S
     issue(run.firstKey, b.i64(0));
   }
   SmallVector<Value> result =
-      b.loop(run.firstKey, run.endKey, b.i64(keyCount), state.flatten(), [&](Int first, ValueRange carried) {
+      b.loop(run.firstKey, run.endKey, b.i64(keyCount), warp.begin().flatten(), [&](Int first, ValueRange carried) {
         Int stage = (first - run.firstKey) / keyCount % blockStages;
         NVVM::CpAsyncWaitGroupOp::create(b, 0);
         b.barrier();
@@ -327,33 +341,56 @@ auto TiledAttentionEmitter::attendToRun(const Run &run, const State &state) -> S
         return warp.addValues(warp.weigh(State::unflatten(b, carried), tile, first, ranges, scale), valuesOf(tile))
             .flatten();
       });
-  b.barrier(); // before the copies of the next run
   return State::unflatten(b, result);
 }
 
-void TiledAttentionEmitter::storeBlock(const State &state) {
-  for (int64_t i = 0; i < WarpAttention::rowsOfLane; ++i) {
-    if (kernel.splits > 0) {
-      b.ifThen(b.both(isRow[i], rowKeys[i].from < rowKeys[i].to), [&] { storeState(state, i); });
-      continue;
-    }
-    Num total = state.totals[i], factor = b.number(1.0);
-    if (sinks) {
-      // A sink is a key of score sinks[h] and value 0.
-      Num sink = b.loadScalar(sinks, rowHead[i], kernel.sinks) * b.number(log2e);
-      Num largest = b.max(state.maxima[i], sink);
-      factor = b.exp2(state.maxima[i] - largest);
-      total = total * factor + b.exp2(sink - largest);
-    }
-    factor = factor / total;
-    b.ifThen(isRow[i], [&] {
-      Value row = b.at(out, (rowToken[i] * (g * perHead) + rowHead[i]) * kernel.valueDim, kernel.x);
-      for (int64_t piece = 0; piece < warp.pieces(); ++piece) {
-        const size_t at = piece * 4 + i * 2;
-        b.storePair(state.sums[at] * factor, state.sums[at + 1] * factor,
-                    b.at(row, WarpAttention::column(b, piece), kernel.x), kernel.x);
-      }
-    });
+Value TiledAttentionEmitter::isOf(const Run &run, int64_t i) {
+  return b.both(isRow[i], b.both(run.begin < rowToken[i] + 1, rowToken[i] < run.end));
+}
+
+/// Whether the sums of the lane's rows of the run have nothing of keys that the rows do not see.
+Value TiledAttentionEmitter::isRight(const Run &run, const State &state) {
+  return b.choose(
+      run.begin + 1 < run.end,
+      [&] {
+        // 0 times what is finite is 0, all else is NaN. Every row of the warp shows what it does not see: one will do.
+        Num zero = b.number(0.0), probe = zero;
+        for (int64_t piece = 0; piece < warp.pieces(); ++piece) {
+          for (int64_t j = 0; j < 2; ++j) {
+            probe = b.fma(state.sums[piece * 4 + j], zero, probe);
+          }
+        }
+        Value right = b.equal(probe, zero), areMeant = b.flag(true);
+        for (int64_t i = 0; i < WarpAttention::rowsOfLane; ++i) {
+          Value isMeant = b.negate(b.equal(state.totals[i] * zero, zero));
+          areMeant = b.both(areMeant, b.either(b.negate(isOf(run, i)), isMeant));
+        }
+        right = b.either(right, areMeant);
+        return right;
+      },
+      [&] { return b.flag(true); });
+}
+
+/// The lane's row `i`, or its state of a split.
+void TiledAttentionEmitter::storeRow(const State &state, int64_t i) {
+  if (kernel.splits > 0) {
+    storeState(state, i);
+    return;
+  }
+  Num total = state.totals[i], factor = b.number(1.0);
+  if (sinks) {
+    // A sink is a key of score sinks[h] and value 0.
+    Num sink = b.loadScalar(sinks, rowHead[i], kernel.sinks) * b.number(log2e);
+    Num largest = b.max(state.maxima[i], sink);
+    factor = b.exp2(state.maxima[i] - largest);
+    total = total * factor + b.exp2(sink - largest);
+  }
+  factor = factor / total;
+  Value row = b.at(out, (rowToken[i] * (g * perHead) + rowHead[i]) * kernel.valueDim, kernel.x);
+  for (int64_t piece = 0; piece < warp.pieces(); ++piece) {
+    const size_t at = piece * 4 + i * 2;
+    b.storePair(state.sums[at] * factor, state.sums[at + 1] * factor,
+                b.at(row, WarpAttention::column(b, piece), kernel.x), kernel.x);
   }
 }
 

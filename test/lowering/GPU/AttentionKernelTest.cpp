@@ -22,6 +22,13 @@ struct Piece {
   int64_t seq, from, to;
 };
 
+/// A number of a cache that is not finite.
+struct Bad {
+  int64_t seq, position, dim;
+  bool isKey;
+  float value;
+};
+
 struct Heads {
   int64_t keyDim, valueDim, groups, perHead;
 };
@@ -95,7 +102,7 @@ protected:
   }
 
   void check(Type type, Type cacheType, const Heads &heads, bool many, int64_t window, bool hasSinks,
-             const std::vector<Piece> &pieces, int64_t mostTokens = 0) {
+             const std::vector<Piece> &pieces, int64_t mostTokens = 0, const std::vector<Bad> &bad = {}) {
     Batch batch = makeBatch(pieces);
     const int64_t tokens = static_cast<int64_t>(batch.seq.size()), q = heads.groups * heads.perHead;
     SCOPED_TRACE(testing::Message() << "key_dim " << heads.keyDim << " value_dim " << heads.valueDim << " groups "
@@ -104,6 +111,12 @@ protected:
     Tensor qs = random(type, tokens * q * heads.keyDim), sinks = random(bf16, q);
     Tensor keys = fillCache(batch, cacheType, heads.groups * heads.keyDim);
     Tensor values = fillCache(batch, cacheType, heads.groups * heads.valueDim);
+    for (const Bad &at : bad) {
+      // Of the first head; those of other groups see nothing of it.
+      const int64_t row = (at.seq * batch.context + at.position) * heads.groups;
+      Tensor &cache = at.isKey ? keys : values;
+      cache.set(row * (at.isKey ? heads.keyDim : heads.valueDim) + at.dim, at.value);
+    }
     const float scale = 1.0f / std::sqrt(static_cast<float>(heads.keyDim));
     kernels::Attention kernel{type, cacheType, hasSinks ? bf16 : Type(), heads.keyDim, heads.valueDim, many};
     const bool isOnTensorCores = isTiled(kernel);
@@ -111,6 +124,7 @@ protected:
                        {in(qs), in(batch.seq), in(batch.pos), in(keys), in(values), tokens, heads.groups, heads.perHead,
                         batch.context, scale, window},
                        window, sinks, mostTokens);
+    int64_t finite = 0, others = 0;
     for (int64_t t = 0; t < tokens; ++t) {
       for (int64_t h = 0; h < q; ++h) {
         auto row = [&](int64_t p) { return (batch.seq[t] * batch.context + p) * heads.groups + h / heads.perHead; };
@@ -130,6 +144,11 @@ protected:
         }
         for (int64_t i = 0; i < heads.valueDim; ++i) {
           const double expected = sums[i] / total;
+          ++(std::isfinite(expected) ? finite : others);
+          if (!std::isfinite(expected)) {
+            ASSERT_FALSE(std::isfinite(ys[(t * q + h) * heads.valueDim + i])) << "token " << t << " head " << h;
+            continue;
+          }
           // The result is rounded, and on tensor cores every weight is before it meets its value.
           const double bound = 2e-5 + (type.isBF16() ? 0x1p-8 : 1e-5) * std::abs(expected) +
                                (isOnTensorCores ? 0x1p-8 * sizes[i] / total : 0);
@@ -137,6 +156,8 @@ protected:
         }
       }
     }
+    EXPECT_EQ(others > 0, !bad.empty());
+    EXPECT_TRUE(finite > 0 || tokens == 0);
   }
 };
 
@@ -195,6 +216,36 @@ TEST_F(GpuAttentionTest, SomeTokens) {
   check(bf16, bf16, {256, 256, 1, 2}, true, 0, false, {{0, 300, 302}, {1, 0, 8}}, most);
   check(bf16, bf16, {40, 72, 1, 70}, true, 0, false, {{0, 270, 279}}, most);
   check(bf16, bf16, {64, 64, 1, 2}, true, 0, false, {}, most);
+}
+
+/// Numbers that are not finite show in the rows that see them, and in no other of the block: in those of other
+/// sequences, of earlier tokens, and of later ones that see no further back than their window.
+TEST_F(GpuAttentionTest, NotFinite) {
+  const int64_t some = kernels::Attention::someTokens;
+  const std::vector<Piece> batch{{0, 5, 14}, {1, 0, 6}, {2, 70, 71}, {3, 2, 4}};
+  for (float value : {NAN, INFINITY, -INFINITY}) {
+    for (int64_t most : {int64_t(0), some}) {
+      SCOPED_TRACE(testing::Message() << value << (most ? " some" : " all"));
+      check(bf16, bf16, {16, 16, 1, 1}, true, 0, false, {{0, 0, 62}, {1, 9, 11}}, most, {{0, 40, 3, false, value}});
+      check(bf16, bf16, {16, 16, 2, 3}, true, 0, true, batch, most,
+            {{1, 2, 9, false, value}, {2, 69, 0, false, value}});
+      check(bf16, bf16, {16, 24, 1, 4}, true, 12, false, {{0, 70, 100}}, most, {{0, 64, 20, false, value}});
+      check(bf16, bf16, {16, 16, 1, 5}, true, 0, false, batch, most, {{0, 9, 3, true, value}, {0, 9, 3, false, value}});
+    }
+    check(bf16, bf16, {16, 16, 1, 4}, false, 0, false, {{0, 40, 41}, {1, 300, 303}}, 0,
+          {{1, 301, 3, false, value}, {0, 0, 0, false, value}});
+    check(f32, f32, {16, 16, 1, 2}, true, 0, false, {{0, 5, 9}, {1, 0, 3}}, 0, {{0, 7, 3, false, value}});
+  }
+  check(bf16, bf16, {192, 128, 1, 2}, true, 0, false, {{1, 0, 20}, {0, 60, 61}}, 0, {{1, 12, 127, false, NAN}});
+  check(bf16, bf16, {256, 256, 1, 2}, true, 0, false, {{0, 0, 20}, {1, 3, 5}}, some, {{0, 4, 255, false, INFINITY}});
+  check(bf16, bf16, {16, 16, 1, 5}, true, 0, false, batch, 0, {{0, 9, 3, true, NAN}});
+  // Only of rows that are a lane's second ones one has to be taken back.
+  check(bf16, bf16, {16, 16, 1, 8}, true, 0, false, {{0, 5, 6}, {1, 3, 5}}, 0,
+        {{1, 4, 3, true, NAN}, {1, 4, 3, false, NAN}});
+  // Several blocks, and ends of splits in one.
+  check(bf16, bf16, {16, 16, 1, 2}, true, 0, false, {{0, 0, 70}}, 0, {{0, 50, 1, false, NAN}});
+  check(bf16, bf16, {16, 16, 1, 4}, true, 0, false, {{0, 508, 518}, {1, 90, 91}, {2, 250, 259}}, some,
+        {{0, 513, 0, false, NAN}, {2, 10, 5, false, INFINITY}});
 }
 
 /// What every card since sm_80 gives a block, and so that two blocks share a multiprocessor of the larger ones.
