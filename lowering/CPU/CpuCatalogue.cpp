@@ -71,6 +71,8 @@ std::string CpuCatalogue::use(const kernels::Kernel &kernel) {
       [&](const auto &config) -> std::string {
         if constexpr (std::is_same_v<std::decay_t<decltype(config)>, kernels::JoinSplits>) {
           llvm_unreachable("cut splits no keys");
+        } else if constexpr (std::is_same_v<std::decay_t<decltype(config)>, kernels::Pick>) {
+          llvm_unreachable("the host has the logits");
         } else {
           return library.use(Implement()(config));
         }

@@ -113,6 +113,9 @@ int64_t mlir::moe::gpu::getThreads(const GpuTarget &target, const kernels::Kerne
   if (std::holds_alternative<kernels::SortByExpert>(kernel)) {
     return sortThreads;
   }
+  if (std::holds_alternative<kernels::Pick>(kernel)) {
+    return pickThreads;
+  }
   return matmulThreads;
 }
 

@@ -45,6 +45,9 @@ constexpr int64_t maxExperts = 1024;
 /// Threads of the sort: at least one per expert.
 constexpr int64_t sortThreads = 1024;
 
+/// Threads of the choice of the largest logit: a row of 128,000 is read by one multiprocessor.
+constexpr int64_t pickThreads = 1024;
+
 /// Threads and dynamic shared memory of a workgroup.
 int64_t getThreads(const GpuTarget &target, const kernels::Kernel &kernel);
 int64_t getSharedBytes(const GpuTarget &target, const kernels::Kernel &kernel);
@@ -52,6 +55,7 @@ int64_t getSharedBytes(const GpuTarget &target, const kernels::Kernel &kernel);
 void emit(const kernels::Matmul &kernel, KernelBuilder &b);
 void emit(const kernels::Embedding &kernel, KernelBuilder &b);
 void emit(const kernels::GatherRows &kernel, KernelBuilder &b);
+void emit(const kernels::Pick &kernel, KernelBuilder &b);
 void emit(const kernels::Add &kernel, KernelBuilder &b);
 void emit(const kernels::RMSNorm &kernel, KernelBuilder &b);
 void emit(const kernels::RopeAngles &kernel, KernelBuilder &b);

@@ -60,6 +60,12 @@ struct GatherRows {
   std::string name() const { return "gather_rows"; }
 };
 
+/// The index of the largest of every row, the lowest of equal ones: in, out (i32), V. f32; of a row with a NaN it is
+/// -1 - the index of the first. One workgroup per row. For GPUs.
+struct Pick {
+  std::string name() const { return "pick"; }
+};
+
 /// out = lhs + rhs: lhs, rhs, out, H. One workgroup per row.
 struct Add {
   Type lhs, rhs, out;
@@ -248,7 +254,7 @@ struct Product {
 /// Any of them.
 using Kernel = std::variant<Matmul, Embedding, GatherRows, Add, RMSNorm, RopeAngles, Rope, CacheWrite, Attention,
                             JoinSplits, Route, SortByExpert, RoutingStatistics, MaskPadding, Localize, Dispatch,
-                            CopyListedRows, Combine, CopyRows, CopyPart, ScaleRows, SumRows, FloorRows, Product>;
+                            CopyListedRows, Pick, Combine, CopyRows, CopyPart, ScaleRows, SumRows, FloorRows, Product>;
 
 /// "f32", "bf16", ... for kernel names.
 std::string typeName(Type type);

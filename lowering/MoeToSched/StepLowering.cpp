@@ -146,7 +146,7 @@ LogicalResult StepLowering::lower(Operation &op) {
       })
       .Case([&](DispatchOp o) { return lowerDispatch(o); })
       .Case([&](CollectOp o) { return lowerCollect(o); })
-      .Case([&](func::ReturnOp o) { return checkReturn(o); })
+      .Case([&](func::ReturnOp o) { return lowerReturn(o); })
       .Default([](Operation *o) {
         return o->emitOpError("has no kernel; lower it to moe ops first, or use the linalg path (--emit linalg)");
       });
@@ -181,14 +181,22 @@ LogicalResult StepLowering::bindInterface() {
   return success();
 }
 
-/// The step's result must be what the C ABI calls logits.
-LogicalResult StepLowering::checkReturn(func::ReturnOp op) {
+/// The step's result must be what the C ABI calls logits. Behind it comes what a greedy choice needs of them, which the
+/// runtime leaves out where the caller wants the logits themselves.
+LogicalResult StepLowering::lowerReturn(func::ReturnOp op) {
   Value logits = op.getOperand(0);
   if (isStep && (rowsOf(logits) != Rows::Logits || !getElementTypeOrSelf(logits.getType()).isF32())) {
     return op.emitOpError("returns ") << logits.getType()
                                       << "; the runtime needs f32 logits with one row per element of rows";
   }
-  return success();
+  if (!isStep || !context.kernels.picks()) {
+    return success();
+  }
+  const std::string state = "picks";
+  context.counters[state] = std::max(context.counters[state], 4 * range.last);
+  return launch(logits.getDefiningOp(), "pick", kernels::Pick{}, gridPerRow(Rows::Logits),
+                {read(logits), write(newBuffer(sched::ExtentAttr::perRows(mlir, 4), state)),
+                 constant(cast<RankedTensorType>(logits.getType()).getDimSize(1))});
 }
 
 LogicalResult StepLowering::run() {

@@ -95,7 +95,7 @@ private:
   /// Bytes of `value`, which has a row per token or per wanted logit.
   sched::ExtentAttr bytesOf(Value value);
   LogicalResult bindInterface();
-  LogicalResult checkReturn(func::ReturnOp op);
+  LogicalResult lowerReturn(func::ReturnOp op);
   /// The number of the buffer that holds `value`, which was lowered before.
   int bufferOf(Value value) { return values.at(value); }
   Operand read(Value value) { return {{}, bufferOf(value), sched::Access::Read}; }

@@ -363,6 +363,12 @@ TEST_P(GpuKernelCases, Routing) {
           {in(logits), in(ids), rows, e, k, one, update(firsts), update(probabilities), update(pairs)});
   }
   write(kernels::MaskPadding{}, rows, {in(ids), in(seq), out(out32), k, int64_t(3)});
+  // A row with a NaN is read once more.
+  const int64_t pickRows = 2, vocabulary = 8300;
+  Tensor rowLogits = random(f32, pickRows * vocabulary);
+  rowLogits.set(vocabulary + 5000, NAN);
+  Guarded<int32_t> picked(pickRows);
+  write(kernels::Pick{}, pickRows, {in(rowLogits), out(picked), vocabulary});
   Guarded<int32_t> begins(e + 1), places(e), shares(e, 1), totals(e, 1);
   for (int64_t i = 0; i <= e; ++i) {
     begins[i] = static_cast<int32_t>(i);

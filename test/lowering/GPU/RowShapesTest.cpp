@@ -255,6 +255,44 @@ TEST_P(GpuRowShapesTest, Route) {
   checkRoute(Score::Softmax, Renormalize::None, false, false);
 }
 
+/// Of equal values the lowest index wins, a NaN is told with its place, and rows of -inf have a first.
+TEST_P(GpuRowShapesTest, Pick) {
+  for (int64_t count : {1, 40, 3000, 17001}) {
+    if (count > 3000 && rows > 7) {
+      continue;
+    }
+    Tensor logits = integers(f32, rows * count, 1000);
+    std::vector<int32_t> expected;
+    for (int64_t t = 0; t < rows; ++t) {
+      const int64_t kind = t % 4, at = (t * 37 + 11) % count;
+      for (int64_t i = 0; kind == 1 && i < count; ++i) {
+        logits.set(t * count + i, -INFINITY);
+      }
+      if (kind == 2) { // twice the largest
+        logits.set(t * count + at, 5000);
+        logits.set(t * count + count - 1, 5000);
+      }
+      if (kind == 3) {
+        logits.set(t * count + at, NAN);
+        logits.set(t * count + count - 1, NAN);
+        logits.set(t * count, INFINITY);
+      }
+      int64_t best = 0, nan = -1;
+      for (int64_t i = count - 1; i >= 0; --i) {
+        const float value = logits[t * count + i];
+        nan = std::isnan(value) ? i : nan;
+      }
+      for (int64_t i = 0; i < count; ++i) {
+        best = logits[t * count + i] > logits[t * count + best] ? i : best;
+      }
+      expected.push_back(static_cast<int32_t>(nan >= 0 ? -1 - nan : best));
+    }
+    Guarded<int32_t> picked(rows);
+    run(kernels::Pick{}, rows, {in(logits), out(picked), count});
+    EXPECT_TRUE(std::equal(picked.begin(), picked.end(), expected.begin())) << count;
+  }
+}
+
 TEST_P(GpuRowShapesTest, Sort) {
   const int64_t k = 2, e = 9;
   for (int form = 0; form < 3; ++form) {
