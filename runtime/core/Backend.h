@@ -60,9 +60,8 @@ public:
   virtual int threads() const = 0;
   /// Whether addresses are the host's; then upload, download and graphs are not used.
   virtual bool usesHostMemory() const = 0;
-  /// Gets collectives ready, together with the other ranks; the argument: whether steps
-  /// exchange rows.
-  virtual Status joinRanks(bool) { return {}; }
+  /// Gets collectives of these kinds ready, together with the other ranks.
+  virtual Status joinRanks(const std::vector<format::CollectiveKind> &) { return {}; }
   /// Bytes of memory that a session may hope for.
   virtual uint64_t availableBytes() = 0;
   /// Why the kernels of `variant` would be refused by what assembles them here, as far as that is known beforehand;

@@ -6,6 +6,7 @@
 #include "runtime/core/Checks.h"
 #include "runtime/format/Checksum.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace moert {
@@ -115,15 +116,16 @@ uint32_t picksBuffer(const format::Program &program, const format::Variant &vari
   return kNoBuffer;
 }
 
-bool hasExchanges(const format::Variant &variant) {
+std::vector<format::CollectiveKind> collectiveKinds(const format::Variant &variant) {
+  std::vector<format::CollectiveKind> kinds;
   for (uint32_t c = 0; variant.commands() && c < variant.commands()->size(); ++c) {
     const format::Command &command = *variant.commands()->Get(c);
-    if (command.kind() == format::CommandKind::Collective &&
-        command.target() == uint32_t(format::CollectiveKind::Exchange)) {
-      return true;
+    const auto kind = format::CollectiveKind(command.target());
+    if (command.kind() == format::CommandKind::Collective && !std::count(kinds.begin(), kinds.end(), kind)) {
+      kinds.push_back(kind);
     }
   }
-  return false;
+  return kinds;
 }
 
 bool runsMachineCode(uint32_t made, bool exact, uint32_t card) {

@@ -38,8 +38,8 @@ EntryView entryOf(const format::Variant &variant, uint32_t index);
 
 /// Whether a variant is for CPUs; the others are for GPUs.
 bool isForCpu(const format::Variant &variant);
-/// Whether steps move rows between ranks whose number only the step knows.
-bool hasExchanges(const format::Variant &variant);
+/// The kinds of collectives that a variant has, each once.
+std::vector<format::CollectiveKind> collectiveKinds(const format::Variant &variant);
 
 /// No buffer.
 constexpr uint32_t kNoBuffer = 0xffffffffu;

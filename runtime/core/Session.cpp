@@ -183,7 +183,7 @@ Status Session::prepare(const moert_session_options &options) {
   if (communicator) {
     agreement = std::make_unique<Agreement>(*communicator, variant->rank_inputs(), int64_t(deadlineSeconds * 1e9));
     MOERT_TRY(agreement->sameSession(sequences, context, maxTokens));
-    MOERT_TRY(backend->joinRanks(hasExchanges(*variant)));
+    MOERT_TRY(backend->joinRanks(collectiveKinds(*variant)));
     if (variant->rank_inputs() == format::RankInputs::Distributed) {
       boundSequences = sequences + 1;
       boundContext = std::max(context, maxTokens);

@@ -247,6 +247,7 @@ Status moerun::runGenerate(const GenerateCommand &command) {
     json["decode_seconds"] = stats.decodeSeconds;
     json["decode_tokens_per_second"] = decodeRate;
     json["first_token_seconds"] = stats.firstTokenSeconds;
+    json["result_bytes"] = report["result_bytes"];
     json["expert_counts"] = counts;
     if (command.experts && !counts.empty()) {
       MOERT_ASSIGN(statistics, makeStatistics(counters, command.package));

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cstring>
 #include <thread>
+#include <utility>
 
 namespace moert {
 namespace cuda {
@@ -28,6 +29,9 @@ constexpr int64_t kSpinNs = 5'000'000;
 constexpr int64_t kLookNs = 1'000'000;
 /// How long a GPU has after an abort to finish what it can: one that does not is busy with kernels of its own.
 constexpr int64_t kDrainNs = 1'000'000'000;
+/// Bytes of a rank by which collectives that move much are tried; on the emulator, which is slow and has one way for
+/// all sizes, fewer.
+constexpr uint64_t kLargeTrial = uint64_t(1) << 20, kEmulatorTrial = uint64_t(4) << 10;
 /// That of cuMemAlloc.
 constexpr uint64_t kPoolAlignment = 256;
 
@@ -177,7 +181,7 @@ Status CudaBackend::prepareExchanges() {
   return {};
 }
 
-Status CudaBackend::joinRanks(bool exchanges) {
+Status CudaBackend::joinRanks(const std::vector<format::CollectiveKind> &kinds) {
   if (!communicator) {
     return {};
   }
@@ -186,32 +190,52 @@ Status CudaBackend::joinRanks(bool exchanges) {
   }
   MOERT_ASSIGN(nccl, Nccl::open(api.isEmulator()));
   others = std::make_unique<NcclRank>(*nccl, *communicator, deadlineNs, [this] { dropGraphs(); });
-  if (exchanges) {
+  if (std::count(kinds.begin(), kinds.end(), format::CollectiveKind::Exchange)) {
     MOERT_TRY(prepareExchanges());
   }
   MOERT_TRY(others->join(device));
-  return exchanges ? connectRanks() : Status();
+  return connectRanks(kinds);
 }
 
-/// NCCL connects two ranks by their first message, and takes memory of both GPUs for it. So a byte goes from each to
-/// each now: before caches take what is free, and not in the middle of a step.
-Status CudaBackend::connectRanks() {
-  const auto ranks = size_t(communicator->ranks());
-  std::fill_n(known[0].all, ranks * ranks, 1);
-  CollectiveCall call;
-  call.name = "first messages";
-  call.rowBytes = 1;
-  call.from = countsOnGpu;
-  call.to = reinterpret_cast<uint8_t *>(countsOnGpu) + ranks; // it holds at least twice as much
-  if (!fill(countsOnGpu, 0, 2 * ranks)) {
-    return failed;
-  }
-  if (Status status = others->exchange(call, known[0].all, stream); !status.ok()) {
-    failAmongRanks(std::move(status));
-  } else if (synchronize()) {
+/// NCCL connects ranks by the first message and the first collective of a kind (and of a size, by which it chooses how
+/// to run it), and takes memory of the GPUs for it. So all that steps do is done once now, small and large: before
+/// caches take what is free, and not in the middle of a step.
+Status CudaBackend::connectRanks(std::vector<format::CollectiveKind> kinds) {
+  using format::CollectiveKind;
+  const auto ranks = uint64_t(communicator->ranks());
+  if (kinds.empty()) {
     return {};
   }
-  return failureOr("the connection to the other ranks");
+  const bool exchanges = known[0].all != nullptr;
+  if (exchanges && !std::count(kinds.begin(), kinds.end(), CollectiveKind::AllGather)) {
+    kinds.push_back(CollectiveKind::AllGather); // of counts
+  }
+  const uint64_t most = api.isEmulator() ? kEmulatorTrial : kLargeTrial;
+  MOERT_ASSIGN(scratch, allocate(2 * ranks * most, "the first collectives", Contents::Zero));
+  for (uint64_t bytes : {uint64_t(sizeof(float)), most}) {
+    for (CollectiveKind kind : kinds) {
+      CollectiveCall call;
+      call.kind = kind;
+      call.name = "a trial";
+      call.from = scratch;
+      call.to = static_cast<uint8_t *>(scratch) + ranks * most;
+      call.fromBytes = kind == CollectiveKind::ReduceScatterSum ? ranks * bytes : bytes;
+      call.toBytes = kind == CollectiveKind::AllGather ? ranks * bytes : bytes;
+      call.rowBytes = bytes;
+      std::fill_n(known[0].all, exchanges ? ranks * ranks : 0, 1);
+      Status status = kind == CollectiveKind::Exchange ? others->exchange(call, known[0].all, stream)
+                                                       : others->enqueue(&call, 1, stream);
+      if (!status.ok()) {
+        failAmongRanks(std::move(status));
+        return failed;
+      }
+    }
+  }
+  if (!synchronize()) {
+    return failureOr("the connection to the other ranks");
+  }
+  release(scratch);
+  return failed;
 }
 
 uint64_t CudaBackend::availableBytes() {
@@ -600,12 +624,17 @@ void *CudaBackend::endGraph() {
   // Ended even after a failure, so that the stream is usable again.
   check(api.captureEnd(stream, &graph), "cuStreamEndCapture");
   if (failed.ok()) {
-    const CUresult result = api.graphInstantiate(&executable, graph, 0);
-    // Among ranks all must run what they do together in the same way.
-    if (result == CUDA_ERROR_OUT_OF_MEMORY && !others) {
+    CUresult result = api.graphInstantiate(&executable, graph, 0);
+    if (result) {
       executable = nullptr;
-    } else if (check(result, "cuGraphInstantiate")) {
+    } else if (api.graphUpload && (result = api.graphUpload(executable, stream))) { // takes its memory
+      api.graphExecDestroy(std::exchange(executable, nullptr));
+    } else {
       graphs.push_back(executable);
+    }
+    // Among ranks all must run what they do together in the same way.
+    if (result != CUDA_ERROR_OUT_OF_MEMORY || others) {
+      check(result, "cuGraphInstantiate");
     }
   }
   if (graph) {

@@ -40,7 +40,7 @@ public:
   std::string place() const override { return device.describe(); }
   int threads() const override { return processors; }
   bool usesHostMemory() const override { return false; }
-  Status joinRanks(bool exchanges) override;
+  Status joinRanks(const std::vector<format::CollectiveKind> &kinds) override;
   uint64_t availableBytes() override;
   std::string whyNotKernels(const void *blob, size_t size, const std::string &machineCode,
                             const format::Variant &variant) override;
@@ -98,7 +98,7 @@ private:
   bool waitFor(CUevent event);
   bool failAmongRanks(Status status);
   Status prepareExchanges();
-  Status connectRanks();
+  Status connectRanks(std::vector<format::CollectiveKind> kinds);
   bool exchange(const CollectiveCall &call);
   /// Whether every rank has room for the rows of an exchange that go and come by `counts`.
   Status checkCounts(const CollectiveCall &call, const int32_t *counts) const;

@@ -189,6 +189,13 @@ static ncclResult_t ended(ncclComm_t communicator, CUresult result) {
                                 : refuse(communicator, ncclUnhandledCudaError, "CUDA error " + std::to_string(result));
 }
 
+/// Takes memory of the device for the first message to or from a rank, and for the first collective (of which `peer` is
+/// the rank itself), as the original does.
+static CUresult connect(ncclComm &own, int peer) {
+  const auto [known, isNew] = own.connections.emplace(peer, 0);
+  return isNew ? cuMemAlloc_v2(&known->second, kMessageBytes) : CUDA_SUCCESS;
+}
+
 ncclResult_t enqueueMessages(ncclComm_t communicator, const std::vector<Call> &calls, CUstream handle) {
   ncclComm &own = *communicator;
   own.streams.insert(handle);
@@ -201,10 +208,8 @@ ncclResult_t enqueueMessages(ncclComm_t communicator, const std::vector<Call> &c
       return refuse(communicator, ncclInvalidUsage,
                     "two messages between the same ranks in one group are none of what programs of ours use");
     }
-    if (const auto [known, isNew] = own.connections.emplace(call.peer, 0); isNew) {
-      if (const CUresult result = cuMemAlloc_v2(&known->second, kMessageBytes)) {
-        return ended(communicator, result);
-      }
+    if (const CUresult result = connect(own, call.peer)) {
+      return ended(communicator, result);
     }
     isLost |= isFaulty(own, call) && own.group->fault.what == "lose";
     stream.call(compareMessages, call, 0, 0);
@@ -243,6 +248,9 @@ ncclResult_t enqueue(ncclComm_t communicator, const Call &call, CUstream handle)
   Group &group = *own.group;
   const bool isLost = isFaulty(own, call) && group.fault.what == "lose";
   own.streams.insert(handle);
+  if (const CUresult result = connect(own, own.rank)) {
+    return ended(communicator, result);
+  }
   Stream stream(communicator, handle);
   stream.call(compare, call, 0, 0);
   const size_t element = call.elementBytes(), ranks = size_t(own.ranks);

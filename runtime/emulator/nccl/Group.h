@@ -115,8 +115,8 @@ struct ncclComm {
   /// Pinned, [kSignals, ranks]: the other ranks' signals.
   uint32_t *flags = nullptr;
   std::set<CUstream> streams;
-  /// Device memory of the connection to each rank that messages went to or came from; nothing uses it, but the
-  /// original takes some then, too.
+  /// Device memory of the connection to each rank that messages went to or came from, and, at its own number, of
+  /// collectives; nothing uses it, but the original takes some then, too.
   std::map<int, CUdeviceptr> connections;
   uint64_t issued = 0, ran = 0, messages = 0; ///< calls handed over; collectives and messages that streams reached
   std::atomic<int> polls{0};                  ///< that still say "in progress"

@@ -423,26 +423,37 @@ TEST_F(CudaTest, GraphsGoWithTheirMemory) {
 
 /// Without memory for another graph steps are launched, and the report says so.
 TEST_F(CudaTest, GraphsWithoutMemory) {
-  open();
-  cuda::Driver &driver = **cuda::Driver::open(true);
-  static int instantiated;
-  static decltype(driver.graphInstantiate) real;
-  instantiated = 0;
-  real = driver.graphInstantiate;
-  driver.graphInstantiate = [](CUgraphExec *executable, CUgraph graph, unsigned long long flags) {
-    return ++instantiated > 1 ? CUDA_ERROR_OUT_OF_MEMORY : real(executable, graph, flags);
-  };
-  for (int32_t pos = 0; pos < 6; ++pos) {
-    for (const std::vector<int32_t> &rows : {std::vector<int32_t>{0}, {}}) {
-      EXPECT_TRUE(loaded.step({2}, {0}, {pos}, rows, logits)) << loaded.message;
+  for (bool isUpload : {false, true}) {
+    open();
+    cuda::Driver &driver = **cuda::Driver::open(true);
+    static int made;
+    static decltype(driver.graphInstantiate) realInstantiate;
+    static decltype(driver.graphUpload) realUpload;
+    made = 0;
+    realInstantiate = driver.graphInstantiate;
+    realUpload = driver.graphUpload;
+    if (isUpload) {
+      driver.graphUpload = [](CUgraphExec executable, CUstream stream) {
+        return ++made > 1 ? CUDA_ERROR_OUT_OF_MEMORY : realUpload(executable, stream);
+      };
+    } else {
+      driver.graphInstantiate = [](CUgraphExec *executable, CUgraph graph, unsigned long long flags) {
+        return ++made > 1 ? CUDA_ERROR_OUT_OF_MEMORY : realInstantiate(executable, graph, flags);
+      };
     }
-    EXPECT_TRUE(loaded.step({2}, {0}, {pos}, {0}, logits)) << loaded.message;
-    EXPECT_EQ(logits[1], toy.expected(std::vector<int32_t>(size_t(pos) + 1, 2), 1));
+    for (int32_t pos = 0; pos < 6; ++pos) {
+      for (const std::vector<int32_t> &rows : {std::vector<int32_t>{0}, {}}) {
+        EXPECT_TRUE(loaded.step({2}, {0}, {pos}, rows, logits)) << loaded.message;
+      }
+      EXPECT_TRUE(loaded.step({2}, {0}, {pos}, {0}, logits)) << loaded.message;
+      EXPECT_EQ(logits[1], toy.expected(std::vector<int32_t>(size_t(pos) + 1, 2), 1));
+    }
+    driver.graphInstantiate = realInstantiate;
+    driver.graphUpload = realUpload;
+    EXPECT_EQ(made, 2);
+    EXPECT_TRUE(reportSays("\"graphs_captured\":1,\"graphs_run\":11")) << loaded.report();
+    EXPECT_TRUE(reportSays("had no memory for more than 1 graphs: steps are launched kernel by kernel"));
   }
-  driver.graphInstantiate = real;
-  EXPECT_EQ(instantiated, 2);
-  EXPECT_TRUE(reportSays("\"graphs_captured\":1,\"graphs_run\":11")) << loaded.report();
-  EXPECT_TRUE(reportSays("had no memory for more than 1 graphs: steps are launched kernel by kernel"));
 }
 
 /// A fault ends the session with the error's name, and the process's next session on the device works.

@@ -23,6 +23,10 @@ template <typename Function> Function *ncclFunction(const char *name) {
   return reinterpret_cast<Function *>(dlsym(dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL), name));
 }
 
+/// Calls of NCCL that each of two ranks makes when they meet, before its steps: each collective of the toy, small and
+/// large; where rows are exchanged a message each way besides.
+constexpr int kDistributedTrials = 4, kReplicatedTrials = 2, kExchangeTrials = 8;
+
 /// The toy for ranks with its kernels in PTX.
 class GpuRankToy : public RankToy {
 public:
@@ -90,7 +94,8 @@ struct Together {
 
 /// Sets a fault of the emulator's NCCL while it lives.
 struct Fault {
-  explicit Fault(const char *text) { setenv("MOE_EMU_NCCL_FAULT", text, 1); }
+  /// "stop:2:" and the number of the call.
+  Fault(const std::string &text, int call) { setenv("MOE_EMU_NCCL_FAULT", concat(text, call).c_str(), 1); }
   ~Fault() { unsetenv("MOE_EMU_NCCL_FAULT"); }
 };
 

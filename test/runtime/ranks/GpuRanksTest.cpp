@@ -103,7 +103,7 @@ TEST(GpuRanks, APeerThatStopsIsNamed) {
   for (int graphs : {-1, 1}) {
     GpuRankToy toy(4, true);
     toy.write();
-    Fault fault("stop:2:1"); // before its second collective
+    Fault fault("stop:2:", kDistributedTrials + 1); // before its second collective
     Together run(toy, 2, graphs);
     std::thread releases([&] {
       // The rank goes on when the others are done, so that the test ends.
@@ -200,10 +200,10 @@ thread_local CUcontext GraphWatch::current;
 TEST(GpuRanks, GraphsEndBeforeTheirCommunicator) {
   GpuRankToy toy(2, true);
   toy.write();
-  for (const char *text : {"", "lose:0:0"}) { // all goes well; the graph hangs
+  for (const char *text : {"", "lose:0:"}) { // all goes well; the graph hangs
     GraphWatch watch;
     {
-      Fault fault(text);
+      Fault fault(text, kDistributedTrials);
       Together run(toy, *text ? 2 : 60, 1);
       int steps = 0;
       while (steps < 8 && run.step({{3}, {4}})) {
@@ -261,7 +261,7 @@ TEST(GpuRanks, AnExchangeOfRows) {
   }
   auto *openGroups = ncclFunction<int()>("moeEmulatorOpenGroups");
   {
-    Fault fault("error:1:3"); // calls 0 and 1 connect the ranks, 2 gathers the counts
+    Fault fault("error:1:", kExchangeTrials + 1); // the one before gathers the counts
     Together run(toy, 30);
     EXPECT_FALSE(step(run, {0, 4}));
     expectMessage(run, 1, MOERT_INTERNAL, "collective 'swap': NCCL: internal error (a fault that was asked for)");
@@ -269,7 +269,7 @@ TEST(GpuRanks, AnExchangeOfRows) {
     EXPECT_EQ(openGroups(), 0);
   }
   {
-    Fault fault("stop:1:3");
+    Fault fault("stop:1:", kExchangeTrials + 1);
     Together run(toy, 1);
     std::thread releases([&] {
       std::this_thread::sleep_for(std::chrono::seconds(7));
@@ -280,7 +280,7 @@ TEST(GpuRanks, AnExchangeOfRows) {
     expectMessage(run, 0, MOERT_DEADLINE, "rank 1 did not reach collective 'end of the step' within ");
   }
   // Rank 0 may find its own message taken when rank 1 gives up and lets go of what it waits for.
-  Fault fault("lose:0:3");
+  Fault fault("lose:0:", kExchangeTrials + 1);
   Together run(toy, 1);
   EXPECT_FALSE(step(run, {0, 4}));
   expectMessage(run, 1, MOERT_DEADLINE, " within ");
@@ -290,7 +290,7 @@ TEST(GpuRanks, AnExchangeOfRows) {
 TEST(GpuRanks, ALostMessageIsNobodysFault) {
   GpuRankToy toy(2, false);
   toy.write();
-  Fault fault("lose:0:0");
+  Fault fault("lose:0:", kReplicatedTrials);
   Together run(toy, 2, 1);
   EXPECT_FALSE(run.step({{3}}));
   for (int rank = 0; rank < 2; ++rank) {
@@ -307,7 +307,7 @@ TEST(GpuRanks, AnErrorInAGroupLeavesNoneOpen) {
     GpuRankToy toy(4, true);
     toy.write();
     {
-      Fault fault("error:1:1");
+      Fault fault("error:1:", kDistributedTrials + 1);
       Together run(toy, 30, graphs);
       const auto begin = std::chrono::steady_clock::now();
       EXPECT_FALSE(run.step({{3}}));
@@ -327,7 +327,7 @@ TEST(GpuRanks, AnErrorInAGroupLeavesNoneOpen) {
 TEST(GpuRanks, AnErrorBetweenTheGpusIsReported) {
   GpuRankToy toy(2, true);
   toy.write();
-  Fault fault("remote:1:2");
+  Fault fault("remote:1:", kDistributedTrials + 2);
   Together run(toy, 30);
   EXPECT_FALSE(run.step({{3}, {4}}));
   for (int rank = 0; rank < 2; ++rank) {
@@ -426,7 +426,7 @@ protected:
     call.rowBytes = 4;
     call.counts = static_cast<const int32_t *>(*own);
     call.received = static_cast<int32_t *>(*received);
-    Status status = (*backend)->joinRanks(/*exchanges=*/true);
+    Status status = (*backend)->joinRanks({CollectiveKind::Exchange});
     if (!status.ok()) {
       return status.message();
     }

@@ -23,6 +23,11 @@ struct Listening {
       self->takers += after < before;
       return result;
     };
+    nccl.allGather = [](const void *from, void *to, size_t count, ncclDataType_t type, ncclComm_t group,
+                        CUstream stream) {
+      ++self->gathers;
+      return self->real.allGather(from, to, count, type, group, stream);
+    };
     nccl.send = [](const void *from, size_t count, ncclDataType_t type, int peer, ncclComm_t group, CUstream stream) {
       ++self->messages;
       return self->real.send(from, count, type, peer, group, stream);
@@ -30,15 +35,16 @@ struct Listening {
   }
   ~Listening() {
     nccl.groupEnd = real.groupEnd;
+    nccl.allGather = real.allGather;
     nccl.send = real.send;
   }
-  void forget() { groups = takers = messages = 0; }
+  void forget() { groups = takers = messages = gathers = 0; }
 
   static Listening *self;
   cuda::Driver &driver;
   cuda::Nccl &nccl;
   const cuda::Nccl real;
-  std::atomic<int> groups{0}, takers{0}, messages{0};
+  std::atomic<int> groups{0}, takers{0}, messages{0}, gathers{0};
 };
 Listening *Listening::self;
 
@@ -55,29 +61,37 @@ std::vector<float> rowsIn(Together &run, int rank, const char *state) {
   return rows;
 }
 
-/// NCCL takes memory for the first message between two ranks: before sessions have taken theirs, not in a step.
+/// NCCL takes memory for the first message between two ranks, and for the first collective: before sessions have taken
+/// theirs, not in a step. Each is tried small and large.
 TEST(GpuStart, RanksThatExchangeAreConnected) {
   Listening heard;
   GpuRankToy toy(2, true);
   toy.exchangeRows();
   toy.write();
   Together run(toy);
-  EXPECT_EQ(heard.messages, 2);
-  EXPECT_EQ(heard.takers, 2);
+  EXPECT_EQ(heard.messages, 2 * 2);
+  EXPECT_EQ(heard.gathers, 2 * 2);
+  EXPECT_EQ(heard.takers, 2 * 2);
   heard.forget();
   ASSERT_TRUE(exchange(run)) << run.message(0);
   EXPECT_EQ(heard.messages, 2);
   EXPECT_EQ(heard.takers, 0);
 }
 
-TEST(GpuStart, RanksThatDoNotAreNot) {
-  Listening heard;
-  GpuRankToy toy(4, true);
-  toy.write();
-  Together run(toy);
-  ASSERT_TRUE(run.step({{3}, {4}})) << run.message(0);
-  EXPECT_EQ(heard.messages, 0);
-  EXPECT_EQ(heard.takers, 0);
+TEST(GpuStart, RanksAreConnectedForWhatTheyDo) {
+  for (bool isDistributed : {false, true}) {
+    Listening heard;
+    GpuRankToy toy(2, isDistributed);
+    toy.write();
+    Together run(toy);
+    EXPECT_EQ(heard.groups, 2 * (isDistributed ? kDistributedTrials : kReplicatedTrials));
+    EXPECT_EQ(heard.gathers, isDistributed ? 2 * 2 : 0);
+    EXPECT_EQ(heard.messages, 0);
+    EXPECT_EQ(heard.takers, 2);
+    heard.forget();
+    ASSERT_TRUE(run.step(isDistributed ? std::vector<Ids>{{3}, {4}} : std::vector<Ids>{{3}})) << run.message(0);
+    EXPECT_EQ(heard.takers, 0);
+  }
 }
 
 /// A rank without memory for what joining needs: the others do not wait for it.
