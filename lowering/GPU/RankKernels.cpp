@@ -4,9 +4,9 @@
 // lists of those; padding chooses nobody.
 //
 // Which replica takes a choice depends on how many choices of that expert came
-// before, but on no other expert's: so one workgroup goes through the choices in
-// tiles of shared memory, and each thread walks a tile for experts of its own.
-// What then is in the order of rows is counted by sums over the block.
+// before, and on nothing else: so one workgroup goes through the choices in
+// tiles, counts them like the sort by expert does, and then every choice finds
+// its slot by its number. What is in the order of rows is counted by sums over the block.
 //
 //===----------------------------------------------------------------------===//
 
@@ -16,8 +16,10 @@ using namespace mlir;
 using namespace mlir::moe;
 using namespace mlir::moe::gpu;
 
-/// Choices of a tile, and how many of them a thread reads before it looks at the first.
-static constexpr int64_t tileChoices = 2048, choicesAtOnce = 4;
+/// Choices of a tile. Counts of them that have room: of 8 sections and 512 experts, or 4 and 1024, of which a route
+/// chooses at most.
+static constexpr int64_t tileChoices = 2048, tableRoom = 4096;
+static_assert(tableRoom >= maxExperts);
 
 void mlir::moe::gpu::emit(const kernels::MaskPadding &, KernelBuilder &b) {
   Value experts = b.nextPointer(), seq = b.nextPointer(), to = b.nextPointer();
@@ -30,95 +32,6 @@ void mlir::moe::gpu::emit(const kernels::MaskPadding &, KernelBuilder &b) {
 }
 
 namespace {
-
-/// The rule which replica a choice goes to (moe.localize). Reads the operands begins, slots, shares, totals, taken,
-/// counts, E, S, slots per rank, rank.
-class Replicas {
-public:
-  explicit Replicas(KernelBuilder &b)
-      : b(b), begins(b.nextPointer()), slots(b.nextPointer()), shares(b.nextPointer()), totals(b.nextPointer()),
-        taken(b.nextPointer()), counts(b.nextPointer()), e(b.nextInt()), s(b.nextInt()), perRank(b.nextInt()),
-        rank(b.nextInt()), ids(b.allocateShared(b.getI32Type(), tileChoices)),
-        chosen(b.allocateShared(b.getI32Type(), tileChoices)) {}
-
-  /// Before the first tile. taken: choices of every expert, then those of every replica, in this step.
-  void begin() {
-    b.overThreads(e + s, [&](Int i) { b.storeI64(b.i64(0), taken, i); });
-  }
-
-  /// Chooses slots for the next `count` choices, at most tileChoices, which `experts` has from `first` on. Before the
-  /// next tile the block must meet, if a thread reads choices that are not its own (every `threads`-th).
-  void choose(Value experts, Int first, Int count, bool countOwn) {
-    Int zero = b.i64(0), one = b.i64(1), none = b.i64(-1), step = b.i64(choicesAtOnce);
-    Int padded = (count + (choicesAtOnce - 1)) / choicesAtOnce * choicesAtOnce;
-    b.overThreads(padded, [&](Int i) {
-      Int known = b.loadI32(experts, first + b.min(i, count - 1));
-      b.storeI32(b.select(i < count, known, none), ids, i);
-      b.storeI32(none, chosen, i);
-    });
-    b.barrier();
-    b.overThreads(e, [&](Int expert) {
-      Int begin = b.loadI32(begins, expert), end = b.loadI32(begins, expert + 1);
-      SmallVector<Value> sum = b.loop(zero, padded, step, ValueRange{zero}, [&](Int i, ValueRange carried) {
-        Int counted{&b, carried[0]};
-        SmallVector<Int> there;
-        for (int64_t u = 0; u < choicesAtOnce; ++u) {
-          there.push_back(b.loadI32(ids, i + u));
-        }
-        for (int64_t u = 0; u < choicesAtOnce; ++u) {
-          Int isMine = b.select(there[u] == expert, one, zero); // 0 or 1 times
-          SmallVector<Value> now = b.loop(zero, isMine, one, ValueRange{counted}, [&](Int, ValueRange before) {
-            Int slot = replicaOf(expert, begin, end), sum{&b, before[0]};
-            b.storeI32(slot, chosen, i + u);
-            return SmallVector<Value>{sum + (countOwn ? b.select(none < localOf(slot), one, zero) : one)};
-          });
-          counted = {&b, now[0]};
-        }
-        return SmallVector<Value>{counted};
-      });
-      Int counted{&b, sum[0]};
-      b.storeI64(b.loadI64(counts, expert) + counted, counts, expert);
-    });
-    b.barrier();
-  }
-
-  /// Of the tile's choice `i`: its slot among those of all ranks, and on this one; -1: none.
-  Int slot(Int i) { return b.loadI32(chosen, i); }
-  Int local(Int i) { return localOf(slot(i)); }
-  Int localOf(Int slot) {
-    Int own = slot - rank * perRank, none = b.i64(-1);
-    return b.select(own < b.i64(0), none, b.select(own < perRank, own, none));
-  }
-
-private:
-  /// The slot of the replica that is furthest behind its share, the first of equals.
-  Int replicaOf(Int expert, Int begin, Int end) {
-    Int one = b.i64(1), next = b.loadI64(taken, expert) + 1, total = b.loadI32(totals, expert);
-    b.storeI64(next, taken, expert);
-    auto behind = [&](Int replica) {
-      return next * b.loadI32(shares, replica) - b.loadI64(taken, e + replica) * total;
-    };
-    SmallVector<Value> best =
-        b.loop(begin + 1, end, one, ValueRange{begin, behind(begin)}, [&](Int replica, ValueRange carried) {
-          Int value = behind(replica);
-          Value more = Int{&b, carried[1]} < value;
-          return SmallVector<Value>{b.select(more, replica, {&b, carried[0]}), b.select(more, value, {&b, carried[1]})};
-        });
-    Int replica{&b, best[0]};
-    b.storeI64(b.loadI64(taken, e + replica) + 1, taken, e + replica);
-    return b.loadI32(slots, replica);
-  }
-
-  KernelBuilder &b;
-  Value begins, slots, shares, totals, taken, counts;
-  Int e, s;
-
-public:
-  Int perRank, rank;
-
-private:
-  Value ids, chosen;
-};
 
 /// Sums over the threads of the block.
 class BlockSums {
@@ -143,6 +56,162 @@ public:
 private:
   KernelBuilder &b;
   Value partials;
+};
+
+/// The rule which replica a choice goes to (moe.localize). Reads the operands begins, slots, shares, totals, taken,
+/// counts, E, S, slots per rank, rank.
+///
+/// An expert's choices go to the replica that is furthest behind its share. When each replica has had as many choices
+/// as its share says, all are as far as at the start: so the rule repeats after `total` choices, the sum of the shares.
+/// (Each is then a multiple of `total` behind, at most `total - 1` ahead, since the one that is taken is behind by at
+/// least one, and all together by nothing.) What a thread goes through one by one is therefore no more than one such
+/// period of an expert with several replicas, and no more than its choices in the tile.
+class Replicas {
+public:
+  explicit Replicas(KernelBuilder &b)
+      : sums(b), b(b), i32(b.getI32Type()), begins(b.nextPointer()), slots(b.nextPointer()), shares(b.nextPointer()),
+        totals(b.nextPointer()), taken(b.nextPointer()), counts(b.nextPointer()), e(b.nextInt()), s(b.nextInt()),
+        perRank(b.nextInt()), rank(b.nextInt()), sections(b.min(b.i64(b.warps()), b.i64(tableRoom) / e)),
+        ids(b.allocateShared(i32, tileChoices)), chosen(b.allocateShared(i32, tileChoices)),
+        table(b.allocateShared(i32, tableRoom)), orders(b.allocateShared(i32, tileChoices)),
+        orderAt(b.allocateShared(i32, maxExperts)) {}
+
+  /// Before the first tile. taken: choices of every expert, then those of every replica, of those with several.
+  void begin() {
+    b.overThreads(e + s, [&](Int i) { b.storeI64(b.i64(0), taken, i); });
+  }
+
+  /// Chooses slots for the next `count` choices, at most tileChoices, which `experts` has from `first` on. The block
+  /// meets before the slots of the last tile are overwritten.
+  void choose(Value experts, Int first, Int count, bool countOwn) {
+    Int zero = b.i64(0), warpSize = b.i64(KernelBuilder::warpSize);
+    Int section = b.max(b.ceilDiv(b.ceilDiv(count, sections), warpSize), b.i64(1)) * KernelBuilder::warpSize;
+    Int used = b.ceilDiv(count, section), from = b.min(b.warp * section, count), to = b.min(from + section, count);
+    b.overThreads(used * e, [&](Int i) { b.storeI32(zero, table, i); });
+    b.barrier();
+    number(experts, first, from, to);
+    b.barrier();
+    SmallVector<Value> order{zero};
+    b.loop(zero, e, b.i64(b.threads), order, [&](Int base, ValueRange carried) {
+      return SmallVector<Value>{goThrough(base + b.thread, used, {&b, carried[0]}, countOwn)};
+    });
+    b.barrier();
+    b.loop(from + b.lane, to, warpSize, [&](Int i) {
+      Int id = b.loadI32(ids, i);
+      b.ifThen(b.i64(-1) < id, [&] { b.storeI32(slotOf(id, i), chosen, i); });
+    });
+    b.barrier();
+  }
+
+  /// Of the tile's choice `i`: its slot among those of all ranks, and on this one; -1: none.
+  Int slot(Int i) { return b.loadI32(chosen, i); }
+  Int local(Int i) { return localOf(slot(i)); }
+  Int localOf(Int slot) {
+    Int own = slot - rank * perRank, none = b.i64(-1);
+    return b.select(own < b.i64(0), none, b.select(own < perRank, own, none));
+  }
+
+  BlockSums sums;
+
+private:
+  /// Of the warp's choices [from, to): `ids`, and in `chosen` how many of the same expert the warp had before; -1 where
+  /// there is no expert. table: how many it has of each.
+  void number(Value experts, Int first, Int from, Int to) {
+    Int step = b.i64(KernelBuilder::warpSize), none = b.i64(-1);
+    // The next 32 are read while these are counted.
+    auto read = [&](Int base) { return b.loadI32(experts, first + b.min(base + b.lane, to - 1)); };
+    b.ifThen(from < to, [&] {
+      b.loop(from, to, step, ValueRange{read(from)}, [&](Int base, ValueRange carried) {
+        Int i = base + b.lane, id = b.select(i < to, Int{&b, carried[0]}, none), next = read(base + step);
+        Value isChoice = none < id, same = b.matchAny(b.toI32(id));
+        Int below = b.countBits(same, /*below=*/true), at = b.warp * e + b.max(id, b.i64(0));
+        Int before = b.loadI32(table, at);
+        b.warpBarrier(); // all have read it
+        b.ifThen(b.both(isChoice, below == b.i64(0)), [&] { b.storeI32(before + b.countBits(same), table, at); });
+        b.ifThen(i < to, [&] {
+          b.storeI32(id, ids, i);
+          b.storeI32(b.select(isChoice, before + below, none), chosen, i);
+        });
+        b.warpBarrier(); // before the next ones read it
+        return SmallVector<Value>{next};
+      });
+    });
+  }
+
+  /// table: from counts of each section to those of the sections before it. Of an expert with several replicas, which
+  /// of them a period's choices go to, from place `order` in `orders` on; the result is the place behind those of the
+  /// block's experts. Counts the choices.
+  Int goThrough(Int expert, Int used, Int order, bool countOwn) {
+    Int zero = b.i64(0), one = b.i64(1), known = b.min(expert, e - 1);
+    Value exists = expert < e;
+    Int count{&b, b.loop(zero, b.select(exists, used, zero), one, ValueRange{zero}, [&](Int w, ValueRange carried) {
+                Int sum{&b, carried[0]}, at = w * e + expert, here = b.loadI32(table, at);
+                b.storeI32(sum, table, at);
+                return SmallVector<Value>{sum + here};
+              })[0]};
+    Int begin = b.loadI32(begins, known), end = b.loadI32(begins, known + 1), total = b.loadI32(totals, known);
+    Int walked = b.select(begin + 1 < end, count, zero), periods = b.quickDiv(walked, total);
+    Int left = walked - periods * total, length = b.min(walked, total);
+    auto [before, all] = sums.before(length);
+    Int place = order + before;
+    b.ifThen(exists, [&] {
+      b.storeI32(place, orderAt, expert);
+      Int single = b.select(b.i64(-1) < localOf(b.loadI32(slots, begin)), count - walked, zero);
+      SmallVector<Value> own = b.loop(zero, length, one, ValueRange{single}, [&](Int i, ValueRange carried) {
+        Int slot = replicaOf(expert, begin, end), times = periods + b.select(i < left, one, zero);
+        b.storeI32(slot, orders, place + i);
+        return SmallVector<Value>{Int{&b, carried[0]} + b.select(b.i64(-1) < localOf(slot), times, zero)};
+      });
+      // The next tile goes on behind the last period.
+      b.loop(zero, b.select(zero < periods, left, zero), one, [&](Int) { replicaOf(expert, begin, end); });
+      Int counted = countOwn ? Int{&b, own[0]} : count;
+      b.storeI64(b.loadI64(counts, expert) + counted, counts, expert);
+    });
+    return order + all;
+  }
+
+  /// The slot of the warp's choice `i`, of expert `id`.
+  Int slotOf(Int id, Int i) {
+    Int begin = b.loadI32(begins, id), end = b.loadI32(begins, id + 1);
+    return {&b, b.choose(
+                    begin + 1 < end,
+                    [&] {
+                      Int n = b.loadI32(table, b.warp * e + id) + b.loadI32(chosen, i), total = b.loadI32(totals, id);
+                      return b.loadI32(orders, b.loadI32(orderAt, id) + n - b.quickDiv(n, total) * total).value;
+                    },
+                    [&] { return b.loadI32(slots, begin).value; })};
+  }
+
+  /// The slot of the replica that is furthest behind its share, the first of equals.
+  Int replicaOf(Int expert, Int begin, Int end) {
+    Int one = b.i64(1), next = b.loadI64(taken, expert) + 1, total = b.loadI32(totals, expert);
+    b.storeI64(next, taken, expert);
+    auto behind = [&](Int replica) {
+      return next * b.loadI32(shares, replica) - b.loadI64(taken, e + replica) * total;
+    };
+    SmallVector<Value> best =
+        b.loop(begin + 1, end, one, ValueRange{begin, behind(begin)}, [&](Int replica, ValueRange carried) {
+          Int value = behind(replica);
+          Value more = Int{&b, carried[1]} < value;
+          return SmallVector<Value>{b.select(more, replica, {&b, carried[0]}), b.select(more, value, {&b, carried[1]})};
+        });
+    Int replica{&b, best[0]};
+    b.storeI64(b.loadI64(taken, e + replica) + 1, taken, e + replica);
+    return b.loadI32(slots, replica);
+  }
+
+  KernelBuilder &b;
+  const Type i32;
+  Value begins, slots, shares, totals, taken, counts;
+  Int e, s;
+
+public:
+  Int perRank, rank;
+
+private:
+  Int sections;
+  Value ids, chosen, table;
+  Value orders, orderAt; ///< of every expert with several replicas the slots of a period, and where these begin
 };
 
 } // namespace
@@ -170,7 +239,7 @@ void mlir::moe::gpu::emit(const kernels::Dispatch &, KernelBuilder &b) {
         backCounts = b.nextPointer(), places = b.nextPointer();
   Int sendRoom = b.nextInt(), backRoom = b.nextInt();
   Replicas replicas(b);
-  BlockSums sums(b);
+  BlockSums &sums = replicas.sums;
   Int zero = b.i64(0), one = b.i64(1), none = b.i64(-1), tile = b.min(b.i64(b.threads), b.i64(tileChoices) / k);
 
   // body(token, whether the thread has one, rows and choices before it) for tiles of tokens; it gives what it found in
@@ -207,7 +276,6 @@ void mlir::moe::gpu::emit(const kernels::Dispatch &, KernelBuilder &b) {
     SmallVector<Value> ofSource = overTokens(
         carried,
         [&](Int first, Int here) {
-          b.barrier(); // the last tile has been read
           replicas.choose(experts, (source * tokens + first) * k, here * k, /*countOwn=*/true);
         },
         [&](Int, Value has) {

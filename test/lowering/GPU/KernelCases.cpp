@@ -369,46 +369,43 @@ TEST_P(GpuKernelCases, Routing) {
   rowLogits.set(vocabulary + 5000, NAN);
   Guarded<int32_t> picked(pickRows);
   write(kernels::Pick{}, pickRows, {in(rowLogits), out(picked), vocabulary});
-  Guarded<int32_t> begins(e + 1), places(e), shares(e, 1), totals(e, 1);
-  for (int64_t i = 0; i <= e; ++i) {
-    begins[i] = static_cast<int32_t>(i);
-    places[std::min(i, e - 1)] = static_cast<int32_t>(std::min(i, e - 1));
+  // More experts than threads, some with two replicas.
+  const int64_t placed = 300;
+  Guarded<int32_t> begins, places, shares, totals;
+  for (int64_t i = 0; i < placed; ++i) {
+    begins.push_back(static_cast<int32_t>(places.size()));
+    for (int64_t r = 0; r <= (i % 3 == 0); ++r) {
+      places.push_back(static_cast<int32_t>(places.size()));
+      shares.push_back(static_cast<int32_t>(1 + r));
+    }
+    totals.push_back(i % 3 == 0 ? 3 : 1);
   }
-  Guarded<int64_t> taken(2 * e), own(e, 0);
+  const int64_t replicas = static_cast<int64_t>(places.size());
+  begins.push_back(static_cast<int32_t>(replicas));
+  for (Guarded<int32_t> *values : {&begins, &places, &shares, &totals}) {
+    *values = Guarded<int32_t>(values->begin(), values->end());
+  }
+  Guarded<int64_t> taken(placed + replicas), own(placed, 0);
   // More choices than a tile has, of one rank or two.
   const int64_t ranks = 2, tokens = 300, all = 1100;
   Guarded<int32_t> manyIds(all * k), local(all * k);
   for (int64_t i = 0; i < all * k; ++i) {
-    manyIds[i] = static_cast<int32_t>(i * 7 % (e - 1));
+    manyIds[i] = static_cast<int32_t>(i % 5 == 0 ? 3 : i * 7 % (placed - 1));
   }
   for (bool countOwn : {false, true}) {
     write(kernels::Localize{countOwn}, 1,
-          {in(manyIds), all, k, out(local), in(begins), in(places), in(shares), in(totals), out(taken), update(own), e,
-           e, e / 2, one});
+          {in(manyIds), all, k, out(local), in(begins), in(places), in(shares), in(totals), out(taken), update(own),
+           placed, replicas, replicas / 2, one});
   }
   Guarded<int32_t> someIds(manyIds.begin(), manyIds.begin() + ranks * tokens * k), sendRows(tokens * ranks),
       sendCounts(ranks), came(ranks * tokens * k), backRows(tokens * k * ranks), backCounts(ranks), back(tokens * k);
-  write(kernels::Dispatch{}, 1, {in(someIds),
-                                 tokens,
-                                 k,
-                                 ranks,
-                                 out(sendRows),
-                                 out(sendCounts),
-                                 out(came),
-                                 out(backRows),
-                                 out(backCounts),
-                                 out(back),
-                                 ranks,
-                                 k * ranks,
-                                 in(begins),
-                                 in(places),
-                                 in(shares),
-                                 in(totals),
-                                 out(taken),
-                                 update(own),
-                                 e,
-                                 e,
-                                 e / 2,
+  write(kernels::Dispatch{}, 1, {in(someIds), tokens,        k,
+                                 ranks,       out(sendRows), out(sendCounts),
+                                 out(came),   out(backRows), out(backCounts),
+                                 out(back),   ranks,         k * ranks,
+                                 in(begins),  in(places),    in(shares),
+                                 in(totals),  out(taken),    update(own),
+                                 placed,      replicas,      replicas / 2,
                                  one});
   Guarded<char> from(5 * 32, 'f'), to(6 * 32, 't');
   Guarded<int32_t> list{4, -1, 0, 2, -1, 1};

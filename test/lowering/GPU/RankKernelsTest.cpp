@@ -21,7 +21,7 @@ protected:
 
   /// Five experts in eight slots of two ranks; replicas of one have unequal shares.
   static constexpr int64_t e = 5, s = 8, perRank = 4, ranks = 2;
-  const std::vector<int32_t> begins{0, 1, 4, 5, 7, 8}, slots{0, 4, 1, 6, 5, 2, 7, 3}, shares{1, 2, 1, 3, 1, 1, 2, 1},
+  std::vector<int32_t> begins{0, 1, 4, 5, 7, 8}, slots{0, 4, 1, 6, 5, 2, 7, 3}, shares{1, 2, 1, 3, 1, 1, 2, 1},
       totals{1, 6, 1, 3, 1};
 
   /// Distinct experts of a token, some -1; or all on the first ones.
@@ -42,7 +42,7 @@ protected:
   /// The slot of every choice among those of all ranks: of the replica that is furthest behind its share, the first of
   /// equals.
   std::vector<int32_t> slotsOf(const std::vector<int32_t> &ids) const {
-    std::vector<int64_t> ofExpert(e), ofReplica(s);
+    std::vector<int64_t> ofExpert(totals.size()), ofReplica(slots.size());
     std::vector<int32_t> chosen;
     for (int32_t expert : ids) {
       if (expert < 0) {
@@ -163,6 +163,53 @@ TEST_P(GpuRankShapesTest, SlotsOfManyChoices) {
       }
     }
     EXPECT_TRUE(std::equal(counts.begin(), counts.end(), expected.begin()));
+  }
+}
+
+/// More experts than threads, most with one replica; periods of a few choices, and of more than there are.
+TEST_P(GpuRankShapesTest, SlotsOfManyExperts) {
+  const int64_t rows = GetParam() * 2, k = 4;
+  for (int64_t experts : {300, 1024}) {
+    begins = {0};
+    shares.clear();
+    totals.clear();
+    for (int64_t expert = 0; expert < experts; ++expert) {
+      const int64_t replicas = expert % 3 == 0 ? 1 + expert / 3 % 4 : 1;
+      totals.push_back(0);
+      for (int64_t r = 0; r < replicas; ++r) {
+        shares.push_back(static_cast<int32_t>(1 + generator() % (expert % 2 == 0 ? 3 : 2000)));
+        totals.back() += shares.back();
+      }
+      begins.push_back(static_cast<int32_t>(shares.size()));
+    }
+    slots.resize(shares.size());
+    std::iota(slots.begin(), slots.end(), 0);
+    std::shuffle(slots.begin(), slots.end(), generator);
+    std::vector<int32_t> ids(rows * k);
+    for (int32_t &id : ids) { // some are chosen often
+      id = static_cast<int32_t>(generator() % (generator() % 2 ? experts + 1 : 8)) - 1;
+    }
+    const int64_t own = static_cast<int64_t>(slots.size()) / 2;
+    const std::vector<int32_t> chosen = slotsOf(ids);
+    Guarded<int32_t> expertOf, begin, slot, share, total, local(rows * k);
+    fit(expertOf, ids);
+    fit(begin, begins);
+    fit(slot, slots);
+    fit(share, shares);
+    fit(total, totals);
+    Guarded<int64_t> taken(experts + slots.size()), counts(experts, 0);
+    std::vector<int64_t> expected(experts, 0);
+    run(kernels::Localize{true}, 1,
+        {in(expertOf), rows, k, out(local), in(begin), in(slot), in(share), in(total), out(taken), update(counts),
+         experts, static_cast<int64_t>(slots.size()), own, int64_t(1)});
+    for (int64_t i = 0; i < rows * k; ++i) {
+      const int32_t want = chosen[i] >= own && chosen[i] < 2 * own ? static_cast<int32_t>(chosen[i] - own) : -1;
+      ASSERT_EQ(local[i], want) << experts << " experts, choice " << i;
+      if (want >= 0) {
+        ++expected[ids[i]];
+      }
+    }
+    EXPECT_TRUE(std::equal(counts.begin(), counts.end(), expected.begin())) << experts;
   }
 }
 

@@ -182,7 +182,7 @@ def of_text(text, case):
     """(which instruction, name, text of the mutant, text with a trap there) for every mutant of the PTX."""
     plain = re.sub(r"//[^\n]*", lambda m: " " * len(m[0]), text)
     blocks = case["grid"][0] * case["grid"][1] * case["grid"][2]
-    named = len(set(re.findall(r"\bbar(?:rier)?\.(?:sync|arrive|red)\S*\s+([^,;]+)", plain))) > 1
+    named = len(set(re.findall(r"\bbar(?:rier)?\.(?:sync|arrive|red\S*\s+[^,;]+,)\S*\s+([^,;]+)", plain))) > 1
     met = collections.Counter()
     for match in INSTRUCTION.finditer(plain):
         site = Site(match)
