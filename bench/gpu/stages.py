@@ -86,7 +86,7 @@ def random_tokens(count, vocabulary):
 
 
 def models(bench):
-    """Whole-model logits of the bundled models against the CPU's, and greedy text as graphs and launch by launch."""
+    """Whole-model logits of the bundled models against the CPU's, and greedy text as graphs, launch by launch and kernel after kernel."""
     ids = [[40, 7, 1100, 9], [77]]
     if bench.size == "full":
         ids = [random_tokens(150, 2048), *ids, [5]]
@@ -101,9 +101,11 @@ def models(bench):
             command = [bench.bin / "moe-run", "generate", bench.packages / f"{model}-bf16", *bench.device, "--quiet", "--json",
                        "--weights", bench.pack / "models" / model, "--ids", "5,17,300", "--ignore-eos", "--temperature", "0",
                        "--max-new", "100" if bench.size == "full" else "3"]
-            graphs, launches = (bench.json(command + extra)["ids"] for extra in ([], ["--no-graphs"]))
-            if graphs != launches:
-                raise Wrong(f"{model}: as graphs the text is {graphs}, launch by launch {launches}")
+            graphs = bench.json(command)["ids"]
+            for way, extra in (("launch by launch", "--no-graphs"), ("kernel after kernel", "--no-dependent-launch")):
+                other = bench.json([*command, extra])["ids"]
+                if graphs != other:
+                    raise Wrong(f"{model}: as graphs the text is {graphs}, {way} {other}")
             return len(graphs)
 
         result[model + " text"] = bench.item(model + " text", text)
@@ -244,12 +246,12 @@ def moe(bench):
 
 
 def decode(bench):
-    """Decoding of the bundled models, with graphs and without."""
+    """Decoding of the bundled models, with graphs and without, and with kernels that start when the one before has ended."""
     if bench.is_emulator:
         raise Absent("the emulator does not say how fast anything is")
     result = {}
     for model in shapes.BUNDLED[bench.size]:
-        for label, extra in (("graphs", []), ("launches", ["--no-graphs"])):
+        for label, extra in (("graphs", []), ("launches", ["--no-graphs"]), ("in turn", ["--no-dependent-launch"])):
             def measure():
                 return bench.json([bench.bin / "moe-run", "bench", bench.packages / f"{model}-bf16", *bench.device, "--weights",
                                    bench.pack / "models" / model, "--json", "--quiet", "--prompt-length", "128", "--generate", "256", *extra])

@@ -132,7 +132,7 @@ std::string GpuCatalogue::use(const kernels::Kernel &kernel) {
       [&](const auto &config) {
         std::string name = config.name();
         if (known.insert(name).second) {
-          symbols.push_back({name, getThreads(target, kernel), getSharedBytes(target, kernel)});
+          symbols.push_back({name, getThreads(target, kernel), getSharedBytes(target, kernel), target.launchesEarly});
           KernelBuilder builder(*module, target, name, getThreads(target, kernel));
           emit(config, builder);
           builder.finish();

@@ -4,8 +4,8 @@
 
 using namespace mlir::moe::gpu;
 
-static const GpuTarget targets[] = {{"cuda:sm_80", "sm_80", "+ptx70", "", false},
-                                    {"cuda:sm_90a", "sm_90a", "+ptx80", "+ptx83", true}};
+static const GpuTarget targets[] = {{"cuda:sm_80", "sm_80", "+ptx70", "", false, false},
+                                    {"cuda:sm_90a", "sm_90a", "+ptx80", "+ptx83", true, true}};
 
 llvm::ArrayRef<GpuTarget> mlir::moe::gpu::allTargets() { return targets; }
 

@@ -21,6 +21,7 @@ struct GpuTarget {
   llvm::StringRef llvmFeatures; ///< -mattr: the lowest version of PTX that has all that is emitted,
   llvm::StringRef mapFeatures;  ///< and if a kernel takes tensor maps
   bool hasWarpgroups;           ///< TMA, wgmma and setmaxnreg
+  bool launchesEarly;           ///< griddepcontrol: kernels may start before those ahead of them end
 };
 
 llvm::ArrayRef<GpuTarget> allTargets();

@@ -38,12 +38,26 @@ KernelBuilder::KernelBuilder(ModuleOp module, const GpuTarget &target, StringRef
 
 void KernelBuilder::finish() {
   LLVM::ReturnOp::create(*this, ValueRange{});
+  if (!awaits) {
+    setInsertionPointToStart(&function.getBody().front());
+    awaitEarlierKernels();
+  }
   function.setFunctionType(LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(getContext()),
                                                        llvm::to_vector(function.getBody().front().getArgumentTypes())));
 }
 
 void KernelBuilder::expectBlocks(int32_t count) {
   function->setAttr(NVVM::NVVMDialect::getMinctasmAttrName(), getI32IntegerAttr(count));
+}
+
+// The next kernel may start once all workgroups of this one are past here. Where it stood above the wait, kernels further
+// on would start, too, and take places from the one that is next.
+void KernelBuilder::awaitEarlierKernels() {
+  awaits = true;
+  if (target.launchesEarly) {
+    NVVM::GriddepcontrolOp::create(*this, NVVM::GridDepActionKind::wait);
+    NVVM::GriddepcontrolOp::create(*this, NVVM::GridDepActionKind::launch_dependents);
+  }
 }
 
 Int KernelBuilder::gridSize() { return fromBits(NVVM::GridDimXOp::create(*this, getI32Type())); }

@@ -38,6 +38,9 @@ public:
   /// Asks for registers to be spent such that so many blocks run on a multiprocessor: without it ptxas may spill a few
   /// to have more of them run.
   void expectBlocks(int32_t count);
+  /// Where the target launches kernels early: waits for all those ahead, and lets the next one start. What they write is
+  /// neither read nor written above; constant weights may be. `finish` puts it first where the emitter has no place.
+  void awaitEarlierKernels();
 
   const GpuTarget &target;
   const int64_t threads;
@@ -181,6 +184,7 @@ private:
   ModuleOp module;
   LLVM::LLVMFuncOp function;
   int sharedCount = 0;
+  bool awaits = false;
 };
 
 } // namespace mlir::moe::gpu

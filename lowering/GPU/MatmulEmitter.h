@@ -30,6 +30,8 @@ private:
   Segment readSegment();
   void readActivation();
   void emitDense();
+  /// Begins to fetch the weights of the outputs from `n0` on, of few tokens, where kernels are launched early.
+  void prefetchWeights(Int n0);
   void emitExperts();
   /// What the workgroup has to do of the list of tiles of experts.
   void emitListed();

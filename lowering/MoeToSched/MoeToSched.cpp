@@ -116,7 +116,7 @@ static LogicalResult lowerVariant(ModuleOp module, ArrayRef<func::FuncOp> functi
   builder.setInsertionPointToStart(&variant.getBody().front());
   for (const kernels::KernelSymbol &symbol : kernels.getSymbols()) {
     sched::KernelOp::create(builder, module.getLoc(), symbol.name, /*description=*/"", symbol.threads,
-                            symbol.sharedBytes);
+                            symbol.sharedBytes, symbol.waits);
   }
   declareBuffers(builder, module, context, entries, arenaBytes, vocab);
   for (LoweredEntry &entry : entries) {

@@ -410,7 +410,7 @@ LogicalResult ProgramReader::readVariant(const format::Variant &variant) {
     kernels.push_back(builder.getStringAttr(kernel.symbol()->str()));
     KernelOp::create(builder, location, kernels.back().getValue(),
                      kernel.description() ? StringRef(kernel.description()->c_str()) : "", kernel.threads(),
-                     kernel.shared_bytes());
+                     kernel.shared_bytes(), kernel.waits());
   }
   Names buffers;
   for (uint32_t i = 0; i < sizeOf(variant.buffers()); ++i) {

@@ -263,7 +263,7 @@ FailureOr<flatbuffers::Offset<format::Variant>> ProgramWriter::writeVariant(Vari
       auto symbol = text(kernel.getSymName());
       auto description = kernel.getDescription() ? text(*kernel.getDescription()) : Text();
       kernels.push_back(format::CreateKernel(builder, symbol, description, kernel.getThreads().value_or(0),
-                                             kernel.getSharedBytes().value_or(0)));
+                                             kernel.getSharedBytes().value_or(0), kernel.getWaits()));
     } else if (auto buffer = dyn_cast<BufferOp>(op)) {
       bufferPositions[buffer.getSymNameAttr()] = buffers.size();
       buffers.push_back(writeBuffer(buffer));

@@ -30,6 +30,7 @@ struct BackendOptions {
   double deadlineSeconds = 30;
   /// What joins this rank to others; of one rank it may be null. GPUs only meet through it.
   Communicator *communicator = nullptr;
+  bool dependentLaunch = true; ///< of GPUs: kernels that can start while those before them still run
 };
 
 /// A launch whose operands are resolved. `kernel` comes from loadKernels.

@@ -125,6 +125,9 @@ Status Session::openBackend(const moert_session_options &options) {
   if (options.graphs < -1 || options.graphs > 1) {
     return error(Code::InvalidArgument, "graphs ", options.graphs, ": must be -1, 0 or 1");
   }
+  if (options.dependent_launch < -1 || options.dependent_launch > 0) {
+    return error(Code::InvalidArgument, "dependent_launch ", options.dependent_launch, ": must be -1 or 0");
+  }
   graphs.setUse(GraphUse(options.graphs));
   const bool isEmulator = device.kind == DeviceKind::Emulator;
   if (isEmulator && options.deadline_seconds == 0) {
@@ -136,7 +139,8 @@ Status Session::openBackend(const moert_session_options &options) {
       return Agreement::commonVariants(*communicator, *program, mine, int64_t(deadlineSeconds * 1e9));
     };
   }
-  const BackendOptions wanted{options.threads, options.pin != 0, deadlineSeconds, communicator};
+  const BackendOptions wanted{options.threads, options.pin != 0, deadlineSeconds, communicator,
+                              options.dependent_launch == 0};
   if (device.kind == DeviceKind::Cpu) {
     MOERT_ASSIGN(chosen, chooseVariant(*program, options.variant, place.ranks, nullptr, common, choices));
     variantIndex = chosen;

@@ -533,6 +533,9 @@ Status VariantChecker::checkKernels() {
       return corrupt(where, " has ", kernel.threads(), " threads and ", kernel.shared_bytes(),
                      " bytes of shared memory: on a CPU both must be 0");
     }
+    if (isCpu && kernel.waits()) {
+      return corrupt(where, " waits for the kernels before it: on a CPU the runtime does");
+    }
     if (!isCpu && (kernel.threads() < 1 || kernel.threads() > kMaxGpuThreads)) {
       return corrupt(where, " has ", kernel.threads(), " threads per workgroup, must have 1 to ", kMaxGpuThreads);
     }

@@ -19,7 +19,7 @@ namespace moert::format {
 /// Version of the program file that this code writes and reads. A reader refuses every other major version and
 /// reads every minor one: a minor version only adds fields that an older reader may ignore.
 constexpr uint16_t kFormatMajor = 1;
-constexpr uint16_t kFormatMinor = 5;
+constexpr uint16_t kFormatMinor = 6;
 
 using Digest = std::array<uint8_t, 32>;
 

@@ -20,7 +20,7 @@ namespace moerun {
 /// Options of every command.
 struct CommonOptions {
   std::string package, weights, cache, variant, device;
-  bool noGraphs = false;
+  bool noGraphs = false, noDependentLaunch = false;
   int threads = 0;
   int64_t maxTokens = 0; ///< 0: the package's.
   double deadlineSeconds = 0;

@@ -45,6 +45,7 @@ SessionOptions moerun::sessionOptions(const CommonOptions &options) {
   session.variant = options.variant;
   session.device = options.device;
   session.graphs = options.noGraphs ? -1 : 0;
+  session.dependentLaunch = !options.noDependentLaunch;
   session.maxTokens = options.maxTokens;
   session.threads = options.threads;
   session.pin = options.pin;

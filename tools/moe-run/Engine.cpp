@@ -77,6 +77,7 @@ Status Session::open(const Package &package, const SessionOptions &given) {
   raw.rank = options.rank;
   raw.device = textOrNull(options.device);
   raw.graphs = options.graphs;
+  raw.dependent_launch = options.dependentLaunch ? 0 : -1;
   moert_session *created = nullptr;
   MOERT_TRY(takeStatus(moert_session_create(package.program.get(), &raw, &created)));
   session.reset(created, moert_session_free);

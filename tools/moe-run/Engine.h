@@ -47,6 +47,7 @@ struct ProgramInfo {
 struct SessionOptions {
   std::string weights, cache, variant, device; ///< Empty: the default.
   int graphs = 0;
+  bool dependentLaunch = true;
   int64_t sequences = 1, context = 1, maxTokens = 0;
   int threads = 0;
   bool verifyWeights = false, pin = false;

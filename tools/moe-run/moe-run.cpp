@@ -29,6 +29,8 @@ void addCommon(CLI::App *app, CommonOptions &options, bool hasWeights = true) {
       "--device", options.device,
       "cpu, cuda, cuda:N or emulator (GPU code on the CPU, slow; default: what the package was compiled for)");
   app->add_flag("--no-graphs", options.noGraphs, "on a GPU: launch every kernel of every step by itself");
+  app->add_flag("--no-dependent-launch", options.noDependentLaunch,
+                "on a GPU: start no kernel before the one ahead of it has ended");
   app->add_option("--variant", options.variant, "variant by name (default: the best that the device runs)");
   app->add_option("--cache", options.cache, "folder for weights that are computed once (default: PKG/cache)");
   app->add_option("--max-tokens", options.maxTokens, "most tokens in one step (default: the package's)")

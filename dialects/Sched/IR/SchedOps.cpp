@@ -228,9 +228,10 @@ LogicalResult TableOp::verify() {
 //===----------------------------------------------------------------------===//
 
 void KernelOp::build(OpBuilder &builder, OperationState &state, StringRef name, StringRef description, int64_t threads,
-                     int64_t sharedBytes) {
+                     int64_t sharedBytes, bool waits) {
   Properties &properties = state.getOrAddProperties<Properties>();
   properties.sym_name = builder.getStringAttr(name);
+  properties.waits = waits ? builder.getUnitAttr() : UnitAttr();
   properties.description = description.empty() ? StringAttr() : builder.getStringAttr(description);
   properties.threads = threads == 0 ? IntegerAttr() : builder.getI64IntegerAttr(threads);
   properties.shared_bytes = sharedBytes == 0 ? IntegerAttr() : builder.getI64IntegerAttr(sharedBytes);

@@ -174,22 +174,25 @@ def Sched_VariantOp : Sched_Scope<"variant", [SymbolTable, HasParent<"ProgramOp"
 def Sched_KernelOp : Sched_Op<"kernel", [Symbol, HasParent<"VariantOp">]> {
   let summary = "a kernel of the variant's blob, by its exported name";
   let description = [{
-    A workgroup of a GPU has `threads` threads and, beside what its code declares, `shared` bytes of shared memory;
-    kernels of CPUs have neither.
+    A workgroup of a GPU has `threads` threads and, beside what its code declares, `shared` bytes of shared memory. One
+    that `waits` waits by itself until the kernels launched before it are done (`griddepcontrol.wait`), so that it may
+    start while they still run. Kernels of CPUs have none of these.
 
     Example:
     ```mlir
     sched.kernel @gemv_bf16_f32 "linear, one token: bf16 weights, f32 result"
-    sched.kernel @rms_norm_f32_bf16_f32 threads 256
+    sched.kernel @rms_norm_f32_bf16_f32 threads 256 waits
     ```
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, OptionalAttr<StrAttr>:$description,
-                       OptionalAttr<Sched_Positive>:$threads, OptionalAttr<Sched_Positive>:$shared_bytes);
+                       OptionalAttr<Sched_Positive>:$threads, OptionalAttr<Sched_Positive>:$shared_bytes,
+                       UnitAttr:$waits);
   let assemblyFormat = [{
-    $sym_name ($description^)? (`threads` $threads^)? (`shared` $shared_bytes^)? attr-dict
+    $sym_name ($description^)? (`threads` $threads^)? (`shared` $shared_bytes^)? (`waits` $waits^)? attr-dict
   }];
   let builders = [OpBuilder<(ins "::llvm::StringRef":$name, CArg<"::llvm::StringRef", "{}">:$description,
-                                 CArg<"int64_t", "0">:$threads, CArg<"int64_t", "0">:$sharedBytes)>];
+                                 CArg<"int64_t", "0">:$threads, CArg<"int64_t", "0">:$sharedBytes,
+                                 CArg<"bool", "false">:$waits)>];
   let skipDefaultBuilders = 1;
 }
 

@@ -378,7 +378,26 @@ bool CudaBackend::download(void *to, const void *from, uint64_t bytes) {
   return true;
 }
 
+/// `early`: while the kernel before it in the stream may still run (programmatic dependent launch).
+CUresult CudaBackend::enqueue(const Launch &launch, const Kernel &kernel, bool early) {
+  size_t bytes = launch.argCount * sizeof(uint64_t);
+  void *block[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, const_cast<uint64_t *>(launch.args), CU_LAUNCH_PARAM_BUFFER_SIZE,
+                   &bytes, CU_LAUNCH_PARAM_END};
+  void **parameters = bytes ? block : nullptr;
+  if (!early) {
+    return api.launchKernel(kernel.function, unsigned(launch.grid), 1, 1, kernel.threads, 1, 1, kernel.sharedBytes,
+                            stream, nullptr, parameters);
+  }
+  CUlaunchAttribute attribute = {};
+  attribute.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+  attribute.value.programmaticStreamSerializationAllowed = 1;
+  const CUlaunchConfig config = {unsigned(launch.grid), 1, 1, kernel.threads, 1, 1, kernel.sharedBytes, stream,
+                                 &attribute, 1};
+  return api.launchKernelEx(&config, kernel.function, nullptr, parameters);
+}
+
 bool CudaBackend::launch(const Launch *launches, uint32_t count) {
+  bool afterKernel = endsWithKernel;
   if (!makeCurrent()) {
     return false;
   }
@@ -388,11 +407,8 @@ bool CudaBackend::launch(const Launch *launches, uint32_t count) {
     if (launch.grid == 0) {
       continue;
     }
-    size_t bytes = launch.argCount * sizeof(uint64_t);
-    void *block[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, const_cast<uint64_t *>(launch.args), CU_LAUNCH_PARAM_BUFFER_SIZE,
-                     &bytes, CU_LAUNCH_PARAM_END};
-    CUresult result = api.launchKernel(kernel.function, unsigned(launch.grid), 1, 1, kernel.threads, 1, 1,
-                                       kernel.sharedBytes, stream, nullptr, bytes ? block : nullptr);
+    const CUresult result = enqueue(launch, kernel, afterKernel && kernel.waits && mayLaunchEarly);
+    afterKernel = true;
     onlyKernel = ++launchesSinceWait == 1 ? &kernel : nullptr;
     if (result) {
       return fail(result, concat("kernel '", kernel.symbol, "' cannot be launched (", launch.grid, " workgroups of ",
@@ -403,8 +419,10 @@ bool CudaBackend::launch(const Launch *launches, uint32_t count) {
       if (!check(api.eventRecord(marks[marksUsed++], stream), "cuEventRecord")) {
         return false;
       }
+      afterKernel = false;
     }
   }
+  endsWithKernel = afterKernel;
   return true;
 }
 

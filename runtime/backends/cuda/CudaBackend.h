@@ -28,10 +28,14 @@ namespace moert::cuda {
 /// A pointer of the device as the driver wants it.
 inline CUdeviceptr asDevice(const void *pointer) { return CUdeviceptr(reinterpret_cast<uintptr_t>(pointer)); }
 
+/// The first driver that captures such launches into graphs (CUDA 12.3).
+constexpr int kFirstEarlyLaunch = 12030;
+
 class CudaBackend final : public Backend {
 public:
   CudaBackend(const BackendOptions &options, const Device &device)
       : device(device), api(*device.driver), deadlineNs(int64_t(options.deadlineSeconds * 1e9)),
+        mayLaunchEarly(options.dependentLaunch && api.launchKernelEx && api.version >= kFirstEarlyLaunch),
         communicator(options.communicator) {}
   ~CudaBackend() override;
   Status open();
@@ -82,6 +86,7 @@ private:
   struct Kernel {
     CUfunction function;
     uint32_t threads, sharedBytes;
+    bool waits; ///< by itself for kernels before it
     std::string symbol;
   };
   /// A pinned piece and the event after the copy that uses it.
@@ -94,7 +99,11 @@ private:
   /// Keeps the first failure; true if there is none.
   bool check(CUresult result, const char *doing);
   bool fail(CUresult result, const std::string &doing);
-  bool makeCurrent() { return failed.ok() && check(api.contextSet(context), "cuCtxSetCurrent"); }
+  /// Every call that puts something into the stream begins with it.
+  bool makeCurrent() {
+    endsWithKernel = false;
+    return failed.ok() && check(api.contextSet(context), "cuCtxSetCurrent");
+  }
   bool waitFor(CUevent event);
   bool failAmongRanks(Status status);
   Status prepareExchanges();
@@ -110,6 +119,7 @@ private:
   Status loadMachineCode(const std::string &path, CUmodule &module);
   /// Loads PTX or machine code that the file `path` has.
   Status loadModule(const std::string &path, const void *image, CUmodule &module);
+  CUresult enqueue(const Launch &launch, const Kernel &kernel, bool early);
   Status takeKernel(const format::Kernel &kernel, CUmodule module, const std::string &path);
   Status checkParameters(const format::Variant &variant, const std::string &path) const;
   Status failureOr(const std::string &what) const;
@@ -117,6 +127,10 @@ private:
   const Device device;
   Driver &api;
   const int64_t deadlineNs;
+  /// Whether kernels that wait for those before them are launched while these run.
+  const bool mayLaunchEarly;
+  /// Whether a kernel was the last to go into the stream: behind anything else nothing is launched early.
+  bool endsWithKernel = false;
   /// To the other ranks; null: there is one. Their GPUs are reached through `others`.
   Communicator *const communicator;
   std::unique_ptr<NcclRank> others;

@@ -58,7 +58,7 @@ Status CudaBackend::takeKernel(const format::Kernel &kernel, CUmodule module, co
     return error(Code::Unsupported, path, ": kernel '", symbol, "' is launched with ", kernel.threads(),
                  " threads per workgroup, as it was assembled for ", device.describe(), " it runs with at most ", most);
   }
-  kernelTable.push_back({function, kernel.threads(), kernel.shared_bytes(), symbol});
+  kernelTable.push_back({function, kernel.threads(), kernel.shared_bytes(), kernel.waits(), symbol});
   return {};
 }
 

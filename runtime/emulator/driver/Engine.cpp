@@ -143,6 +143,7 @@ bool Engine::query(const WorkPtr &work) {
   }
   if (work->done) {
     host.join(work->clock);
+    forgetThePast();
   }
   return work->done;
 }
@@ -177,8 +178,25 @@ CUresult Engine::wait(const WorkPtr &work) {
     }
   }
   host.join(work->clock);
+  forgetThePast();
   hostCalled();
   return work->context->sticky;
+}
+
+void Engine::forgetThePast() {
+  if (!queue.empty()) {
+    return;
+  }
+  for (const CUctx_st *context : all.contexts.all()) {
+    if (!host.covers(context->finished)) {
+      return;
+    }
+  }
+  host = Clock::upTo(all.memory->actors.tick());
+  for (CUctx_st *context : all.contexts.all()) {
+    context->finished = Clock();
+  }
+  released.clear();
 }
 
 CUresult Engine::waitAll(CUctx_st *context) {
@@ -197,6 +215,7 @@ CUresult Engine::waitAll(CUctx_st *context) {
   }
   // What finished before this call is ordered before the host too.
   host.join(context->finished);
+  forgetThePast();
   return context->sticky;
 }
 

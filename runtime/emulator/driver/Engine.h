@@ -115,6 +115,9 @@ private:
   /// Nothing progresses and a call waits for `target`: reports who is stuck.
   void declareDeadlock(const WorkPtr &target);
   void serve();
+  /// Where nothing is on its way and the host knows all that was: clocks begin anew, which would hold an entry for each
+  /// command of the program otherwise.
+  void forgetThePast();
 };
 
 } // namespace moert::emulator

@@ -184,6 +184,11 @@ static uint64_t inBlock(uint64_t address, uint64_t window, unsigned rank) {
   return window + (uint64_t(rank + 1) << rankShift) + ((address - window) & ((1U << rankShift) - 1));
 }
 
+static Step refuseSize(Warp &w, const Op &op, unsigned lane, uint64_t bytes) {
+  return w.fault(FindingKind::Illegal, LaunchError::IllegalInstruction, op, lane,
+                 "a bulk copy of " + std::to_string(bytes) + " bytes, which is no multiple of 16");
+}
+
 // Operands: d destination, a source, b size, c mbarrier, e multicast mask. imm, target, list: address offsets.
 static Step bulkCopy(Warp &w, const Op &op, uint32_t m) {
   const ptx::Modifiers &mods = op.inst->mods;
@@ -201,8 +206,7 @@ static Step bulkCopy(Warp &w, const Op &op, uint32_t m) {
     uint64_t to = w.lane(op.d, l) + uint64_t(op.imm);
     uint64_t from = w.lane(op.a, l) + uint64_t(int64_t(int32_t(op.target)));
     if (bytes % 16) {
-      return w.fault(FindingKind::Illegal, LaunchError::IllegalInstruction, op, l,
-                     "a bulk copy of " + std::to_string(bytes) + " bytes, which is no multiple of 16");
+      return refuseSize(w, op, l, bytes);
     }
     for (unsigned rank : targetsOf(w, op, l, op.e)) {
       Plan plan;
@@ -243,6 +247,29 @@ static Step bulkCopy(Warp &w, const Op &op, uint32_t m) {
         noteCopy(w, op, l, owner == w.block ? nullptr : owner, writer);
       }
       enqueue(w, op, l, issued, std::move(plan), bytes, barrierOwner, barrier, group);
+    }
+  }
+  return Step::Next;
+}
+
+// Operands: a source, b size. target: address offset. Reads nothing, but what it names must be there.
+static Step bulkPrefetch(Warp &w, const Op &op, uint32_t m) {
+  for (unsigned l = 0; l < 32; ++l) {
+    if (!(m >> l & 1)) {
+      continue;
+    }
+    requireDefined(w, op, op.b, 1U << l, "how many bytes are prefetched");
+    requireDefined(w, op, op.a, 1U << l, "an address");
+    const uint64_t bytes = w.lane(op.b, l);
+    if (bytes % 16) {
+      return refuseSize(w, op, l, bytes);
+    }
+    Spot from;
+    Block *owner = nullptr;
+    if (Step step = spotOf(w, op, l, w.lane(op.a, l) + uint64_t(int64_t(int32_t(op.target))), op.inst->mods.source,
+                           bytes, false, 16, from, owner);
+        step != Step::Next) {
+      return step;
     }
   }
   return Step::Next;
@@ -566,6 +593,14 @@ bool selectBulk(Builder &b, const ptx::Instruction &inst, Op &op) {
     op.run = bulkCopy;
     return true;
   }
+  case Opcode::CpAsyncBulkPrefetch:
+    if (!address(0, op.a, offset)) {
+      return b.fail("this kind of address is not supported");
+    }
+    op.target = uint32_t(offset);
+    op.b = b.ref(inst, 1, 32);
+    op.run = bulkPrefetch;
+    return true;
   case Opcode::CpAsyncBulkTensor:
   case Opcode::CpReduceAsyncBulkTensor: {
     if (mods.mode != ptx::Mode::None && mods.mode != ptx::Mode::Tile) {

@@ -692,7 +692,12 @@ static Step griddep(Warp &w, const Op &op, uint32_t m) {
   if (w.checks && !grid.primaryClock.empty()) {
     for (unsigned l = 0; l < 32; ++l) {
       if (m >> l & 1) {
-        w.acquire(l, grid.primaryClock, grid.primaryClock);
+        // Most lanes know what they did at the start, and share one clock then, too.
+        if (w.clocks[l].known.sameAs(grid.start) && w.clocks[l].proxied.sameAs(grid.start)) {
+          w.clocks[l].known = w.clocks[l].proxied = grid.afterPrimary;
+        } else {
+          w.acquire(l, grid.primaryClock, grid.primaryClock);
+        }
       }
     }
     w.refreshReach();
@@ -762,7 +767,6 @@ bool selectControl(Builder &b, const ptx::Instruction &inst, Op &op) {
   case Opcode::Prefetchu:
   case Opcode::PrefetchTensormap:
   case Opcode::Applypriority:
-  case Opcode::CpAsyncBulkPrefetch:
   case Opcode::CpAsyncBulkPrefetchTensor:
     op.flags = 0;
     op.run = nothing;

@@ -424,6 +424,8 @@ bool GridState::mayStartDependents() const {
 void GridState::primaryDone(const Clock &clock) {
   primaryIsDone = true;
   primaryClock = clock;
+  afterPrimary = start;
+  afterPrimary.join(clock);
   finish.join(clock);
   for (auto &block : blocks) {
     for (auto &warp : block->warps) {

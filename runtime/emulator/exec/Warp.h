@@ -388,7 +388,7 @@ struct GridState : Grid {
   LaunchError failure = LaunchError::None;
   bool didProgress = false;
   bool primaryIsDone = true;
-  Clock primaryClock;
+  Clock primaryClock, afterPrimary; ///< of the primary; together with `start`
   std::mt19937_64 random;
   AccessCounts total;
   uint64_t steps = 0;

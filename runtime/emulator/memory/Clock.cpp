@@ -91,24 +91,28 @@ void Clock::learn(uint64_t key, Time time) {
   }
 }
 
-void Clock::join(const Clock &other) {
+bool Clock::covers(const Clock &other) const {
   if (!other.data || data == other.data) {
-    return;
+    return true;
   }
+  if (!data || other.data->floor > data->floor) {
+    return false;
+  }
+  for (const Entry &entry : other.data->entries) {
+    if (entry.time > data->floor && find(entry.key) < entry.time) {
+      return false;
+    }
+  }
+  return true;
+}
+
+void Clock::join(const Clock &other) {
   if (!data) {
     *this = other;
     return;
   }
-  // Nothing new: keep sharing.
-  bool covered = other.data->floor <= data->floor;
-  for (const Entry &entry : other.data->entries) {
-    if (!covered) {
-      break;
-    }
-    covered = entry.time <= data->floor || find(entry.key) >= entry.time;
-  }
-  if (covered) {
-    return;
+  if (covers(other)) {
+    return; // keep sharing
   }
   Data *merged = new Data;
   merged->floor = std::max(data->floor, other.data->floor);

@@ -93,6 +93,8 @@ public:
 
   /// Learns all that `other` knows.
   void join(const Clock &other);
+  /// Whether joining `other` would teach nothing.
+  bool covers(const Clock &other) const;
   /// Learns one entry.
   void learn(uint64_t key, Time time);
   /// Drops entries about threads of one block that knowing the whole block up to `time` makes superfluous.

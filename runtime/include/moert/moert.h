@@ -118,6 +118,7 @@ typedef struct {
   const char *device;
   int graphs; /* of GPUs. 0: steps of few tokens that come again run as CUDA graphs; -1: none does; 1: every step does
                */
+  int dependent_launch; /* of GPUs. 0: kernels that can are launched while those before them still run; -1: none is */
 } moert_session_options;
 
 MOERT_API moert_status *moert_session_create(moert_program *program, const moert_session_options *options,

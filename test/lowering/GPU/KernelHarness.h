@@ -4,7 +4,8 @@
 // that is emulated, and launches it through the driver API on the emulator
 // (docs/emulator.md), with every operand in an allocation of its own size. What a kernel only writes is
 // left undefined before. The emulator must find nothing: no race, no access out
-// of bounds, no read of undefined bytes, no result that is missing.
+// of bounds, no read of undefined bytes, no result that is missing. Where cards
+// launch kernels early, each is launched so (KernelBefore.h).
 //
 //===----------------------------------------------------------------------===//
 
@@ -14,6 +15,7 @@
 #include "lowering/GPU/GpuCatalogue.h"
 #include "lowering/GPU/Kernels.h"
 #include "mlir/IR/MLIRContext.h"
+#include "test/lowering/GPU/KernelBefore.h"
 #include "test/lowering/GPU/LaunchRecorder.h"
 #include "test/lowering/Tensors.h"
 #include "test/runtime/emulator/driver/DriverTest.h"
@@ -193,7 +195,7 @@ protected:
     for (const Argument &argument : arguments) {
       before.push_back(argument.kind == Argument::Update ? argument.contents().str() : std::string());
     }
-    launch(text, name, kernel, workgroups, arguments);
+    launch(text, name, kernel, workgroups, arguments, target.launchesEarly);
     ASSERT_EQ(allFindings(), "") << name;
     ASSERT_EQ(outcome, CUDA_SUCCESS) << name << ": " << moeEmulatorLastError();
     record(text, name, kernel, workgroups, arguments, before);
@@ -228,9 +230,10 @@ protected:
     }
   }
 
-  /// Launches `kernel`, which is `name` in the PTX `text`, and keeps what becomes of it as `outcome`.
+  /// Launches `kernel`, which is `name` in the PTX `text`, and keeps what becomes of it as `outcome`. `early`: while a
+  /// kernel that writes what it reads, but for weights, is still running.
   void launch(const std::string &text, const std::string &name, const kernels::Kernel &kernel, int64_t workgroups,
-              const std::vector<Argument> &arguments) {
+              const std::vector<Argument> &arguments, bool early = false) {
     auto *matmul = std::get_if<kernels::Matmul>(&kernel);
     const int64_t box = matmul ? catalogue.weightBox(*matmul) : 0;
     const auto threads = static_cast<unsigned>(getThreads(target, kernel));
@@ -242,6 +245,7 @@ protected:
     CHECKED(
         cuFuncSetAttribute(function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, static_cast<int>(sharedBytes)));
     std::vector<uint64_t> words;
+    std::vector<CUdeviceptr> changing;
     for (const Argument &argument : arguments) {
       if (argument.kind == Argument::Word) {
         words.push_back(argument.word);
@@ -255,19 +259,34 @@ protected:
         words.push_back(upload(reinterpret_cast<char *>(pointers.data()), pointers.size() * 8, true));
       } else {
         words.push_back(upload(argument.data, argument.bytes, argument.kind != Argument::Out));
+        if (argument.kind != Argument::Out && argument.rows == 0) {
+          changing.insert(changing.end(), {words.back(), words.back() + argument.bytes});
+        }
       }
     }
     std::vector<void *> parameters;
     for (uint64_t &word : words) {
       parameters.push_back(&word);
     }
+    KernelBefore before;
+    early &= workgroups > 0 && !changing.empty();
+    if (early) {
+      before.launch(changing);
+    }
     if (workgroups > 0) {
-      CHECKED(cuLaunchKernel(function, static_cast<unsigned>(workgroups), 1, 1, threads, 1, 1, sharedBytes, nullptr,
-                             parameters.data(), nullptr));
+      CUlaunchAttribute attribute = {};
+      attribute.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+      attribute.value.programmaticStreamSerializationAllowed = 1;
+      const CUlaunchConfig config{
+          static_cast<unsigned>(workgroups), 1, 1, threads, 1, 1, sharedBytes, nullptr, &attribute, early ? 1U : 0U};
+      CHECKED(cuLaunchKernelEx(&config, function, parameters.data(), nullptr));
     }
     outcome = cuCtxSynchronize();
     if (outcome != CUDA_SUCCESS) {
       return;
+    }
+    if (early) {
+      before.free();
     }
     for (size_t i = 0; i < arguments.size(); ++i) {
       const Argument &argument = arguments[i];

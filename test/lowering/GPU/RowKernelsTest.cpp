@@ -35,6 +35,21 @@ TEST_F(GpuRowKernelsTest, RMSNorm) {
   }
 }
 
+/// A kernel that does not wait for the one before it is in a race with it: that it does is what `run` shows of all.
+TEST_F(GpuRowKernelsTest, MissingWait) {
+  if (!target.launchesEarly) {
+    return; // they run on another card
+  }
+  Tensor xs = random(f32, 144), ws = random(bf16, 72), ys(f32, 144);
+  const kernels::Kernel kernel = kernels::RMSNorm{f32, bf16, f32, ScaleRounding::BeforeWeight};
+  std::string name, text = translate(kernel, name);
+  const std::string wait = "griddepcontrol.wait;";
+  ASSERT_NE(text.find(wait), std::string::npos);
+  text.erase(text.find(wait), wait.size());
+  launch(text, name, kernel, 2, {in(xs), in(ws), out(ys), int64_t(1), int64_t(72), 1e-5f}, /*early=*/true);
+  expectRace();
+}
+
 /// Positions as far as contexts go today: the angles are f32 products, their sine must still be exact.
 TEST_F(GpuRowKernelsTest, Rope) {
   for (bool interleaved : {false, true}) {

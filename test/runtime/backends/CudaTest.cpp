@@ -134,6 +134,10 @@ TEST_F(CudaTest, DevicesAreChosenByName) {
   asked.graphs = 2;
   EXPECT_FALSE(loaded.open(asked));
   expectMessage(MOERT_INVALID_ARGUMENT, "graphs 2: must be -1, 0 or 1");
+  asked = options();
+  asked.dependent_launch = 1;
+  EXPECT_FALSE(loaded.open(asked));
+  expectMessage(MOERT_INVALID_ARGUMENT, "dependent_launch 1: must be -1 or 0");
 
   Toy plain;
   plain.write();
@@ -453,6 +457,50 @@ TEST_F(CudaTest, GraphsWithoutMemory) {
     EXPECT_EQ(made, 2);
     EXPECT_TRUE(reportSays("\"graphs_captured\":1,\"graphs_run\":11")) << loaded.report();
     EXPECT_TRUE(reportSays("had no memory for more than 1 graphs: steps are launched kernel by kernel"));
+  }
+}
+
+/// Kernels that wait for those before them are launched while these run: where one only says that it waits, the emulator
+/// sees what it reads too early.
+TEST_F(CudaTest, KernelsAreLaunchedEarly) {
+  std::string waiting = readFile(TEST_PTX);
+  waiting.replace(waiting.find(".version 7.0"), 12, ".version 7.8");
+  waiting.replace(waiting.find(".target sm_80"), 13, ".target sm_90");
+  std::string hasty = waiting;
+  const std::string entry = ".reqntid 32\n{\n";
+  for (size_t at = 0; (at = waiting.find(entry, at)) != std::string::npos; at += entry.size()) {
+    waiting.insert(at + entry.size(), "griddepcontrol.wait;\ngriddepcontrol.launch_dependents;\n");
+  }
+  toy.write();
+  const std::string path = toy.package() + "/early.ptx";
+  for (const std::string &text : {waiting, hasty}) {
+    test::writeFile(path, text);
+    for (int dependent : {0, -1}) {
+      for (int graphs : {-1, 1}) {
+        Toy fresh;
+        makeForGpu(fresh);
+        VariantSpec &v = fresh.variant();
+        v.target = "cuda:sm_90";
+        v.kernelFile = path;
+        for (KernelSpec &kernel : v.kernels) {
+          kernel.waits = true;
+        }
+        fresh.write();
+        ASSERT_TRUE(loaded.load(fresh.package())) << loaded.message;
+        moert_session_options asked = options();
+        asked.graphs = graphs;
+        asked.dependent_launch = dependent;
+        ASSERT_TRUE(loaded.open(asked)) << loaded.message;
+        const uint64_t before = findings();
+        for (int32_t pos = 0; pos < 3; ++pos) {
+          ASSERT_TRUE(loaded.step({2, 3}, {0, 1}, {pos, pos}, {0, 1}, logits)) << loaded.message;
+        }
+        EXPECT_EQ(findings() > before, text == hasty && dependent == 0) << dependent << ", " << graphs;
+        if (text == waiting) {
+          EXPECT_EQ(logits[1], fresh.expected({2, 2, 2}, 1));
+        }
+      }
+    }
   }
 }
 

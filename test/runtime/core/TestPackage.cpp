@@ -50,7 +50,7 @@ std::string ProgramSpec::flatbuffer() const {
     std::vector<flatbuffers::Offset<Kernel>> kernels;
     for (const KernelSpec &kernel : v.kernels) {
       kernels.push_back(CreateKernel(builder, builder.CreateString(kernel.symbol), builder.CreateString("test kernel"),
-                                     kernel.threads, kernel.sharedBytes));
+                                     kernel.threads, kernel.sharedBytes, kernel.waits));
     }
     std::vector<flatbuffers::Offset<Initializer>> initializers;
     for (const InitializerSpec &i : v.initializers) {

@@ -44,6 +44,7 @@ struct KernelSpec {
       : symbol(symbol), threads(threads), sharedBytes(sharedBytes) {}
   std::string symbol;
   uint32_t threads, sharedBytes; ///< of GPUs
+  bool waits = false;            ///< the same
 };
 struct VariantSpec {
   std::string target = "x86-64";

@@ -116,6 +116,20 @@ TEST(Async, BulkCopyRoundTrip) {
   wrong(roundTrip, "mbarrier.init.shared.b64 [%r3], 1;", "", FindingKind::Barrier, one, block);
 }
 
+TEST(Async, BulkPrefetchesOfWhatIsThere) {
+  const std::string right = kernel(".param .u64 out", R"(
+  .reg .b64 %rd<4>; .reg .b32 %r<2>;
+  ld.param.u64 %rd1, [out];
+  cp.async.bulk.prefetch.L2.global [%rd1+7936], 256;
+  ret;)");
+  const Dim3 one{1, 1, 1};
+  EXPECT_EQ(findingsOf(right, one, one), "");
+  wrong(right, "[%rd1+7936], 256;", "[%rd1+7952], 256;", FindingKind::OutOfBounds, one, one);
+  wrong(right, "[%rd1+7936], 256;", "[%rd1+7928], 256;", FindingKind::Misaligned, one, one);
+  wrong(right, "[%rd1+7936], 256;", "[%rd1+7936], 200;", FindingKind::Illegal, one, one);
+  wrong(right, "[%rd1+7936], 256;", "[%rd1+7936], %r1;", FindingKind::Undefined, one, one);
+}
+
 TEST(Async, BulkReadWaitOnlyFreesTheSource) {
   // .read is enough to overwrite the source, not to read the destination.
   std::string read = roundTrip;
