@@ -10,7 +10,9 @@
 // a ring has stages, a second tile of rows, more experts than lanes.
 //
 // A kernel whose text is the same for both targets is written once, but for its
-// wait for the kernels before it, which KernelHarness.h tests for all of them.
+// wait for the kernels before it, which KernelHarness.h tests for all of them;
+// those that are written for a target that launches kernels early run behind
+// KernelBefore.h's.
 //
 //===----------------------------------------------------------------------===//
 
@@ -119,7 +121,7 @@ protected:
     auto *matmul = std::get_if<kernels::Matmul>(&kernel);
     const int64_t box = matmul ? catalogue.weightBox(*matmul) : 0;
     llvm::json::Object buffers;
-    llvm::json::Array operands;
+    llvm::json::Array operands, changing;
     for (size_t i = 0; i < arguments.size(); ++i) {
       const Argument &argument = arguments[i];
       if (argument.kind == Argument::Word) {
@@ -131,6 +133,9 @@ protected:
       const std::string own = llvm::formatv("{0,0+2}", i).str() + (isList ? "list" : "");
       operands.push_back(llvm::json::Object{{"buffer", own}});
       if (!isList) {
+        if (argument.kind != Argument::Out && argument.rows == 0) {
+          changing.push_back(own);
+        }
         buffers[own] = buffer(before[i], StringRef(argument.data, argument.bytes), argument.kind != Argument::Out);
         continue;
       }
@@ -170,6 +175,11 @@ protected:
                            {"dynamicShared", getSharedBytes(target, kernel)},
                            {"buffers", std::move(buffers)},
                            {"arguments", std::move(operands)}};
+    if (target.launchesEarly && !changing.empty()) {
+      all["before"] = llvm::json::Object{
+          {"ptx", "before.ptx"}, {"kernel", "before"}, {"threads", 128}, {"buffers", std::move(changing)}};
+      EXPECT_TRUE(writeFile(folder + "/before.ptx", kernelBefore));
+    }
     std::string json;
     llvm::raw_string_ostream(json) << llvm::json::Value(std::move(all)) << "\n";
     EXPECT_TRUE(writeFile(folder + "/" + file + ".ptx", text) && writeFile(folder + "/" + file + ".json", json))

@@ -38,8 +38,9 @@ INSTRUCTION = re.compile(
     r"(?P<op>\b(?:bar|barrier|membar|fence|mbarrier|cp|wgmma|griddepcontrol|atom|red|ld|st|shfl|vote|match|redux)\.[\w.:]+)"
     r"(?P<args>(?:\s+[^;]*)?);"
 )
+# Of griddepcontrol the wait only: without launch_dependents the next kernel starts later, which is no fault.
 DELETED = re.compile(
-    r"(bar|barrier|membar|fence|griddepcontrol|wgmma\.(fence|commit_group|wait_group)|cp\.async\.(commit_group|wait_)|"
+    r"(bar|barrier|membar|fence|griddepcontrol\.wait|wgmma\.(fence|commit_group|wait_group)|cp\.async\.(commit_group|wait_)|"
     r"cp\.async\.mbarrier|cp\.async\.bulk\.(commit_group|wait_group)|mbarrier\.(init|arrive|expect_tx|complete_tx|inval))\b"
 )
 

@@ -54,6 +54,13 @@ class LaunchConfig(ctypes.Structure):
     _fields_ = [("shape", c_uint * 7), ("stream", c_void_p), ("attributes", c_void_p), ("count", c_uint)]
 
 
+class LaunchAttribute(ctypes.Structure):
+    _fields_ = [("id", c_int), ("value", c_int * 17)]  # of which the first is padding
+
+
+PROGRAMMATIC_STREAM_SERIALIZATION = 6
+
+
 def pack(kind, values):
     return struct.pack(f"<{len(values)}{FORMATS[kind]}", *values)
 
@@ -85,16 +92,40 @@ def contents(driver, buffer, pointers):
     return data, len(data)
 
 
+def launch_before(driver, case, pointers, sizes):
+    """Launches the kernel that the case's own may overlap: a block for each of its buffers, of which it gets the ends."""
+    before, module, kernel, table = case["before"], c_void_p(), c_void_p(), c_uint64()
+    driver("cuModuleLoadData", byref(module), (case["folder"] / before["ptx"]).read_bytes() + b"\0")
+    driver("cuModuleGetFunction", byref(kernel), module, before["kernel"].encode())
+    begins = [pointers[name].value for name in before["buffers"]]
+    data = pack("i64", [end for name, begin in zip(before["buffers"], begins) for end in (begin, begin + sizes[name])])
+    driver("cuMemAlloc_v2", byref(table), c_size_t(len(data)))
+    driver("cuMemcpyHtoD_v2", table, data, c_size_t(len(data)))
+    shape = [len(begins), 1, 1, before["threads"], 1, 1, 0]
+    driver("cuLaunchKernel", kernel, *map(c_uint, shape), None, (c_void_p * 1)(ctypes.addressof(table)), None)
+
+
+def launch(driver, case, kernel, parameters, early):
+    """`early`: while what was launched before may still run."""
+    shape = [*case["grid"], *case["block"], case.get("dynamicShared", 0)]
+    if case.get("cooperative"):
+        driver("cuLaunchCooperativeKernel", kernel, *map(c_uint, shape), None, parameters)
+        return
+    attribute = LaunchAttribute(PROGRAMMATIC_STREAM_SERIALIZATION, (c_int * 17)(0, 1))
+    config = LaunchConfig((c_uint * 7)(*shape), None, ctypes.addressof(attribute), 1 if early else 0)
+    driver("cuLaunchKernelEx", byref(config), kernel, parameters, None)
+
+
 def run(driver, case, text=None):
     """What differs from `case`, in words. `text`: PTX to run instead of the case's."""
     module, kernel = c_void_p(), c_void_p()
     text = (text.encode() if text else (case["folder"] / case["ptx"]).read_bytes()) + b"\0"
     driver("cuModuleLoadData", byref(module), text)
     driver("cuModuleGetFunction", byref(kernel), module, case["kernel"].encode())
-    pointers, keep = {}, []
+    pointers, sizes, keep = {}, {}, []
     for name, buffer in case["buffers"].items():
         data, size = contents(driver, buffer, pointers)
-        pointers[name] = c_uint64()
+        pointers[name], sizes[name] = c_uint64(), size
         driver("cuMemAlloc_v2", byref(pointers[name]), c_size_t(size))
         if data is not None:
             driver("cuMemcpyHtoD_v2", pointers[name], data, c_size_t(size))
@@ -112,11 +143,9 @@ def run(driver, case, text=None):
     dynamic = case.get("dynamicShared", 0)
     if dynamic > 48 * 1024:
         driver("cuFuncSetAttribute", kernel, 8, dynamic)
-    shape = [*case["grid"], *case["block"], dynamic]
-    if case.get("cooperative"):
-        driver("cuLaunchCooperativeKernel", kernel, *map(c_uint, shape), None, parameters)
-    else:
-        driver("cuLaunchKernel", kernel, *map(c_uint, shape), None, parameters, None)
+    if "before" in case:
+        launch_before(driver, case, pointers, sizes)
+    launch(driver, case, kernel, parameters, early="before" in case)
     driver("cuCtxSynchronize")
     problems = []
     for name, buffer in case["buffers"].items():
