@@ -50,8 +50,8 @@ void KernelBuilder::expectBlocks(int32_t count) {
   function->setAttr(NVVM::NVVMDialect::getMinctasmAttrName(), getI32IntegerAttr(count));
 }
 
-// The next kernel may start once all workgroups of this one are past here. Where it stood above the wait, kernels further
-// on would start, too, and take places from the one that is next.
+// The next kernel may start once all workgroups of this one are past here. Where it stood above the wait, kernels
+// further on would start, too, and take places from the one that is next.
 void KernelBuilder::awaitEarlierKernels() {
   awaits = true;
   if (target.launchesEarly) {

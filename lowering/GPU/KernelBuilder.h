@@ -38,8 +38,8 @@ public:
   /// Asks for registers to be spent such that so many blocks run on a multiprocessor: without it ptxas may spill a few
   /// to have more of them run.
   void expectBlocks(int32_t count);
-  /// Where the target launches kernels early: waits for all those ahead, and lets the next one start. What they write is
-  /// neither read nor written above; constant weights may be. `finish` puts it first where the emitter has no place.
+  /// Where the target launches kernels early: waits for all those ahead, and lets the next one start. What they write
+  /// is neither read nor written above; constant weights may be. `finish` puts it first where the emitter has no place.
   void awaitEarlierKernels();
 
   const GpuTarget &target;

@@ -32,8 +32,8 @@ struct AttentionCut {
   int64_t tokens, parts;
 };
 
-/// A kernel of the program: its name in the blob and, on a GPU, the threads and dynamic shared memory of a workgroup, and
-/// whether it waits by itself for the kernels before it.
+/// A kernel of the program: its name in the blob and, on a GPU, the threads and dynamic shared memory of a workgroup,
+/// and whether it waits by itself for the kernels before it.
 struct KernelSymbol {
   std::string name;
   int64_t threads = 0, sharedBytes = 0;

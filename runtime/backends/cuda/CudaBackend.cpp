@@ -391,8 +391,8 @@ CUresult CudaBackend::enqueue(const Launch &launch, const Kernel &kernel, bool e
   CUlaunchAttribute attribute = {};
   attribute.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
   attribute.value.programmaticStreamSerializationAllowed = 1;
-  const CUlaunchConfig config = {unsigned(launch.grid), 1, 1, kernel.threads, 1, 1, kernel.sharedBytes, stream,
-                                 &attribute, 1};
+  const CUlaunchConfig config = {
+      unsigned(launch.grid), 1, 1, kernel.threads, 1, 1, kernel.sharedBytes, stream, &attribute, 1};
   return api.launchKernelEx(&config, kernel.function, nullptr, parameters);
 }
 

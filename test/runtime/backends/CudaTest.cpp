@@ -460,8 +460,8 @@ TEST_F(CudaTest, GraphsWithoutMemory) {
   }
 }
 
-/// Kernels that wait for those before them are launched while these run: where one only says that it waits, the emulator
-/// sees what it reads too early.
+/// Kernels that wait for those before them are launched while these run: where one only says that it waits, the
+/// emulator sees what it reads too early.
 TEST_F(CudaTest, KernelsAreLaunchedEarly) {
   std::string waiting = readFile(TEST_PTX);
   waiting.replace(waiting.find(".version 7.0"), 12, ".version 7.8");
