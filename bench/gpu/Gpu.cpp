@@ -100,11 +100,8 @@ CUfunction Gpu::function(CUmodule module, const std::string &name, unsigned shar
 }
 
 void Gpu::launch(CUfunction function, unsigned grid, unsigned threads, unsigned sharedBytes,
-                 const std::vector<uint64_t> &words) {
-  size_t bytes = words.size() * sizeof(uint64_t);
-  void *block[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, const_cast<uint64_t *>(words.data()), CU_LAUNCH_PARAM_BUFFER_SIZE,
-                   &bytes, CU_LAUNCH_PARAM_END};
-  check(driver.launchKernel(function, grid, 1, 1, threads, 1, 1, sharedBytes, stream, nullptr, block),
+                 const std::vector<uint64_t> &words, bool early) {
+  check(driver.enqueue(function, grid, threads, sharedBytes, words.data(), words.size(), stream, early),
         "cuLaunchKernel");
 }
 

@@ -35,7 +35,7 @@ public:
   CUmodule load(const std::string &ptx);
   CUfunction function(CUmodule module, const std::string &name, unsigned sharedBytes);
   void launch(CUfunction function, unsigned grid, unsigned threads, unsigned sharedBytes,
-              const std::vector<uint64_t> &words);
+              const std::vector<uint64_t> &words, bool early = false);
 
   /// Holds the stream back until `open`, where the driver can. Of some thousand commands the driver takes no more.
   void holdBack();

@@ -26,6 +26,7 @@ struct Command {
   enum Kind { Launch, Copy, Fill } kind = Launch;
   CUfunction function = nullptr;
   unsigned grid = 0, threads = 0, sharedBytes = 0;
+  bool early = false; // may start while the kernel before it runs
   std::vector<uint64_t> words;
   CUdeviceptr to = 0, from = 0; // of a copy or fill
   size_t bytes = 0;
@@ -39,6 +40,7 @@ struct Recording {
   std::vector<Command> commands;
   std::map<CUfunction, std::string> names;
   decltype(moert::cuda::Driver::launchKernel) launchKernel = nullptr;
+  decltype(moert::cuda::Driver::launchKernelEx) launchKernelEx = nullptr;
   decltype(moert::cuda::Driver::moduleFunction) moduleFunction = nullptr;
   decltype(moert::cuda::Driver::onDevice) onDevice = nullptr;
   decltype(moert::cuda::Driver::fillBytes) fillBytes = nullptr;
@@ -52,21 +54,33 @@ CUresult recordFunction(CUfunction *function, CUmodule module, const char *name)
   return result;
 }
 
+void record(CUfunction function, unsigned grid, unsigned threads, unsigned sharedBytes, void **extra, bool early) {
+  if (!recording.isOn) {
+    return;
+  }
+  Command command;
+  command.function = function;
+  command.grid = grid;
+  command.threads = threads;
+  command.sharedBytes = sharedBytes;
+  command.early = early;
+  if (extra) { // as the backend passes them: pointer, its value, size, its pointer
+    const auto *words = static_cast<const uint64_t *>(extra[1]);
+    command.words.assign(words, words + *static_cast<const size_t *>(extra[3]) / sizeof(uint64_t));
+  }
+  recording.commands.push_back(command);
+}
+
+/// Launches with attributes are early ones.
+CUresult recordLaunchEx(const CUlaunchConfig *config, CUfunction function, void **parameters, void **extra) {
+  record(function, config->gridDimX, config->blockDimX, config->sharedMemBytes, extra, /*early=*/true);
+  return recording.launchKernelEx(config, function, parameters, extra);
+}
+
 CUresult recordLaunch(CUfunction function, unsigned gridX, unsigned gridY, unsigned gridZ, unsigned blockX,
                       unsigned blockY, unsigned blockZ, unsigned sharedBytes, CUstream stream, void **parameters,
                       void **extra) {
-  if (recording.isOn) {
-    Command command;
-    command.function = function;
-    command.grid = gridX;
-    command.threads = blockX;
-    command.sharedBytes = sharedBytes;
-    if (extra) { // as the backend passes them: pointer, its value, size, its pointer
-      const auto *words = static_cast<const uint64_t *>(extra[1]);
-      command.words.assign(words, words + *static_cast<const size_t *>(extra[3]) / sizeof(uint64_t));
-    }
-    recording.commands.push_back(command);
-  }
+  record(function, gridX, blockX, sharedBytes, extra, /*early=*/false);
   return recording.launchKernel(function, gridX, gridY, gridZ, blockX, blockY, blockZ, sharedBytes, stream, parameters,
                                 extra);
 }
@@ -97,6 +111,9 @@ CUresult recordFill(CUdeviceptr to, unsigned char value, size_t bytes, CUstream 
 
 void listenTo(moert::cuda::Driver &driver) {
   recording.launchKernel = std::exchange(driver.launchKernel, recordLaunch);
+  if (driver.launchKernelEx) {
+    recording.launchKernelEx = std::exchange(driver.launchKernelEx, recordLaunchEx);
+  }
   recording.moduleFunction = std::exchange(driver.moduleFunction, recordFunction);
   recording.onDevice = std::exchange(driver.onDevice, recordCopy);
   recording.fillBytes = std::exchange(driver.fillBytes, recordFill);
@@ -308,7 +325,7 @@ private:
 
   void issue(const Command &command) {
     if (command.kind == Command::Launch) {
-      gpu.launch(command.function, command.grid, command.threads, command.sharedBytes, command.words);
+      gpu.launch(command.function, command.grid, command.threads, command.sharedBytes, command.words, command.early);
     } else if (command.kind == Command::Copy) {
       gpu.check(gpu.driver.onDevice(command.to, command.from, command.bytes, gpu.stream), "cuMemcpyDtoDAsync");
     } else {

@@ -378,24 +378,6 @@ bool CudaBackend::download(void *to, const void *from, uint64_t bytes) {
   return true;
 }
 
-/// `early`: while the kernel before it in the stream may still run (programmatic dependent launch).
-CUresult CudaBackend::enqueue(const Launch &launch, const Kernel &kernel, bool early) {
-  size_t bytes = launch.argCount * sizeof(uint64_t);
-  void *block[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, const_cast<uint64_t *>(launch.args), CU_LAUNCH_PARAM_BUFFER_SIZE,
-                   &bytes, CU_LAUNCH_PARAM_END};
-  void **parameters = bytes ? block : nullptr;
-  if (!early) {
-    return api.launchKernel(kernel.function, unsigned(launch.grid), 1, 1, kernel.threads, 1, 1, kernel.sharedBytes,
-                            stream, nullptr, parameters);
-  }
-  CUlaunchAttribute attribute = {};
-  attribute.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
-  attribute.value.programmaticStreamSerializationAllowed = 1;
-  const CUlaunchConfig config = {
-      unsigned(launch.grid), 1, 1, kernel.threads, 1, 1, kernel.sharedBytes, stream, &attribute, 1};
-  return api.launchKernelEx(&config, kernel.function, nullptr, parameters);
-}
-
 bool CudaBackend::launch(const Launch *launches, uint32_t count) {
   bool afterKernel = endsWithKernel;
   if (!makeCurrent()) {
@@ -407,7 +389,9 @@ bool CudaBackend::launch(const Launch *launches, uint32_t count) {
     if (launch.grid == 0) {
       continue;
     }
-    const CUresult result = enqueue(launch, kernel, afterKernel && kernel.waits && mayLaunchEarly);
+    const CUresult result =
+        api.enqueue(kernel.function, unsigned(launch.grid), kernel.threads, kernel.sharedBytes, launch.args,
+                    launch.argCount, stream, afterKernel && kernel.waits && mayLaunchEarly);
     afterKernel = true;
     onlyKernel = ++launchesSinceWait == 1 ? &kernel : nullptr;
     if (result) {

@@ -119,7 +119,6 @@ private:
   Status loadMachineCode(const std::string &path, CUmodule &module);
   /// Loads PTX or machine code that the file `path` has.
   Status loadModule(const std::string &path, const void *image, CUmodule &module);
-  CUresult enqueue(const Launch &launch, const Kernel &kernel, bool early);
   Status takeKernel(const format::Kernel &kernel, CUmodule module, const std::string &path);
   Status checkParameters(const format::Variant &variant, const std::string &path) const;
   Status failureOr(const std::string &what) const;

@@ -104,6 +104,22 @@ Result<Driver *> Driver::open(bool emulator) {
   return mine;
 }
 
+CUresult Driver::enqueue(CUfunction function, unsigned grid, unsigned threads, unsigned sharedBytes,
+                         const uint64_t *words, size_t count, CUstream stream, bool early) const {
+  size_t bytes = count * sizeof(uint64_t);
+  void *block[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, const_cast<uint64_t *>(words), CU_LAUNCH_PARAM_BUFFER_SIZE, &bytes,
+                   CU_LAUNCH_PARAM_END};
+  void **parameters = bytes ? block : nullptr;
+  if (!early) {
+    return launchKernel(function, grid, 1, 1, threads, 1, 1, sharedBytes, stream, nullptr, parameters);
+  }
+  CUlaunchAttribute attribute = {};
+  attribute.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+  attribute.value.programmaticStreamSerializationAllowed = 1;
+  const CUlaunchConfig config = {grid, 1, 1, threads, 1, 1, sharedBytes, stream, &attribute, 1};
+  return launchKernelEx(&config, function, nullptr, parameters);
+}
+
 std::string Driver::describe(CUresult result) const {
   const char *name = nullptr, *text = nullptr;
   if (errorName(result, &name) != CUDA_SUCCESS || !name) {

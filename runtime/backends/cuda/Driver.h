@@ -43,6 +43,11 @@ public:
   /// The CUDA release that the driver is of, 12020 of 12.2.
   int version = 0;
 
+  /// Launches a kernel whose parameters are `words`. `early`: while the one before it in the stream may still run
+  /// (programmatic dependent launch).
+  CUresult enqueue(CUfunction function, unsigned grid, unsigned threads, unsigned sharedBytes, const uint64_t *words,
+                   size_t count, CUstream stream, bool early) const;
+
   /// "CUDA_ERROR_ILLEGAL_ADDRESS (an illegal memory access was encountered)". The emulator says more on stderr.
   std::string describe(CUresult result) const;
 
