@@ -52,9 +52,9 @@ private:
   Int queryHead(Int r) { return head * perHead + r; }
   Int firstKey(Int pos);
   SmallVector<Value> initialState(Int queryHead);
-  /// One block of `lanes` scores (of which `count` are real) into the state;
+  /// One block of `lanes` scores, of which `count` are real, of keys from `first` on, into the state;
   /// masked scores are -inf.
-  SmallVector<Value> update(ValueRange state, Num scores, Int seq, Int p0, Int count);
+  SmallVector<Value> update(ValueRange state, Num scores, Int seq, Int p0, Int first, Int count);
   void writeResult(ValueRange state, Int token, Int queryHead);
   Num maskScores(Num scores, Int p0, Int first, Int last);
   void few();
@@ -102,7 +102,7 @@ Num AttentionEmitter::maskScores(Num scores, Int p0, Int first, Int last) {
   return b.select(masked, b.number(-INFINITY), scores);
 }
 
-SmallVector<Value> AttentionEmitter::update(ValueRange state, Num scores, Int seq, Int p0, Int count) {
+SmallVector<Value> AttentionEmitter::update(ValueRange state, Num scores, Int seq, Int p0, Int first, Int count) {
   Num oldMax{&b, state[0]}, oldSum{&b, state[1]};
   // A block whose scores are all masked leaves the maximum as it is: exp(-inf -
   // max) = 0.
@@ -119,7 +119,8 @@ SmallVector<Value> AttentionEmitter::update(ValueRange state, Num scores, Int se
   // take apart.
   Value weights = b.scratch;
   b.store(p, weights);
-  acc = b.loop(b.i64(0), count, 1, acc, [&](Int j, ValueRange carried) {
+  // Keys below `first` are left out: a weight of zero does not hide a value that is not finite.
+  acc = b.loop(b.max(first - p0, b.i64(0)), count, 1, acc, [&](Int j, ValueRange carried) {
     Num weight = b.splat(b.loadScalar(b.at(weights, j, b.f32()), b.f32()));
     Value row = valueRow(seq, p0 + j);
     SmallVector<Value> next;
@@ -169,7 +170,7 @@ void AttentionEmitter::few() {
             sums.push_back(sum);
           }
           Num scores = maskScores(b.reduceTransposed(sums), p0, first, pos);
-          return update(carried, scores, seq, p0, b.min(pos + 1 - p0, b.i64(lanes)));
+          return update(carried, scores, seq, p0, first, b.min(pos + 1 - p0, b.i64(lanes)));
         });
     writeResult(state, token, queryHead(r));
   });
@@ -234,8 +235,8 @@ void AttentionEmitter::run(Int from, Int to, Int seq) {
       }
     }
     overQueries([&](Int t, Int r) {
-      Int pos = b.loadI32(positions, t);
-      b.ifThen(p0 < pos + 1, [&] {
+      Int pos = b.loadI32(positions, t), first = firstKey(pos);
+      b.ifThen(arith::AndIOp::create(b, p0 < pos + 1, first < p0 + lanes), [&] {
         Value query = b.at(q, (t * (g * perHead) + queryHead(r)) * kernel.keyDim, kernel.x);
         // Two sums in turn hide half of the latency of a chain.
         SmallVector<Value> sums(2, b.number(0.0));
@@ -255,9 +256,9 @@ void AttentionEmitter::run(Int from, Int to, Int seq) {
           Num key{&b, b.load(b.at(transposed, b.i64(pairs * lanes), b.f32()), b.vecF32())};
           scores = b.fma(element, key, scores);
         }
-        scores = maskScores(scores * b.splat(scale), p0, firstKey(pos), pos);
+        scores = maskScores(scores * b.splat(scale), p0, first, pos);
         Value at = stateAt(t, r);
-        saveState(update(loadState(at), scores, seq, p0, b.min(pos + 1 - p0, b.i64(lanes))), at);
+        saveState(update(loadState(at), scores, seq, p0, first, b.min(pos + 1 - p0, b.i64(lanes))), at);
       });
     });
   });
