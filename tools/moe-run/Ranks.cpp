@@ -395,7 +395,7 @@ Result<std::string> RankedSession::report() {
     std::string its(size, ' ');
     MOERT_TRY(receive(rank, its.data(), its.size()));
     Json other = Json::parse(its, nullptr, false);
-    for (const char *sum : {"weight_bytes", "threads"}) {
+    for (const char *sum : {"weight_bytes", "threads", "result_bytes"}) {
       if (!json.is_object() || !other.is_object() || !json.contains(sum) || !other.contains(sum)) {
         return error(Code::Internal, "the report of rank ", rank, " has no ", sum);
       }

@@ -44,7 +44,7 @@ public:
 
   moert::Status step(const moert_step_input &input, float *logits) override;
   moert::Status pick(const moert_step_input &input, int32_t *tokens) override;
-  /// Rank 0's, with the weights and threads of all ranks.
+  /// Rank 0's, with the weights, threads and bytes of results of all ranks.
   moert::Result<std::string> report() override;
   /// Of all ranks together where each has its own sequences.
   moert::Result<std::vector<std::vector<int64_t>>> layerCounters(const std::string &prefix) override;
