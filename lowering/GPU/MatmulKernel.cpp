@@ -181,7 +181,9 @@ void MatmulEmitter::makeTiles() {
 // Workgroups that run at the same time have neighbouring numbers. These are the tiles of rows of a band, for the first
 // outputs, then for the next ones: while a weight is in the L2 cache, all rows of the band meet it, and the rows of a
 // band (16 times 128 of K = 4096 are 16 MiB) stay there while the weights of the expert go by. An expert with few rows
-// is one band, so that its weights are read from memory once.
+// is one band, so that its weights are read from memory once. Where a grid is capped, those that run together go on to
+// tiles a grid further and come back to the band when the rows of others have gone by: there each round of the card
+// reads the rows once more, beside some times as many bytes of weights.
 //
 // The entry of the next tile is read ahead.
 void MatmulEmitter::overTiles(llvm::function_ref<void(Int, Int, Int, Int)> body) {

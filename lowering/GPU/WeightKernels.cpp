@@ -14,15 +14,20 @@ using namespace mlir;
 using namespace mlir::moe;
 using namespace mlir::moe::gpu;
 
+/// Writes `bytes` bytes to `to`: those at `from`, or zeros if that is null.
 static void copyBytes(KernelBuilder &b, Value from, Value to, Int bytes) {
   constexpr int64_t wide = 16;
   auto bits = [&](Value pointer) -> Value { return LLVM::PtrToIntOp::create(b, b.getI64Type(), pointer); };
-  Value all = arith::OrIOp::create(b, Value(arith::OrIOp::create(b, bits(from), bits(to))), bytes.value);
+  Value all = arith::OrIOp::create(b, bits(to), bytes.value);
+  if (from) {
+    all = arith::OrIOp::create(b, all, bits(from));
+  }
   Type words = VectorType::get({4}, b.getI32Type()), byte = b.getI8Type();
   auto copy = [&](Type type, Int count) {
     b.overThreads(count, [&](Int i) {
       const unsigned alignment = type == byte ? 1 : wide;
-      Value value = LLVM::LoadOp::create(b, type, b.at(from, i, type), alignment);
+      Value value = from ? LLVM::LoadOp::create(b, type, b.at(from, i, type), alignment).getResult()
+                         : LLVM::ZeroOp::create(b, type).getResult();
       LLVM::StoreOp::create(b, value, b.at(to, i, type), alignment);
     });
   };
@@ -46,8 +51,7 @@ void mlir::moe::gpu::emit(const kernels::CopyListedRows &kernel, KernelBuilder &
     b.ifThen(isThere, copy);
     return;
   }
-  b.ifElse(isThere, copy,
-           [&] { b.overThreads(bytes, [&](Int i) { b.store(b.integer(0, byte), b.at(into, i, byte)); }); });
+  b.ifElse(isThere, copy, [&] { copyBytes(b, Value(), into, bytes); });
 }
 
 void mlir::moe::gpu::emit(const kernels::CopyPart &, KernelBuilder &b) {

@@ -142,7 +142,7 @@ BUGS = [
     ("RankKernels", "rows of an earlier tile again", "{<<row + rowsBefore>>, choice + choicesBefore}", "rowsBefore"),
     ("RankKernels", "rows taken for choices", "b.storeI32(<<Int{&b, toTarget[0]} - Int{&b, carried[0]}>>, sendCounts", "Int{&b, toTarget[1]} - Int{&b, carried[1]}"),
     ("RankKernels", "lists not filled up", "fill(sendRows, {&b, sent[0]}, <<sendRoom * tokens>>);", "Int{&b, sent[0]}"),
-    ("WeightKernels", "a missing row is left", "b.store(<<b.integer(0, byte)>>, b.at(into, i, byte));", "b.load(b.at(into, i, byte), byte)"),
+    ("WeightKernels", "a missing row is left", "copyBytes(b, <<Value()>>, into, bytes);", "into"),
     ("WeightKernels", "a row of the list's place", "row = <<b.loadI32(list, b.workgroup)>>;", "b.min(b.loadI32(list, b.workgroup), b.workgroup)"),
     ("PickKernel", "of equal logits the last", "Value more = <<b.less(found.value, value)>>;", "b.negate(b.less(value, found.value))"),
     ("PickKernel", "of equal logits that of the later warp", "b.both(b.equal(mine, other), <<isBefore>>)", "b.negate(isBefore)"),
