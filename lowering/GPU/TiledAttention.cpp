@@ -145,7 +145,7 @@ private:
   State attendToRun(const Run &run);
   /// Whether the lane's row `i` is one of the run's, with keys.
   Value isOf(const Run &run, int64_t i);
-  Value isRight(const Run &run, const State &state);
+  Value isRight(const Run &run, Value isOne, const State &state);
   void storeRow(const State &state, int64_t i);
   void storeState(const State &state, int64_t i);
 
@@ -163,6 +163,7 @@ private:
   // Of a block: its tokens, heads of the group per token, and what the lane's rows are.
   Int firstToken, tokens, firstHead, heads;
   SmallVector<Int, 2> rowToken, rowHead;
+  SmallVector<Num, 2> rowSink; ///< read before the loops, over which its address would take two registers
   SmallVector<Range, 2> rowKeys;
   SmallVector<Value, 2> isRow; ///< with keys of the split
 };
@@ -256,6 +257,9 @@ void TiledAttentionEmitter::emitBlock() {
     Int row = b.warp * WarpAttention::rows + WarpAttention::row(b, i), real = b.min(row, used - 1);
     rowToken.push_back(firstToken + real / heads);
     rowHead.push_back(head * perHead + firstHead + real % heads);
+    if (sinks) {
+      rowSink.push_back(b.loadScalar(sinks, rowHead.back(), kernel.sinks) * b.number(log2e));
+    }
     const Range own = rowKeys.emplace_back(keysAt(b.loadI32(positions, rowToken.back())));
     Value isReal = row < used;
     isRow.push_back(kernel.splits > 0 ? b.both(isReal, own.from < own.to) : isReal);
@@ -281,15 +285,17 @@ void TiledAttentionEmitter::emitBlock() {
     Int rest{&b, arith::AndIOp::create(b, mask.value, (mask - 1).value)};
     auto lowest = [&](Int bits) { return Int{&b, math::CountTrailingZerosOp::create(b, bits.value)}; };
     Int begin = lowest(mask), end = b.min(lowest(rest), tokens);
+    // Over the loop over keys only this is kept of its tokens.
+    Int ones{&b, arith::ShRUIOp::create(b, b.i64(-1).value, (b.i64(blockRows) - (end - begin)).value)};
+    Int single{&b, arith::OrIOp::create(b, mask, arith::ShLIOp::create(b, ones.value, begin.value))};
     Run run = nextRun(firstToken + begin, firstToken + end);
     State state = warp.finish(attendToRun(run));
-    Value isDone = b.barrierAll(isRight(run, state)); // also before the copies of the next turn
+    Value isOne = single == mask;
+    Value isDone = b.barrierAll(isRight(run, isOne, state)); // also before the copies of the next turn
     for (int64_t i = 0; i < WarpAttention::rowsOfLane; ++i) {
       b.ifThen(b.both(isDone, isOf(run, i)), [&] { storeRow(state, i); });
     }
-    Int ones{&b, arith::ShRUIOp::create(b, b.i64(-1).value, (b.i64(blockRows) - (end - begin)).value)};
-    Value single = arith::OrIOp::create(b, mask, arith::ShLIOp::create(b, ones.value, begin.value));
-    return b.select(isDone, rest, Int{&b, single});
+    return b.select(isDone, rest, single);
   });
 }
 
@@ -348,10 +354,11 @@ Value TiledAttentionEmitter::isOf(const Run &run, int64_t i) {
   return b.both(isRow[i], b.both(run.begin < rowToken[i] + 1, rowToken[i] < run.end));
 }
 
-/// Whether the sums of the lane's rows of the run have nothing of keys that the rows do not see.
-Value TiledAttentionEmitter::isRight(const Run &run, const State &state) {
+/// Whether the sums of the lane's rows of the run have nothing of keys that the rows do not see. `isOne`: the run is of
+/// one token.
+Value TiledAttentionEmitter::isRight(const Run &run, Value isOne, const State &state) {
   return b.choose(
-      run.begin + 1 < run.end,
+      isOne, [&] { return b.flag(true); },
       [&] {
         // 0 times what is finite is 0, all else is NaN. Every row of the warp shows what it does not see: one will do.
         Num zero = b.number(0.0), probe = zero;
@@ -367,8 +374,7 @@ Value TiledAttentionEmitter::isRight(const Run &run, const State &state) {
         }
         right = b.either(right, areMeant);
         return right;
-      },
-      [&] { return b.flag(true); });
+      });
 }
 
 /// The lane's row `i`, or its state of a split.
@@ -380,8 +386,7 @@ void TiledAttentionEmitter::storeRow(const State &state, int64_t i) {
   Num total = state.totals[i], factor = b.number(1.0);
   if (sinks) {
     // A sink is a key of score sinks[h] and value 0.
-    Num sink = b.loadScalar(sinks, rowHead[i], kernel.sinks) * b.number(log2e);
-    Num largest = b.max(state.maxima[i], sink);
+    Num sink = rowSink[i], largest = b.max(state.maxima[i], sink);
     factor = b.exp2(state.maxima[i] - largest);
     total = total * factor + b.exp2(sink - largest);
   }
