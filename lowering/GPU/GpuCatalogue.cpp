@@ -84,7 +84,8 @@ kernels::AttentionCut GpuCatalogue::cut(kernels::Attention &kernel, const kernel
 
 std::string GpuCatalogue::whyNot(const kernels::Kernel &kernel, int64_t experts) const {
   if (experts > maxExperts) {
-    return "but the kernels of GPUs have room for " + std::to_string(maxExperts);
+    return "but the kernels of GPUs have room for " + std::to_string(maxExperts) +
+           " (those of CPUs, --target cpu, for more)";
   }
   if (auto *attention = std::get_if<kernels::Attention>(&kernel); attention && !isTiled(*attention)) {
     const int64_t warps = getThreads(target, kernel) / KernelBuilder::warpSize;
@@ -92,7 +93,7 @@ std::string GpuCatalogue::whyNot(const kernels::Kernel &kernel, int64_t experts)
     if (bytes > sharedBytes) {
       return "has heads of key_dim " + std::to_string(attention->keyDim) + " and value_dim " +
              std::to_string(attention->valueDim) + ", for which the GPU kernel needs " + std::to_string(bytes) +
-             " bytes of shared memory, but has " + std::to_string(sharedBytes);
+             " bytes of shared memory, but has " + std::to_string(sharedBytes) + ": compile with --target cpu";
     }
   }
   return "";

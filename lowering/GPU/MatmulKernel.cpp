@@ -245,16 +245,20 @@ void MatmulEmitter::finish(Num value, std::optional<Num> up, Int rowOffset, Int 
 
 void MatmulEmitter::finishPair(ArrayRef<Num> values, ArrayRef<Num> up, Int rowOffset, Int n) {
   SmallVector<Num> results(values), ups(up);
-  auto addPair = [&](SmallVector<Num> &sums, Value base, Int at, Type type) {
-    for (auto [sum, term] : llvm::zip_equal(sums, b.loadVector(b.at(base, at, type), type, 2))) {
+  auto add = [](SmallVector<Num> &sums, ArrayRef<Num> terms) {
+    for (auto [sum, term] : llvm::zip_equal(sums, terms)) {
       sum = term + sum;
     }
   };
+  // A bias may be a part of a tensor that begins at any element.
+  auto addBias = [&](SmallVector<Num> &sums, Value base, Type type) {
+    add(sums, {b.loadScalar(base, n, type), b.loadScalar(base, n + 1, type)});
+  };
   if (kernel.bias) {
-    addPair(results, segment.bias, n, kernel.bias);
+    addBias(results, segment.bias, kernel.bias);
   }
   if (kernel.upBias) {
-    addPair(ups, segment.upBias, n, kernel.upBias);
+    addBias(ups, segment.upBias, kernel.upBias);
   }
   for (auto [i, result] : llvm::enumerate(results)) {
     if (kernel.activation) {
@@ -266,7 +270,7 @@ void MatmulEmitter::finishPair(ArrayRef<Num> values, ArrayRef<Num> up, Int rowOf
     }
   }
   if (kernel.residual) {
-    addPair(results, residual, rowOffset + n, b.f32());
+    add(results, b.loadVector(b.at(residual, rowOffset + n, b.f32()), b.f32(), 2));
   }
   b.storePair(results[0], results[1], b.at(segment.out, rowOffset + n, kernel.out), kernel.out);
 }

@@ -197,7 +197,7 @@ struct TensorParallelPass : moe::impl::TensorParallelBase<TensorParallelPass> {
            << "heads of an attention come from "
            << (op ? "'" + op->getName().getStringRef().str() + "'" : std::string("an argument"))
            << ", which moe-tensor-parallel cannot divide: it follows moe.rope, moe.rms_norm per head and moe.linear; "
-           << "attention=whole leaves attentions as they are";
+           << "attention=whole (moec: --attention whole) leaves attentions as they are";
   }
 
   /// The linear behind `value`'s projection, or null.
@@ -266,14 +266,14 @@ struct TensorParallelPass : moe::impl::TensorParallelBase<TensorParallelPass> {
     LinearOp o = outputOf(op);
     if (!o) {
       return op.emitOpError("cannot be divided among ranks: its result must go to one moe.linear and nowhere else; "
-                            "attention=whole leaves attentions as they are");
+                            "attention=whole (moec: --attention whole) leaves attentions as they are");
     }
     std::optional<HeadPlan> plan = planHeads(op, o);
     if (!plan) {
       return op.emitOpError("has Q = ")
              << q << " query heads and G = " << g << " key/value heads, which R = " << ranks.getValue()
              << " ranks do not divide: R must divide Q, and divide G or be a multiple of it; "
-             << "attention=whole leaves attentions as they are";
+             << "attention=whole (moec: --attention whole) leaves attentions as they are";
     }
     OpBuilder b(o);
     Cutter queryCutter{b, ranks, 1, plan->segments}, keyCutter{b, ranks, plan->copies, plan->segments};

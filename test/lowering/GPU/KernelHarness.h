@@ -35,6 +35,7 @@ struct Argument {
   std::string element; ///< type of data: "f32", "i64", ...
   std::vector<const Tensor *> entries;
   int64_t rows = 0, columns = 0; ///< of a weight, which some kernels take by tensor maps
+  size_t skipped = 0;            ///< bytes of its allocation before it
 
   Argument(int64_t value) : kind(Word), word(test::word(value)) {}
   Argument(float value) : kind(Word), word(test::word(value)) {}
@@ -45,6 +46,11 @@ struct Argument {
       : kind(kind), data(reinterpret_cast<char *>(values.data())), bytes(values.size() * sizeof(T)),
         element((std::is_floating_point_v<T> ? "f" : "i") + std::to_string(8 * sizeof(T))) {}
   StringRef contents() const { return {data, bytes}; }
+  /// As a part of a tensor that begins at element `count`.
+  Argument behind(size_t count, const Tensor &tensor) && {
+    skipped = count * tensor.data.size() / tensor.size();
+    return std::move(*this);
+  }
   /// A matrix of a weight, or a table of such.
   Argument(Argument argument, int64_t rows, int64_t columns) : Argument(std::move(argument)) {
     this->rows = rows;
@@ -258,9 +264,10 @@ protected:
         }
         words.push_back(upload(reinterpret_cast<char *>(pointers.data()), pointers.size() * 8, true));
       } else {
-        words.push_back(upload(argument.data, argument.bytes, argument.kind != Argument::Out));
+        const std::string whole = std::string(argument.skipped, 0) + argument.contents().str();
+        words.push_back(upload(whole.data(), whole.size(), argument.kind != Argument::Out) + argument.skipped);
         if (argument.kind != Argument::Out && argument.rows == 0) {
-          changing.insert(changing.end(), {words.back(), words.back() + argument.bytes});
+          changing.insert(changing.end(), {words.back() - argument.skipped, words.back() + argument.bytes});
         }
       }
     }

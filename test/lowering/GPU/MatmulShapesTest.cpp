@@ -78,7 +78,9 @@ protected:
     kernel.residual = true;
     Tensor xs = values(x, rows * k, exact), ws = values(bf16, n * k, exact), bias = values(bf16, n, exact),
            base = values(f32, rows * n, exact), ys(f32, rows * n);
-    run(kernel, workgroups(kernel, rows, n), {in(xs), k, rows, matrix(ws, n, k), n, out(ys), in(bias), in(base)});
+    // A bias may begin anywhere.
+    run(kernel, workgroups(kernel, rows, n),
+        {in(xs), k, rows, matrix(ws, n, k), n, out(ys), in(bias).behind(1, bias), in(base)});
     const std::vector<Bounded> inputs = known(xs);
     std::vector<Bounded> expected;
     for (int64_t i = 0; i < rows * n; ++i) {

@@ -13,7 +13,7 @@
 // SAYS: remark: 1 attentions, 1 FFNs and 0 layers of experts on 2 ranks: 2 all-reduces per step, 64 bytes per token
 // AUTO: remark: 1 of 1 attentions have heads that 6 ranks do not divide: every rank computes them whole
 // AUTO: remark: 0 attentions, 1 FFNs and 0 layers of experts on 6 ranks: 1 all-reduces per step
-// HEADS: error: 'moe.attention' op has Q = 4 query heads and G = 2 key/value heads, which R = 3 ranks do not divide: R must divide Q, and divide G or be a multiple of it; attention=whole leaves attentions as they are
+// HEADS: error: 'moe.attention' op has Q = 4 query heads and G = 2 key/value heads, which R = 3 ranks do not divide: R must divide Q, and divide G or be a multiple of it; attention=whole (moec: --attention whole) leaves attentions as they are
 // WIDTH: error: 'moe.ffn' op has the width I = 12, which R = 5 ranks do not divide
 // OPTION: error: attention of moe-tensor-parallel is 'some', but must be split, whole or auto
 
