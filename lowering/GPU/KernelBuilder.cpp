@@ -395,6 +395,20 @@ SmallVector<Value> KernelBuilder::loop(Int from, Int to, Int step, ValueRange in
   return SmallVector<Value>(op.getResults());
 }
 
+void KernelBuilder::overEqual(Value numbers, Int from, Int to, Int limit,
+                              llvm::function_ref<void(Int, Int, Int, Int)> body) {
+  auto read = [&](Int base) { return loadI32(numbers, min(base + lane, to - 1)); };
+  ifThen(from < to, [&] {
+    loop(from, to, i64(warpSize), ValueRange{read(from)}, [&](Int base, ValueRange carried) {
+      Int i = base + lane, number{this, carried[0]}, next = read(base + warpSize);
+      number = select(both(i < to, both(i64(-1) < number, number < limit)), number, i64(-1));
+      Value same = matchAny(toI32(number));
+      body(i, number, countBits(same, /*below=*/true), countBits(same));
+      return SmallVector<Value>{next};
+    });
+  });
+}
+
 void KernelBuilder::ifThen(Value condition, llvm::function_ref<void()> then) { ifElse(condition, then, nullptr); }
 
 void KernelBuilder::ifElse(Value condition, llvm::function_ref<void()> then, llvm::function_ref<void()> otherwise) {

@@ -170,6 +170,10 @@ public:
   /// body(i) for the thread's (or the lane's) share of [0, size): every `threads`-th, from its number on.
   void overThreads(Int size, llvm::function_ref<void(Int)> body) { loop(thread, size, i64(threads), body); }
   void overLanes(Int size, llvm::function_ref<void(Int)> body) { loop(lane, size, i64(warpSize), body); }
+  /// body(i, numbers[i], lanes below that have the same number, all that have it) for i in the warp's [from, to), 32 at
+  /// a time, while the next ones are read. numbers: i32; one outside of [0, limit) is -1, as what lanes beyond the last
+  /// have.
+  void overEqual(Value numbers, Int from, Int to, Int limit, llvm::function_ref<void(Int, Int, Int, Int)> body);
   void ifThen(Value condition, llvm::function_ref<void()> then);
   void ifElse(Value condition, llvm::function_ref<void()> then, llvm::function_ref<void()> otherwise);
   Value choose(Value condition, llvm::function_ref<Value()> then, llvm::function_ref<Value()> otherwise);

@@ -117,24 +117,16 @@ private:
   /// Of the warp's choices [from, to): `ids`, and in `chosen` how many of the same expert the warp had before; -1 where
   /// there is no expert. table: how many it has of each.
   void number(Value experts, Int first, Int from, Int to) {
-    Int step = b.i64(KernelBuilder::warpSize), none = b.i64(-1);
-    // The next 32 are read while these are counted.
-    auto read = [&](Int base) { return b.loadI32(experts, first + b.min(base + b.lane, to - 1)); };
-    b.ifThen(from < to, [&] {
-      b.loop(from, to, step, ValueRange{read(from)}, [&](Int base, ValueRange carried) {
-        Int i = base + b.lane, id = b.select(i < to, Int{&b, carried[0]}, none), next = read(base + step);
-        Value isChoice = none < id, same = b.matchAny(b.toI32(id));
-        Int below = b.countBits(same, /*below=*/true), at = b.warp * e + b.max(id, b.i64(0));
-        Int before = b.loadI32(table, at);
-        b.warpBarrier(); // all have read it
-        b.ifThen(b.both(isChoice, below == b.i64(0)), [&] { b.storeI32(before + b.countBits(same), table, at); });
-        b.ifThen(i < to, [&] {
-          b.storeI32(id, ids, i);
-          b.storeI32(b.select(isChoice, before + below, none), chosen, i);
-        });
-        b.warpBarrier(); // before the next ones read it
-        return SmallVector<Value>{next};
+    b.overEqual(b.at(experts, first, i32), from, to, e, [&](Int i, Int id, Int below, Int same) {
+      Value isChoice = b.i64(-1) < id;
+      Int at = b.warp * e + b.max(id, b.i64(0)), before = b.loadI32(table, at);
+      b.warpBarrier(); // all have read it
+      b.ifThen(b.both(isChoice, below == b.i64(0)), [&] { b.storeI32(before + same, table, at); });
+      b.ifThen(i < to, [&] {
+        b.storeI32(id, ids, i);
+        b.storeI32(b.select(isChoice, before + below, b.i64(-1)), chosen, i);
       });
+      b.warpBarrier(); // before the next ones read it
     });
   }
 

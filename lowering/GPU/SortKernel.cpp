@@ -34,9 +34,8 @@ public:
   void emit();
 
 private:
-  /// body(the lane's choice, its expert, whether there is one, lanes below with the same expert, their number in all)
-  /// for the warp's section, 32 at a time. Without a choice the expert is 0.
-  void overSection(llvm::function_ref<void(Int, Int, Value, Int, Int)> body);
+  /// Goes through the warp's section (overEqual). Without a choice the expert is -1.
+  void overSection(llvm::function_ref<void(Int, Int, Int, Int)> body);
   void place();
   void listTiles(Int count);
 
@@ -52,20 +51,9 @@ private:
 
 } // namespace
 
-void SortEmitter::overSection(llvm::function_ref<void(Int, Int, Value, Int, Int)> body) {
-  Int begin = b.warp * section, end = b.min(begin + section, choices), step = b.i64(KernelBuilder::warpSize);
-  // The next 32 are read while these are placed.
-  auto read = [&](Int base) { return b.loadI32(experts, b.min(base + b.lane, choices - 1)); };
-  b.ifThen(b.warp < used, [&] {
-    b.loop(begin, end, step, ValueRange{read(begin)}, [&](Int base, ValueRange carried) {
-      Int id{&b, carried[0]}, next = read(base + step);
-      Value isChoice = b.both(base + b.lane < end, b.both(b.i64(-1) < id, id < e));
-      Value same = b.matchAny(b.toI32(b.select(isChoice, id, b.i64(-1))));
-      body(base + b.lane, b.select(isChoice, id, b.i64(0)), isChoice, b.countBits(same, /*below=*/true),
-           b.countBits(same));
-      return SmallVector<Value>{next};
-    });
-  });
+void SortEmitter::overSection(llvm::function_ref<void(Int, Int, Int, Int)> body) {
+  Int begin = b.warp * section;
+  b.overEqual(experts, begin, b.min(begin + section, choices), e, body);
 }
 
 void SortEmitter::emit() {
@@ -89,9 +77,9 @@ void SortEmitter::emit() {
 
   b.overThreads(used * e, [&](Int i) { b.storeI32(zero, table, i); });
   b.barrier();
-  overSection([&](Int, Int expert, Value isChoice, Int below, Int number) {
+  overSection([&](Int, Int expert, Int below, Int number) {
     Int at = b.warp * e + expert;
-    b.ifThen(b.both(isChoice, below == zero), [&] { b.storeI32(b.loadI32(table, at) + number, table, at); });
+    b.ifThen(b.both(b.i64(-1) < expert, below == zero), [&] { b.storeI32(b.loadI32(table, at) + number, table, at); });
     b.warpBarrier(); // another lane may count the next ones
   });
   b.barrier();
@@ -150,10 +138,10 @@ void SortEmitter::emit() {
 }
 
 void SortEmitter::place() {
-  overSection([&](Int choice, Int expert, Value isChoice, Int below, Int number) {
-    Int at = b.warp * e + expert, first = b.loadI32(table, at);
+  overSection([&](Int choice, Int expert, Int below, Int number) {
+    Int at = b.warp * e + b.max(expert, b.i64(0)), first = b.loadI32(table, at);
     b.warpBarrier(); // all have read it
-    b.ifThen(isChoice, [&] {
+    b.ifThen(b.i64(-1) < expert, [&] {
       b.storeI32(choice, slots, first + below);
       b.ifThen(below == b.i64(0), [&] { b.storeI32(first + number, table, at); });
     });
