@@ -367,13 +367,12 @@ Value TiledAttentionEmitter::isRight(const Run &run, Value isOne, const State &s
             probe = b.fma(state.sums[piece * 4 + j], zero, probe);
           }
         }
-        Value right = b.equal(probe, zero), areMeant = b.flag(true);
+        Value isFinite = b.equal(probe, zero), areMeant = b.flag(true);
         for (int64_t i = 0; i < WarpAttention::rowsOfLane; ++i) {
           Value isMeant = b.negate(b.equal(state.totals[i] * zero, zero));
           areMeant = b.both(areMeant, b.either(b.negate(isOf(run, i)), isMeant));
         }
-        right = b.either(right, areMeant);
-        return right;
+        return b.either(isFinite, areMeant);
       });
 }
 

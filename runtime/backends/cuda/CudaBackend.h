@@ -28,7 +28,7 @@ namespace moert::cuda {
 /// A pointer of the device as the driver wants it.
 inline CUdeviceptr asDevice(const void *pointer) { return CUdeviceptr(reinterpret_cast<uintptr_t>(pointer)); }
 
-/// The first driver that captures such launches into graphs (CUDA 12.3).
+/// The first driver that captures early launches into graphs (CUDA 12.3).
 constexpr int kFirstEarlyLaunch = 12030;
 
 class CudaBackend final : public Backend {

@@ -133,7 +133,7 @@ protected:
       const std::string own = llvm::formatv("{0,0+2}", i).str() + (isList ? "list" : "");
       operands.push_back(llvm::json::Object{{"buffer", own}});
       if (!isList) {
-        if (argument.kind != Argument::Out && argument.rows == 0) {
+        if (argument.isWrittenBefore()) {
           changing.push_back(own);
         }
         buffers[own] = buffer(before[i], StringRef(argument.data, argument.bytes), argument.kind != Argument::Out);

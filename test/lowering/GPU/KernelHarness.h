@@ -46,6 +46,8 @@ struct Argument {
       : kind(kind), data(reinterpret_cast<char *>(values.data())), bytes(values.size() * sizeof(T)),
         element((std::is_floating_point_v<T> ? "f" : "i") + std::to_string(8 * sizeof(T))) {}
   StringRef contents() const { return {data, bytes}; }
+  /// Whether an earlier kernel may have written what a kernel reads here: weights are constant.
+  bool isWrittenBefore() const { return (kind == In || kind == Update) && rows == 0; }
   /// As a part of a tensor that begins at element `count`.
   Argument behind(size_t count, const Tensor &tensor) && {
     skipped = count * tensor.data.size() / tensor.size();
@@ -266,7 +268,7 @@ protected:
       } else {
         const std::string whole = std::string(argument.skipped, 0) + argument.contents().str();
         words.push_back(upload(whole.data(), whole.size(), argument.kind != Argument::Out) + argument.skipped);
-        if (argument.kind != Argument::Out && argument.rows == 0) {
+        if (argument.isWrittenBefore()) {
           changing.insert(changing.end(), {words.back() - argument.skipped, words.back() + argument.bytes});
         }
       }
