@@ -605,7 +605,9 @@ bool CudaBackend::synchronize() {
   }
   onlyKernel = nullptr;
   launchesSinceWait = 0;
-  return true;
+  // What was done before the first look may have ended without what NCCL says is broken.
+  Status status = others ? others->look() : Status();
+  return status.ok() || failAmongRanks(std::move(status));
 }
 
 bool CudaBackend::settle() { return spoilt || api.contextSet(context) != CUDA_SUCCESS || isIdleWithin(deadlineNs); }
