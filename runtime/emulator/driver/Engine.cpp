@@ -136,9 +136,12 @@ void Engine::pump() {
 
 bool Engine::query(const WorkPtr &work) {
   if (!work->done && all.settings.threads == 1) {
-    // A program that polls makes progress, but not at once.
-    if (!advance(work)) {
-      advance(nullptr);
+    // A program that polls makes progress, but not at once. What only another thread can let go on is not asked for
+    // all the time: that thread may want the core.
+    if (!advance(work) && !advance(nullptr) && hostThreads() > 1) {
+      driverLock().unlock();
+      std::this_thread::sleep_for(std::chrono::microseconds(20));
+      driverLock().lock();
     }
   }
   if (work->done) {
@@ -180,7 +183,8 @@ CUresult Engine::wait(const WorkPtr &work) {
   host.join(work->clock);
   forgetThePast();
   hostCalled();
-  return work->context->sticky;
+  // Another thread may have ended the context while this one waited for its last work.
+  return all.contexts.has(work->context) ? work->context->sticky : CUDA_ERROR_CONTEXT_IS_DESTROYED;
 }
 
 void Engine::forgetThePast() {

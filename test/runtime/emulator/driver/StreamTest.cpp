@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <numeric>
+#include <thread>
 
 namespace {
 
@@ -324,6 +325,29 @@ TEST_F(DriverTest, PeerCopies) {
   CHECKED(cuMemcpyDtoH(&back, there, 4));
   EXPECT_EQ(back, 42);
   CHECKED(cuCtxDestroy(other));
+}
+
+/// Pinned memory is freed after the work of all contexts, some of which end meanwhile. (Sanitizers see what is wrong.)
+TEST_F(DriverTest, ContextsEndWhileAnotherThreadWaits) {
+  for (int round = 0; round < 20; ++round) {
+    CUcontext other = nullptr;
+    CUstream stream = nullptr;
+    void *pinned = nullptr;
+    CHECKED(cuMemAllocHost(&pinned, 64));
+    CHECKED(cuCtxCreate(&other, nullptr, 0, 1));
+    CHECKED(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    const CUdeviceptr address = buffer(4);
+    for (unsigned i = 0; i < 100; ++i) {
+      CHECKED(cuMemsetD32Async(address, i, 1, stream));
+    }
+    std::thread frees([&] {
+      EXPECT_EQ(cuCtxSetCurrent(context), CUDA_SUCCESS);
+      EXPECT_EQ(cuMemFreeHost(pinned), CUDA_SUCCESS);
+    });
+    EXPECT_EQ(cuCtxDestroy(other), CUDA_SUCCESS);
+    frees.join();
+    CHECKED(cuCtxSetCurrent(context));
+  }
 }
 
 TEST_F(DriverTest, TimesGoForward) {
