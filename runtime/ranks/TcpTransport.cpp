@@ -83,7 +83,8 @@ struct Finished {
 /// The connection to one other rank.
 struct Peer {
   Socket socket;
-  bool isGone = false;
+  bool isGone = false; ///< nothing more comes
+  bool isDeaf = false; ///< takes nothing more; what it said before, why it ended say, may still lie here
   std::deque<Outgoing> outgoing;
   std::map<uint32_t, std::deque<Posted>> posted;
   std::map<uint32_t, std::deque<std::vector<uint8_t>>> early;
@@ -115,7 +116,7 @@ Network &networkOf(moert_transport *transport) { return *static_cast<Network *>(
 
 /// Writes what the socket takes; true if something went out.
 bool Network::sendSome(Peer &peer) {
-  if (peer.outgoing.empty()) {
+  if (peer.outgoing.empty() || peer.isDeaf) {
     return false;
   }
   Outgoing &next = peer.outgoing.front();
@@ -125,7 +126,7 @@ bool Network::sendSome(Peer &peer) {
   const uint64_t bytes = (next.sent < sizeof(Header) ? sizeof(Header) : all) - next.sent;
   const ssize_t went = ::send(peer.socket.handle, from, bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
   if (went < 0) {
-    peer.isGone |= errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR;
+    peer.isDeaf |= errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR;
     return false;
   }
   next.sent += uint64_t(went);

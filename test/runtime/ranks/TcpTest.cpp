@@ -17,28 +17,39 @@ namespace {
 
 constexpr int64_t kSecond = 1000000000;
 
-/// A port that is free now.
-int freePort() {
-  const int handle = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in any = {};
-  any.sin_family = AF_INET;
-  any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof(any);
-  bind(handle, reinterpret_cast<sockaddr *>(&any), length);
-  getsockname(handle, reinterpret_cast<sockaddr *>(&any), &length);
-  close(handle);
-  return ntohs(any.sin_port);
-}
+/// A port that the system gives to nobody else while this lives: it is bound, and nobody listens there. Who says
+/// SO_REUSEADDR, as ranks do, may listen.
+class Port {
+public:
+  Port() : handle(socket(AF_INET, SOCK_STREAM, 0)) {
+    const int yes = 1;
+    sockaddr_in any = {};
+    any.sin_family = AF_INET;
+    any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t length = sizeof(any);
+    EXPECT_EQ(setsockopt(handle, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)), 0);
+    EXPECT_EQ(bind(handle, reinterpret_cast<sockaddr *>(&any), length), 0);
+    EXPECT_EQ(getsockname(handle, reinterpret_cast<sockaddr *>(&any), &length), 0);
+    number = ntohs(any.sin_port);
+  }
+  ~Port() { close(handle); }
+  Port(const Port &) = delete;
+
+  int number = 0;
+
+private:
+  const int handle;
+};
 
 /// Calls `function` with each rank's communicator, or with why there is none.
 template <typename Function>
 void meet(int ranks, Function function, int missing = -1, int64_t deadline = 20 * kSecond) {
-  const int port = freePort();
+  const Port port;
   std::vector<std::thread> threads;
   for (int rank = 0; rank < ranks; ++rank) {
     if (rank != missing) {
-      threads.emplace_back([=] {
-        auto transport = openTcpTransport({"127.0.0.1", port, rank, ranks, rank, ranks}, deadline);
+      threads.emplace_back([=, number = port.number] {
+        auto transport = openTcpTransport({"127.0.0.1", number, rank, ranks, rank, ranks}, deadline);
         function(rank, transport.ok() ? makeMessageRank(*transport) : nullptr, transport.status());
       });
     }
@@ -94,7 +105,7 @@ TEST(Tcp, CollectivesAndMessages) {
 
 /// Receives are begun while a message is on its way that came before anybody asked for it.
 TEST(Tcp, MessagesKeepTheirOrder) {
-  const int port = freePort();
+  const Port port;
   const size_t large = size_t(32) << 20, small = 5; // more than a connection holds
   std::atomic<int> phase{0};
   auto pump = [](moert_transport &transport, moert_transfer &transfer, size_t expected) {
@@ -106,7 +117,7 @@ TEST(Tcp, MessagesKeepTheirOrder) {
     EXPECT_EQ(bytes, expected);
   };
   std::thread sender([&] {
-    auto transport = openTcpTransport({"127.0.0.1", port, 1, 2, 0, 1}, 20 * kSecond);
+    auto transport = openTcpTransport({"127.0.0.1", port.number, 1, 2, 0, 1}, 20 * kSecond);
     ASSERT_TRUE(transport.ok()) << transport.status().message();
     const std::vector<uint8_t> first(large, 1), second(small, 2);
     moert_transfer transfers[2];
@@ -119,7 +130,7 @@ TEST(Tcp, MessagesKeepTheirOrder) {
     pump(*transport, transfers[1], small);
     transport->close(&*transport);
   });
-  auto transport = openTcpTransport({"127.0.0.1", port, 0, 2, 0, 1}, 20 * kSecond);
+  auto transport = openTcpTransport({"127.0.0.1", port.number, 0, 2, 0, 1}, 20 * kSecond);
   ASSERT_TRUE(transport.ok()) << transport.status().message();
   while (phase != 1) {
   }
@@ -136,6 +147,37 @@ TEST(Tcp, MessagesKeepTheirOrder) {
   EXPECT_EQ(first.back(), 1);
   EXPECT_EQ(second.front(), 2);
   sender.join();
+  transport->close(&*transport);
+}
+
+/// What a rank said before it ended arrives, also where much was being sent to it.
+TEST(Tcp, LastWordsAreHeard) {
+  const Port port;
+  const std::vector<uint8_t> large(size_t(32) << 20);
+  uint8_t word = 7;
+  moert_transfer transfers[2];
+  std::thread speaker([&] {
+    auto transport = openTcpTransport({"127.0.0.1", port.number, 1, 2, 0, 1}, 20 * kSecond);
+    ASSERT_TRUE(transport.ok()) << transport.status().message();
+    moert_transfer transfer;
+    transport->send(&*transport, &word, 1, 0, 8, &transfer);
+    transport->close(&*transport);
+  });
+  auto transport = openTcpTransport({"127.0.0.1", port.number, 0, 2, 0, 1}, 20 * kSecond);
+  speaker.join();
+  ASSERT_TRUE(transport.ok()) << transport.status().message();
+  uint8_t heard = 0;
+  size_t bytes = 0;
+  int state = 0;
+  transport->send(&*transport, large.data(), large.size(), 1, 7, &transfers[0]);
+  transport->receive(&*transport, &heard, 1, 1, 8, &transfers[1]);
+  while ((state = transport->test(&*transport, &transfers[1], &bytes)) == 0) {
+  }
+  EXPECT_EQ(state, 1) << transport->error;
+  EXPECT_EQ(heard, word);
+  while ((state = transport->test(&*transport, &transfers[0], &bytes)) == 0) {
+  }
+  EXPECT_EQ(state, -1);
   transport->close(&*transport);
 }
 
@@ -179,23 +221,24 @@ TEST(Tcp, WhoDoesNotComeIsNamed) {
         }
       },
       /*missing=*/1, kSecond);
-  auto alone = openTcpTransport({"127.0.0.1", freePort(), 1, 2, 0, 1}, kSecond / 2);
+  const Port port;
+  auto alone = openTcpTransport({"127.0.0.1", port.number, 1, 2, 0, 1}, kSecond / 2);
   EXPECT_EQ(alone.status().code(), Code::Deadline);
   EXPECT_NE(alone.status().message().find("cannot reach rank 0: Connection refused within 0.5 s"), std::string::npos)
       << alone.status().message();
 }
 
 TEST(Tcp, StrangersAndMistakes) {
-  const int port = freePort();
+  const Port port;
   auto start = [&](int rank, int ranks) {
-    return openTcpTransport({"127.0.0.1", port, rank, ranks, 0, 1}, 5 * kSecond);
+    return openTcpTransport({"127.0.0.1", port.number, rank, ranks, 0, 1}, 5 * kSecond);
   };
-  // Somebody else at the door is sent away.
-  std::thread stranger([&] {
+  // Somebody else at the door is sent away, before the other rank comes: who has all ranks listens no longer.
+  std::thread other([&] {
     sockaddr_in there = {};
     there.sin_family = AF_INET;
     there.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    there.sin_port = htons(uint16_t(port));
+    there.sin_port = htons(uint16_t(port.number));
     const int handle = socket(AF_INET, SOCK_STREAM, 0);
     while (connect(handle, reinterpret_cast<sockaddr *>(&there), sizeof(there)) != 0) {
       usleep(1000);
@@ -205,16 +248,12 @@ TEST(Tcp, StrangersAndMistakes) {
     char answer;
     EXPECT_LE(read(handle, &answer, 1), 0);
     close(handle);
-  });
-  std::thread other([&] {
-    usleep(300000); // after the stranger
     auto transport = start(1, 2);
     ASSERT_TRUE(transport.ok()) << transport.status().message();
     transport->close(&*transport);
   });
   auto first = start(0, 2);
   ASSERT_TRUE(first.ok()) << first.status().message();
-  stranger.join();
   other.join();
   // The port is taken as long as somebody else listens there.
   const int taken = socket(AF_INET6, SOCK_STREAM, 0);

@@ -12,9 +12,11 @@ import subprocess
 import sys
 
 ranks = int(sys.argv[1])
-with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = free.getsockname()[1]
+# Bound as long as they run, so that nobody else is given it; with SO_REUSEADDR, as ranks say it, they may listen there.
+meeting = socket.socket()
+meeting.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+meeting.bind(("127.0.0.1", 0))
+port = meeting.getsockname()[1]
 processes = []
 for rank in range(ranks):
     place = {"RANK": rank, "WORLD_SIZE": ranks, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1",
