@@ -88,11 +88,16 @@ TEST(ThreadPool, WorkIsShared) {
   auto pool = make(2);
   Tally tally(2);
   tally.visits.assign(64, 0);
-  auto slow = [](const void *context, int64_t begin, int64_t end, int worker) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(end - begin));
+  // Who has a piece keeps it until the other has one, too; not for ever, so that the test ends if it never has.
+  auto untilBoth = [](const void *context, int64_t begin, int64_t end, int worker) {
     count(context, begin, end, worker);
+    const auto &other = static_cast<const Tally *>(context)->perWorker[size_t(1 - worker)];
+    const auto last = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (other == 0 && std::chrono::steady_clock::now() < last) {
+      std::this_thread::yield();
+    }
   };
-  ASSERT_TRUE(pool->run(slow, &tally, 64));
+  ASSERT_TRUE(pool->run(untilBoth, &tally, 64));
   EXPECT_GT(tally.perWorker[0], 0);
   EXPECT_GT(tally.perWorker[1], 0);
 }
