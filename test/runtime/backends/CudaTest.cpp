@@ -303,10 +303,11 @@ TEST_F(CudaTest, UnchangedResultsAreTheirSource) {
              {span(again, 0, bytes, Access::Write), slice(0, Access::Read, extent(bytes))});
   second.commandCount = 3;
   toy.variant().initializers.push_back(second);
+  const uint64_t before = (*cuda::Driver::open(true))->findings();
   auto works = [&](const std::string &facts) {
     open();
     EXPECT_TRUE(reportSays(facts)) << loaded.report();
-    EXPECT_TRUE(reportSays("\"emulator_findings\":0,")) << loaded.report();
+    EXPECT_EQ(findings(), before);
     ASSERT_TRUE(loaded.step({3, 1}, {0, 0}, {0, 1}, {1}, logits)) << loaded.message;
     EXPECT_EQ(logits, std::vector<float>(kVocab, 0.0f));
   };
@@ -403,6 +404,7 @@ TEST_F(CudaTest, GraphsGoWithTheirMemory) {
   moert_session_options asked = options();
   asked.graphs = 1;
   ASSERT_TRUE(loaded.open(asked)) << loaded.message;
+  const uint64_t before = findings();
   for (int round = 0; round < 2; ++round) {
     for (int32_t count = 1; count <= 6; ++count) {
       for (int32_t rows = 0; rows < 3 && rows <= count; ++rows) {
@@ -422,7 +424,7 @@ TEST_F(CudaTest, GraphsGoWithTheirMemory) {
   }
   const bool isShared = getenv("MOE_EMU_BUFFERS") != nullptr;
   EXPECT_TRUE(reportSays(concat("\"graphs_captured\":", isShared ? 17 : 34, ",\"graphs_run\":34"))) << loaded.report();
-  EXPECT_TRUE(reportSays("\"emulator_findings\":0")) << loaded.report();
+  EXPECT_EQ(findings(), before);
 }
 
 /// Without memory for another graph steps are launched, and the report says so.

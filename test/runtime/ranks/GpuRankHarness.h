@@ -4,10 +4,12 @@
 #define TEST_RUNTIME_RANKS_GPURANKHARNESS_H
 
 #include "runtime/backends/cuda/Nccl.h"
+#include "runtime/core/Trace.h"
 #include "test/runtime/backends/GpuToy.h"
 #include "test/runtime/ranks/RankToy.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <dlfcn.h>
 #include <gtest/gtest.h>
@@ -91,6 +93,17 @@ struct Together {
   RankSessions sessions;
   std::vector<Ids> sequences;
 };
+
+/// A deadline, of whole seconds, that steps of `toy` may miss: its sessions are opened within it, too, which takes long
+/// where many programs share few cores. So ten times what it takes now.
+inline int shortDeadline(const GpuRankToy &toy) {
+  const int64_t begin = monotonicNs();
+  Together opened(toy);
+  return std::max(2, int(std::ceil(10e-9 * double(monotonicNs() - begin))));
+}
+
+/// Of the emulator in this process: tests before this one may have had some.
+inline uint64_t findings() { return (*cuda::Driver::open(true))->findings(); }
 
 /// Sets a fault of the emulator's NCCL while it lives.
 struct Fault {

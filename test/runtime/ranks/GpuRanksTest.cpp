@@ -3,6 +3,7 @@
 #include "runtime/core/Backend.h"
 #include "test/runtime/ranks/GpuRankHarness.h"
 
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <map>
@@ -15,6 +16,9 @@ using namespace moert::format;
 
 namespace {
 
+/// Lets ranks go on that a fault has stopped: when the others are done, so that a test ends.
+void releaseRanks() { ncclFunction<void()>("moeEmulatorReleaseRanks")(); }
+
 /// Ranks with tokens of their own, none, and as many as each other; and ranks that compute the same.
 TEST(GpuRanks, StepsWithAndWithoutGraphs) {
   struct Case {
@@ -22,6 +26,7 @@ TEST(GpuRanks, StepsWithAndWithoutGraphs) {
     bool isDistributed;
     int graphs;
   };
+  const uint64_t before = findings();
   for (auto [ranks, isDistributed, graphs] : {Case{2, true, -1}, Case{2, true, 1}, Case{2, false, -1},
                                               Case{2, false, 1}, Case{4, true, 0}, Case{4, false, 0}}) {
     GpuRankToy toy(ranks, isDistributed);
@@ -36,7 +41,7 @@ TEST(GpuRanks, StepsWithAndWithoutGraphs) {
       run.checkLogits();
     }
     for (int rank = 0; rank < ranks; ++rank) {
-      EXPECT_TRUE(run.reportSays(rank, "\"emulator_findings\":0,"));
+      EXPECT_EQ(findings(), before);
       EXPECT_TRUE(run.reportSays(rank, graphs < 0    ? "\"graphs_captured\":0,\"graphs_run\":0"
                                        : graphs == 0 ? "\"graphs_captured\":1,\"graphs_run\":3"
                                                      : "\"graphs_captured\":2,\"graphs_run\":5"))
@@ -103,25 +108,20 @@ TEST(GpuRanks, APeerThatStopsIsNamed) {
   for (int graphs : {-1, 1}) {
     GpuRankToy toy(4, true);
     toy.write();
+    const int deadline = shortDeadline(toy);
     Fault fault("stop:2:", kDistributedTrials + 1); // before its second collective
-    Together run(toy, 2, graphs);
-    std::thread releases([&] {
-      // The rank goes on when the others are done, so that the test ends.
-      std::this_thread::sleep_for(std::chrono::seconds(12));
-      ncclFunction<void()>("moeEmulatorReleaseRanks")();
-    });
-    const auto begin = std::chrono::steady_clock::now();
-    std::vector<double> took(4);
+    Together run(toy, deadline, graphs);
+    std::atomic<int> others{3};
     std::vector<int> went(4);
     run.sessions.run([&](int rank) {
       went[size_t(rank)] = run.sessions.step(rank, {3}, {1}, {0}, {0});
-      took[size_t(rank)] = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+      if (rank != 2 && --others == 0) {
+        releaseRanks();
+      }
     });
-    releases.join();
     for (int rank = 0; rank < 4; ++rank) {
       EXPECT_FALSE(went[size_t(rank)]);
       expectMessage(run, rank, MOERT_DEADLINE, "rank 2 did not reach collective 'end of the step' within ");
-      EXPECT_TRUE(rank == 2 || took[size_t(rank)] < 2 + 8) << took[size_t(rank)];
     }
     EXPECT_FALSE(run.step({{3}}));
     expectMessage(run, 0, MOERT_DEADLINE, "the session cannot run another");
@@ -200,11 +200,12 @@ thread_local CUcontext GraphWatch::current;
 TEST(GpuRanks, GraphsEndBeforeTheirCommunicator) {
   GpuRankToy toy(2, true);
   toy.write();
+  const int deadline = shortDeadline(toy);
   for (const char *text : {"", "lose:0:"}) { // all goes well; the graph hangs
     GraphWatch watch;
     {
       Fault fault(text, kDistributedTrials);
-      Together run(toy, *text ? 2 : 60, 1);
+      Together run(toy, *text ? deadline : 60, 1);
       int steps = 0;
       while (steps < 8 && run.step({{3}, {4}})) {
         ++steps;
@@ -223,7 +224,7 @@ TEST(GpuRanks, AnExchangeOfRows) {
   GpuRankToy toy(2, true);
   toy.exchangeRows();
   toy.write();
-  auto step = [](Together &run, const Ids &tokens) {
+  auto step = [](Together &run, const Ids &tokens, int stopped = -1) {
     std::vector<int> went(2);
     run.sessions.run([&](int rank) {
       Ids own, pos;
@@ -232,14 +233,17 @@ TEST(GpuRanks, AnExchangeOfRows) {
         pos.push_back(int32_t(pos.size()));
       }
       went[size_t(rank)] = run.sessions.step(rank, own, Ids(own.size(), 0), pos, {});
+      if (rank == 1 - stopped) {
+        releaseRanks();
+      }
     });
     return went[0] && went[1];
   };
   {
     Together run(toy, 60, /*graphs=*/1);
-    const uint64_t before = (*cuda::Driver::open(true))->findings(); // of earlier tests
+    const uint64_t before = findings();
     ASSERT_TRUE(step(run, {0, 4})) << run.message(0);
-    EXPECT_EQ((*cuda::Driver::open(true))->findings(), before);
+    EXPECT_EQ(findings(), before);
     for (int rank = 0; rank < 2; ++rank) {
       float rows[2] = {};
       int32_t ones[2] = {};
@@ -268,20 +272,16 @@ TEST(GpuRanks, AnExchangeOfRows) {
     expectMessage(run, 0, MOERT_INTERNAL, "rank 1 failed: collective 'swap': NCCL: internal error");
     EXPECT_EQ(openGroups(), 0);
   }
+  const int deadline = shortDeadline(toy);
   {
     Fault fault("stop:1:", kExchangeTrials + 1);
-    Together run(toy, 1);
-    std::thread releases([&] {
-      std::this_thread::sleep_for(std::chrono::seconds(7));
-      ncclFunction<void()>("moeEmulatorReleaseRanks")();
-    });
-    EXPECT_FALSE(step(run, {0, 4}));
-    releases.join();
+    Together run(toy, deadline);
+    EXPECT_FALSE(step(run, {0, 4}, /*stopped=*/1));
     expectMessage(run, 0, MOERT_DEADLINE, "rank 1 did not reach collective 'end of the step' within ");
   }
   // Rank 0 may find its own message taken when rank 1 gives up and lets go of what it waits for.
   Fault fault("lose:0:", kExchangeTrials + 1);
-  Together run(toy, 1);
+  Together run(toy, deadline);
   EXPECT_FALSE(step(run, {0, 4}));
   expectMessage(run, 1, MOERT_DEADLINE, " within ");
 }
@@ -290,11 +290,13 @@ TEST(GpuRanks, AnExchangeOfRows) {
 TEST(GpuRanks, ALostMessageIsNobodysFault) {
   GpuRankToy toy(2, false);
   toy.write();
+  const int deadline = shortDeadline(toy);
   Fault fault("lose:0:", kReplicatedTrials);
-  Together run(toy, 2, 1);
+  Together run(toy, deadline, 1);
   EXPECT_FALSE(run.step({{3}}));
   for (int rank = 0; rank < 2; ++rank) {
-    expectMessage(run, rank, MOERT_DEADLINE, "the ranks did not finish what they do together within 2 s");
+    expectMessage(run, rank, MOERT_DEADLINE,
+                  concat("the ranks did not finish what they do together within ", deadline, " s"));
     expectMessage(run, rank, MOERT_DEADLINE, "is the connection between them broken?");
   }
 }
@@ -613,10 +615,11 @@ TEST(LastOfAll, ABusyGpuIsNamed) {
   }
   toy.variant().steps = {StepVariant(1, kMaxTokens, first, 1 + step.command_count())};
   toy.write();
-  static Together &run = *new Together(toy, 2);
+  const int deadline = shortDeadline(toy);
+  static Together &run = *new Together(toy, deadline);
   EXPECT_FALSE(run.step({{3}, {4}}));
   for (int rank = 0; rank < 2; ++rank) {
-    expectMessage(run, rank, MOERT_DEADLINE, "a step of 1 tokens: rank 1 was not done within 2 s");
+    expectMessage(run, rank, MOERT_DEADLINE, concat("a step of 1 tokens: rank 1 was not done within ", deadline, " s"));
     expectMessage(run, rank, MOERT_DEADLINE, "still busy with own kernels while the others wait");
   }
 }
