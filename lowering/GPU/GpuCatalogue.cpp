@@ -58,11 +58,11 @@ int64_t GpuCatalogue::weightBox(const kernels::Matmul &kernel) const {
 int64_t GpuCatalogue::expertTileRows() const { return gpu::expertTileRows(target); }
 
 // A workgroup on warpgroups has a multiprocessor to itself, and goes ahead with copies of its next tile while it stores
-// the results of the last: it should have several. But workgroups are also what evens out multiprocessors, whose number
-// is not known here: with eight for each of 132 (H100, H200) at most an eighth of the last round is idle, on cards with
-// fewer a little less. Where workgroups are small, some on a multiprocessor, each tile has one of its own.
+// the results of the last: it should have several. But workgroups are also what evens out multiprocessors, which are
+// not all as fast, and on some cards fewer (114 of an H100 on PCIe): eight for each. Where workgroups are small, some
+// on a multiprocessor, each tile has one of its own.
 int64_t GpuCatalogue::mostWorkgroups(const kernels::Matmul &kernel) const {
-  return usesWarpgroups(target, kernel) ? 8 * 132 : 0;
+  return usesWarpgroups(target, kernel) ? 8 * target.multiprocessors : 0;
 }
 
 // A row begins at a multiple of its length, so that loads of a row are aligned if its length is. The end of N is

@@ -4,8 +4,8 @@
 
 using namespace mlir::moe::gpu;
 
-static const GpuTarget targets[] = {{"cuda:sm_80", "sm_80", "+ptx70", "", false, false},
-                                    {"cuda:sm_90a", "sm_90a", "+ptx80", "+ptx83", true, true}};
+static const GpuTarget targets[] = {{"cuda:sm_80", "sm_80", "+ptx70", "", false, false, 0},
+                                    {"cuda:sm_90a", "sm_90a", "+ptx80", "+ptx83", true, true, 132}};
 
 llvm::ArrayRef<GpuTarget> mlir::moe::gpu::allTargets() { return targets; }
 

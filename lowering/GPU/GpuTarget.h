@@ -22,6 +22,7 @@ struct GpuTarget {
   llvm::StringRef mapFeatures;  ///< and if a kernel takes tensor maps
   bool hasWarpgroups;           ///< TMA, wgmma and setmaxnreg
   bool launchesEarly;           ///< griddepcontrol: kernels may start before those ahead of them end
+  int64_t multiprocessors;      ///< by which kernels with warpgroups share their work: of H100 and H200
 };
 
 llvm::ArrayRef<GpuTarget> allTargets();

@@ -7,10 +7,11 @@
 //
 // Matmul: a workgroup makes a tile of outputs (matmulTile) of every row, or of so
 // many rows of the `many` form. Of experts in that form it finds its tiles in the
-// list that the sort made (expertTileRows), and goes through every gridSize-th of
-// them, whatever the grid: a tile of rows for every tile of outputs. Where it uses warpgroups, weights are
-// tensor maps (arrays of them for experts) instead of pointers. Attention: a
-// workgroup serves one (token, query head), or what TiledAttention.h says.
+// list that the sort made (expertTileRows), a tile of rows for every tile of
+// outputs, and the grid shares them out, whatever it is. Where it uses warpgroups,
+// weights are tensor maps (arrays of them for experts) instead of pointers.
+// Attention: a workgroup serves one (token, query head), or what TiledAttention.h
+// says.
 //
 //===----------------------------------------------------------------------===//
 

@@ -65,6 +65,8 @@ private:
   void multiplyByWarpgroups();
   void fillStages(class StageRing &ring);
   void emptyStages(class StageRing &ring);
+  /// Which of `all` tiles the workgroup makes: sets the first and the step; the result is where they end.
+  Int goByRounds(Int all);
   /// What a thread has of the sums, of the tile whose first row is `from`.
   void finishSums(ValueRange sums, Int from, Int to, Int n0);
 
@@ -75,8 +77,9 @@ private:
   Value x, slots, residual;
   Int k, topK;
   Segment segment;
-  // Of the `many` form: how many tiles the workgroup makes, and the one of a dense product or the list of experts'.
-  Int tileCount, denseFrom, denseTo, denseOutput;
+  // Of the `many` form: how many tiles the workgroup makes, and the one of a dense product or the list of experts',
+  // which of its tiles is the first and how far the others are from each other.
+  Int tileCount, denseFrom, denseTo, denseOutput, firstTile, tileStep;
   Value list;
   Segment tables; ///< of all experts
   Int outputTiles;

@@ -165,8 +165,13 @@ void MatmulEmitter::emitExperts() {
 // The grid is an upper bound or a number that suits the card; how much there is to do is known on the device only. A
 // workgroup without a tile does nothing.
 void MatmulEmitter::emitListed() {
-  Int all = b.loadI32(list, b.i64(0)) * outputTiles;
-  tileCount = b.quickDiv(b.max(all - b.workgroup + b.gridSize() - 1, b.i64(0)), b.gridSize());
+  Int end = b.loadI32(list, b.i64(0)) * outputTiles;
+  firstTile = b.workgroup;
+  tileStep = b.gridSize();
+  if (usesMaps) {
+    end = goByRounds(end);
+  }
+  tileCount = b.quickDiv(b.max(end - firstTile + tileStep - 1, b.i64(0)), tileStep);
   b.ifThen(b.i64(0) < tileCount, [&] { makeTiles(); });
 }
 
@@ -178,12 +183,10 @@ void MatmulEmitter::makeTiles() {
   }
 }
 
-// Workgroups that run at the same time have neighbouring numbers. These are the tiles of rows of a band, for the first
-// outputs, then for the next ones: while a weight is in the L2 cache, all rows of the band meet it, and the rows of a
-// band (16 times 128 of K = 4096 are 16 MiB) stay there while the weights of the expert go by. An expert with few rows
-// is one band, so that its weights are read from memory once. Where a grid is capped, those that run together go on to
-// tiles a grid further and come back to the band when the rows of others have gone by: there each round of the card
-// reads the rows once more, beside some times as many bytes of weights.
+// Workgroups that run at the same time work on neighbouring numbers. These are the tiles of rows of a band, for the
+// first outputs, then for the next ones: while a weight is in the L2 cache, all rows of the band meet it, and the rows
+// of a band (16 times 128 of K = 4096 are 16 MiB) stay there while the weights of the expert go by. An expert with few
+// rows is one band, so that its weights are read from memory once.
 //
 // The entry of the next tile is read ahead.
 void MatmulEmitter::overTiles(llvm::function_ref<void(Int, Int, Int, Int)> body) {
@@ -192,7 +195,7 @@ void MatmulEmitter::overTiles(llvm::function_ref<void(Int, Int, Int, Int)> body)
     return;
   }
   const int64_t rowsOfTile = expertTileRows(b.target);
-  auto indexOf = [&](Int number) { return b.workgroup + number * b.gridSize(); };
+  auto indexOf = [&](Int number) { return firstTile + number * tileStep; };
   auto read = [&](Int number) {
     Int entry = b.quickDiv(indexOf(number), outputTiles);
     auto type = VectorType::get({entrySize}, b.getI32Type());

@@ -57,6 +57,17 @@ int64_t mlir::moe::gpu::warpgroupSharedBytes(const kernels::Matmul &kernel) {
   return SwizzledTile::alignment + StageRing::bytes(stageBytes(kernel));
 }
 
+// A workgroup has a multiprocessor to itself. Those of one round of the card have a stretch of the tiles, so many for
+// each, and go through it side by side: what one of them is at lies beside what the others are at, always. A last round
+// with fewer workgroups has a shorter stretch, and with a tile for each all take the one of their own number.
+Int MatmulEmitter::goByRounds(Int all) {
+  Int each = b.quickDiv(all + b.gridSize() - 1, b.gridSize()), atOnce = b.i64(b.target.multiprocessors);
+  Int place = b.workgroup % atOnce, round = b.workgroup - place;
+  tileStep = b.min(atOnce, b.gridSize() - round);
+  firstTile = round * each + place;
+  return b.min(all, (round + tileStep) * each);
+}
+
 void MatmulEmitter::multiplyByWarpgroups() {
   const int64_t multiplyingWarps = (b.threads - copyThreads) / KernelBuilder::warpSize;
   // A stage is full when every copying thread has arrived, one of them for TMA too, and empty when every multiplying

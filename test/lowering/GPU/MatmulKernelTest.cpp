@@ -18,6 +18,8 @@ double silu(double x) { return x / (1 + std::exp(-x)); }
 
 class GpuMatmulTest : public KernelTest {
 protected:
+  using KernelTest::KernelTest;
+
   kernels::Matmul configure(Type x, Type weight, Type out, bool many, int64_t k, int64_t n) {
     kernels::Matmul kernel;
     kernel.x = x;
@@ -68,6 +70,7 @@ protected:
   }
 
   void checkExperts(Type type, bool many, bool gated, int64_t tokens, int64_t h, int64_t width);
+  void checkGrids(const std::vector<int> &expertOf, llvm::function_ref<std::vector<int64_t>(int64_t)> grids);
 };
 
 TEST_F(GpuMatmulTest, FewTokens) {
@@ -287,12 +290,10 @@ TEST_F(GpuMatmulTest, Experts) {
   checkExperts(bf16, true, false, 150, 136, 40); // several tiles of rows and of outputs
 }
 
-/// Nearly all rows on one expert, so many that they are two bands of tiles; fewer workgroups than tiles, and more.
-TEST_F(GpuMatmulTest, SkewedExperts) {
-  const int64_t rows = 17 * expertTileRows(target) + 5, k = 8, n = 136, e = 3, topK = 1;
-  std::vector<int> expertOf(rows, 1);
-  expertOf[7] = 2;
-  expertOf[rows - 1] = 0;
+/// Rows of three experts, exactly, by each number of workgroups.
+void GpuMatmulTest::checkGrids(const std::vector<int> &expertOf,
+                               llvm::function_ref<std::vector<int64_t>(int64_t)> grids) {
+  const int64_t rows = static_cast<int64_t>(expertOf.size()), k = 8, n = 136, e = 3, topK = 1;
   WorkList work(expertOf, e);
   std::vector<Tensor> weights;
   for (int64_t i = 0; i < e; ++i) {
@@ -302,7 +303,8 @@ TEST_F(GpuMatmulTest, SkewedExperts) {
   kernels::Matmul kernel = configure(bf16, bf16, f32, true, k, n);
   kernel.experts = kernel.tokenRows = true;
   Guarded<int32_t> list = work.list(target, kernel);
-  for (int64_t workgroups : {int64_t(7), list[0] * tiles(kernel, n) + 2}) {
+  for (int64_t workgroups : grids(list[0] * tiles(kernel, n))) {
+    SCOPED_TRACE(testing::Message() << workgroups << " workgroups");
     Tensor ys(f32, rows * n);
     run(kernel, workgroups,
         {in(xs), k, in(list), in(work.offsets), in(work.slots), topK, matrices(weights, n, k), n, out(ys)});
@@ -315,6 +317,40 @@ TEST_F(GpuMatmulTest, SkewedExperts) {
       ASSERT_EQ(ys[i], expected) << "slot " << slot << ", output " << i % n;
     }
   }
+}
+
+/// Nearly all rows on one expert, so many that they are two bands of tiles; fewer workgroups than tiles, and more.
+TEST_F(GpuMatmulTest, SkewedExperts) {
+  const int64_t rows = 17 * expertTileRows(target) + 5;
+  std::vector<int> expertOf(rows, 1);
+  expertOf[7] = 2;
+  expertOf[rows - 1] = 0;
+  checkGrids(expertOf, [](int64_t tiles) { return std::vector<int64_t>{7, tiles + 2}; });
+}
+
+/// As if cards had three multiprocessors, so that few workgroups are several rounds.
+class GpuMatmulRoundsTest : public GpuMatmulTest {
+protected:
+  GpuMatmulRoundsTest() : GpuMatmulTest(smallTarget()) {}
+
+  static const GpuTarget &smallTarget() {
+    static const GpuTarget target = [] {
+      GpuTarget made = emulatedTarget();
+      made.name = "small"; // what translate() knows it by
+      made.multiprocessors = 3;
+      return made;
+    }();
+    return target;
+  }
+};
+
+/// One round, several, a last one of one or two workgroups; tiles that come out even or not, and fewer than workgroups.
+TEST_F(GpuMatmulRoundsTest, Grids) {
+  const int64_t tileRows = expertTileRows(target);
+  std::vector<int> expertOf(5 * tileRows, 1);
+  expertOf.resize(7 * tileRows - 1, 2);
+  expertOf.resize(8 * tileRows, 0);
+  checkGrids(expertOf, [](int64_t tiles) { return std::vector<int64_t>{1, 3, 4, 5, 6, 7, 9, tiles - 1, tiles, 20}; });
 }
 
 /// What the kernel for decode promises: 16 bytes of weights at a time, nothing in local memory.
