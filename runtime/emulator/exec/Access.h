@@ -63,6 +63,7 @@ public:
   unsigned lane = 0; ///< who issues
   bool shared = false;
   Clock *extra = nullptr; ///< what asynchronous work knows besides its issuer
+  Time fencedUpTo = 0;    ///< writes up to then are behind a proxy fence that is none of fence.proxy.async
 
   /// Is `earlier` ordered before lane `lane`, as plain accesses or as asynchronous ones count?
   bool knows(const Access &earlier, bool proxiedView) const;

@@ -316,12 +316,32 @@ static Step fenceMbarriers(Warp &w, const Op &op, uint32_t m) {
   return fenceOp(w, op, m);
 }
 
-static Step fenceProxy(Warp &w, const Op &op, uint32_t m) {
+/// fence.proxy.tensormap: what acquires is kept for the copies that read the map (Bulk.cpp). Asynchronous accesses are
+/// of another proxy, which it orders nothing for.
+static Step fenceTensormap(Warp &w, const Op &op, uint32_t m) {
   if (!w.checks) {
     return Step::Next;
   }
-  if (op.inst->mods.mode == Mode::Tensormap) {
-    w.fence(m, AccessScope(op.extra), false);
+  w.fence(m, AccessScope(op.extra), false);
+  if (op.inst->operandCount > 0) { // a release names no map
+    requireDefined(w, op, op.a, m, "the address of a tensor map");
+    Access fence;
+    fence.time = w.grid->memory->actors.now();
+    fence.actor = w.actor;
+    for (unsigned l = 0; l < 32; ++l) {
+      if (m >> l & 1) {
+        fence.tag = Access::makeTag(l, Weak, ScopeSys, op.site);
+        w.block->mapFences[w.lane(op.a, l) + uint64_t(op.imm)].push_back(fence);
+      }
+    }
+    w.grid->memory->actors.tick();
+  }
+  return Step::Next;
+}
+
+static Step fenceProxy(Warp &w, const Op &op, uint32_t m) {
+  if (!w.checks) {
+    return Step::Next;
   }
   if (op.inst->mods.mode != Mode::Alias) {
     Time now = w.grid->memory->actors.now();
@@ -402,7 +422,10 @@ bool selectSync(Builder &b, const ptx::Instruction &inst, Op &op) {
     return true;
   case Opcode::FenceProxy:
     op.extra = uint8_t(scopeOf(mods.scope, ScopeSys));
-    op.run = fenceProxy;
+    op.run = mods.mode == Mode::Tensormap ? fenceTensormap : fenceProxy;
+    if (mods.mode == Mode::Tensormap && inst.operandCount > 0) {
+      return b.address(b.function.operand(inst, 0), op.a, op) || b.fail("this kind of address is not supported");
+    }
     return true;
   case Opcode::ElectSync:
     op.flags = OpSync;

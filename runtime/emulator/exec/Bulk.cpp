@@ -280,6 +280,37 @@ static uint64_t swizzled(uint64_t address, unsigned mode) {
   return address ^ ((address >> 7 & ((1U << bits) - 1)) << 4);
 }
 
+/// Judges the read of a map at `address` in global memory, unless no kernel can write it (parameters, constants). Its
+/// writer, if a kernel, is ordered before; a fence.proxy.tensormap of the block that acquires it stands between,
+/// whoever wrote it (a fence.proxy.async is taken for one where a kernel did). That nobody writes it while it is read
+/// is not judged.
+static void judgeMap(Warp &w, const Op &op, unsigned lane, uint64_t address, const Spot &map) {
+  WarpJudge judge(w, op, true);
+  judge.lane = lane;
+  judge.shared = map.shared;
+  const auto fences = w.block->mapFences.find(address);
+  if (fences != w.block->mapFences.end()) {
+    const auto known = std::find_if(fences->second.rbegin(), fences->second.rend(),
+                                    [&](const Access &fence) { return judge.knows(fence, false); });
+    judge.fencedUpTo = known == fences->second.rend() ? 0 : known->time;
+  }
+  Access now, ordered;
+  now.time = w.grid->memory->actors.now();
+  now.actor = w.actor + AgentBulkRead;
+  now.tag = Access::makeTag(lane, Weak, ScopeSys, op.site);
+  for (uint64_t at = 0; at < sizeof(TensorMapFields); at += 16) {
+    map.shadow->judgeWrites(map.offset + at, 16, now, w.proxiedReach, judge, ordered);
+  }
+  if (!map.shadow->allDefined(map.offset, sizeof(TensorMapFields))) {
+    w.report(FindingKind::Undefined, op, lane, "undefined bytes of a tensor map decide what is copied");
+  }
+  const bool all = w.grid->options.allProxyFences;
+  if (judge.fencedUpTo == 0 && !map.shared && (all || w.grid->unfenced.insert({op.site, op.site}).second)) {
+    w.report(FindingKind::ProxyFence, op, lane,
+             "reads a tensor map in global memory, and no fence.proxy.tensormap of the block acquires it before", !all);
+  }
+}
+
 // Operands: d shared address, a map, list: coordinates, c mbarrier, e multicast mask.
 static Step tensorCopy(Warp &w, const Op &op, uint32_t m) {
   const ptx::Modifiers &mods = op.inst->mods;
@@ -295,27 +326,13 @@ static Step tensorCopy(Warp &w, const Op &op, uint32_t m) {
     requireDefined(w, op, op.d, 1U << l, "an address");
     Spot map;
     Block *owner = nullptr;
-    Step step = spotOf(w, op, l, w.lane(op.a, l) + uint64_t(int64_t(int32_t(op.target))), Space::None, 128, false, 64,
-                       map, owner);
+    const uint64_t mapAddress = w.lane(op.a, l) + uint64_t(int64_t(int32_t(op.target)));
+    Step step = spotOf(w, op, l, mapAddress, Space::None, 128, false, 64, map, owner);
     if (step != Step::Next) {
       return step;
     }
     if (map.shadow) {
-      // A map that a kernel made: its writer is ordered before, and a proxy fence stands between. That nobody writes it
-      // while it is read is not judged.
-      WarpJudge judge(w, op, true);
-      judge.lane = l;
-      judge.shared = map.shared;
-      Access now, ordered;
-      now.time = w.grid->memory->actors.now();
-      now.actor = w.actor + AgentBulkRead;
-      now.tag = Access::makeTag(l, Weak, ScopeSys, op.site);
-      for (uint64_t at = 0; at < sizeof(TensorMapFields); at += 16) {
-        map.shadow->judgeWrites(map.offset + at, 16, now, w.proxiedReach, judge, ordered);
-      }
-      if (!map.shadow->allDefined(map.offset, sizeof(TensorMapFields))) {
-        w.report(FindingKind::Undefined, op, l, "undefined bytes of a tensor map decide what is copied");
-      }
+      judgeMap(w, op, l, mapAddress, map);
     }
     TensorMapFields fields;
     std::memcpy(&fields, map.pointer, sizeof fields);

@@ -306,7 +306,7 @@ bool WarpJudge::ordered(const Access &earlier, bool earlierWrites, const Access 
     lane = now.lane();
   }
   // A fence.proxy.async is needed between a generic write and an asynchronous access, not behind a read.
-  bool view = proxied && earlierWrites && isGeneric(earlier);
+  bool view = proxied && earlierWrites && isGeneric(earlier) && earlier.time > fencedUpTo;
   return knows(earlier, view) ||
          (extra && extra->knows(w.grid->memory->actors, earlier.actor, earlier.lane(), earlier.time));
 }

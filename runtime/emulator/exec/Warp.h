@@ -331,7 +331,8 @@ struct Block {
   SyncTable flags;
   std::vector<std::unique_ptr<Warp>> warps;
   NamedBarrier barriers[16];
-  std::unordered_map<uint32_t, Mbarrier> mbarriers; ///< by shared offset from sharedStart
+  std::unordered_map<uint32_t, Mbarrier> mbarriers;            ///< by shared offset from sharedStart
+  std::unordered_map<uint64_t, std::vector<Access>> mapFences; ///< acquiring fences of tensor maps, by address
   std::deque<PendingWork> work;
   uint32_t liveThreads = 0;
   uint32_t liveWarps = 0;

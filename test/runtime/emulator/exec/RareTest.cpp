@@ -4,6 +4,7 @@
 // matrices of single bits and four bits.
 //
 //===----------------------------------------------------------------------===//
+#include "runtime/emulator/driver/TensorMap.h"
 #include "test/runtime/emulator/exec/Harness.h"
 
 #include <random>
@@ -200,6 +201,92 @@ LOOP:
     EXPECT_NE(run(unfenced, timing, nullptr).find("proxy fence"), std::string::npos);
     const std::string half = with(text, "bar.warp.sync -1;\n  tensormap.cp", "tensormap.cp");
     EXPECT_EQ(run(half, timing, nullptr), "") << "lane 0 writes the map and copies it";
+  }
+}
+
+// A map that the host has copied into global memory is acquired once per block before its first use (CUDA guide, on
+// passing tensor maps), by whoever tells the copying thread; its mbarrier needs a fence for another proxy.
+TEST(Tensormap, AMapOfTheHostIsAcquired) {
+  const std::string right = kernel(".param .u64 out, .param .u64 map", R"(
+  .reg .b32 %r<16>; .reg .b64 %rd<8>; .reg .pred %p<4>;
+  .shared .align 128 .b8 tile[128];
+  .shared .align 8 .b64 bar;
+  ld.param.u64 %rd1, [out];
+  ld.param.u64 %rd2, [map];
+  mov.u32 %r1, %tid.x;
+  mov.u32 %r2, tile;
+  mov.u32 %r3, bar;
+  setp.eq.u32 %p1, %r1, 0;
+  setp.eq.u32 %p2, %r1, 32;
+  @%p1 mbarrier.init.shared.b64 [%r3], 1;
+  @%p1 fence.proxy.async; // of the mbarrier
+  @%p2 fence.proxy.tensormap::generic.acquire.sys [%rd2], 128;
+  bar.sync 0; // behind the acquire
+  @!%p1 bra WAIT;
+  mbarrier.arrive.expect_tx.shared.b64 _, [%r3], 128;
+  mov.u32 %r4, 16;
+  cp.async.bulk.tensor.1d.shared::cluster.global.mbarrier::complete_tx::bytes [%r2], [%rd2, {%r4}], [%r3];
+WAIT:
+  bar.sync 0;
+LOOP:
+  mbarrier.try_wait.parity.shared.b64 %p3, [%r3], 0;
+  @!%p3 bra LOOP;
+  @!%p1 bra DONE;
+  ld.shared.u32 %r5, [%r2];
+  st.global.u32 [%rd1], %r5;
+DONE:
+  ret;)");
+  auto run = [&](Device &device, const std::string &version, Timing timing, bool all) {
+    ASSERT_TRUE(device.load(version));
+    device.options.timing = timing;
+    device.options.allProxyFences = all;
+    std::vector<uint32_t> values(64);
+    for (unsigned i = 0; i < 64; ++i) {
+      values[i] = i * 3;
+    }
+    TensorMapFields map;
+    map.globalAddress = device.upload(values);
+    map.globalDim[0] = 64;
+    map.boxDim[0] = 32;
+    map.elementStride[0] = 1;
+    map.elementType = 2;
+    const uint64_t out = device.upload(std::vector<uint32_t>(1));
+    EXPECT_EQ(device.run({1}, {64}, out, device.upload(std::vector<TensorMapFields>{map})), LaunchError::None)
+        << device.findings();
+    EXPECT_EQ(device.download<uint32_t>(out, 1)[0], 48U);
+  };
+  const std::string acquire = "@%p2 fence.proxy.tensormap::generic.acquire.sys [%rd2], 128;";
+  const std::string wrong[] = {
+      with(right, acquire, ""),
+      with(right, acquire, "@%p2 fence.proxy.async;"),
+      with(right, acquire, "@%p2 fence.proxy.tensormap::generic.release.sys;"),
+      with(right, "[%rd2], 128;\n  bar.sync 0; // behind the acquire", "[%rd1], 128;\n  bar.sync 0;"),
+      with(right, "@!%p1 bra WAIT;", "@!%p1 bra WAIT;\n  st.global.u32 [%rd2+120], 0;"), // written once more
+      with(right, "@%p1 fence.proxy.async; // of the mbarrier", "@%p1 fence.proxy.tensormap::generic.release.sys;"),
+      with(right, "@%p1 fence.proxy.async; // of the mbarrier",
+           "@%p1 fence.proxy.tensormap::generic.acquire.sys [%rd2], 128;"),
+  };
+  for (Timing timing : timings) {
+    for (bool all : {false, true}) {
+      Device device;
+      run(device, right, timing, all);
+      EXPECT_TRUE(device.sink.findings().empty()) << device.sink.findings()[0].text();
+    }
+    for (const std::string &version : wrong) {
+      Device device;
+      run(device, version, timing, true);
+      EXPECT_TRUE(device.found(FindingKind::ProxyFence)) << version << device.findings();
+    }
+    // Nothing orders the acquire before the copy: the mbarrier is the copying thread's own.
+    Device apart;
+    run(apart, with(right, "bar.sync 0; // behind the acquire", ""), timing, true);
+    EXPECT_TRUE(apart.found(FindingKind::ProxyFence)) << apart.findings();
+    // Where not all fences are asked for it is a note, said once.
+    Device usual;
+    run(usual, wrong[0], timing, false);
+    EXPECT_EQ(usual.findings(), "");
+    ASSERT_EQ(usual.sink.findings().size(), 1U);
+    EXPECT_EQ(usual.sink.findings()[0].kind, FindingKind::ProxyFence);
   }
 }
 
