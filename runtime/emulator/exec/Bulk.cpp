@@ -280,10 +280,9 @@ static uint64_t swizzled(uint64_t address, unsigned mode) {
   return address ^ ((address >> 7 & ((1U << bits) - 1)) << 4);
 }
 
-/// Judges the read of a map at `address` in global memory, unless no kernel can write it (parameters, constants). Its
-/// writer, if a kernel, is ordered before; a fence.proxy.tensormap of the block that acquires it stands between,
-/// whoever wrote it (a fence.proxy.async is taken for one where a kernel did). That nobody writes it while it is read
-/// is not judged.
+/// Judges the read of a map at `address` in memory that a kernel can write. If one does, that is ordered before, with a
+/// fence between that acquires the map or a fence.proxy.async; whoever wrote it, the block has acquired it before
+/// (a note, unless all fences are asked for). That nobody writes it while it is read is not judged.
 static void judgeMap(Warp &w, const Op &op, unsigned lane, uint64_t address, const Spot &map) {
   WarpJudge judge(w, op, true);
   judge.lane = lane;
