@@ -287,13 +287,13 @@ struct TensorParallelPass : moe::impl::TensorParallelBase<TensorParallelPass> {
     auto state = module.lookupSymbol<StateOp>(op.getCacheAttr());
     auto cache = cast<KVCacheType>(state.getType());
     state.setType(KVCacheType::get(&getContext(), ownG, cache.getKeyDim(), cache.getValueDim(), cache.getElement()));
-    Operation *part = b.clone(*op);
-    auto divided = cast<AttentionOp>(part);
+    Value sinks = queryCutter.cut(op.getSinks(), 0);
+    auto divided = cast<AttentionOp>(b.clone(*op));
     divided.getQMutable().assign(*query);
     divided.getKMutable().assign(*key);
     divided.getVMutable().assign(*value);
-    if (op.getSinks()) {
-      divided.getSinksMutable().assign(queryCutter.cut(op.getSinks(), 0));
+    if (sinks) {
+      divided.getSinksMutable().assign(sinks);
     }
     divided.setHeads(ownQ);
     divided.setKvHeads(ownG);

@@ -26,7 +26,8 @@
 // CHECK: moe.rms_norm {{.*}} groups 2 : tensor<?x8xf32>
 // CHECK: moe.rope {{.*}} heads 2 <kind
 // CHECK: moe.rope {{.*}} heads 1 <kind
-// CHECK: %[[A:.*]] = moe.attention {{.*}} cache @kv heads 2 kv_heads 1 scale {{.*}} -> tensor<?x8xf32>
+// CHECK: %[[SINKS:.*]] = moe.shard %{{.*}} dim 0 ranks 2 : tensor<4xf32> -> tensor<2xf32>
+// CHECK: %[[A:.*]] = moe.attention {{.*}} sinks %[[SINKS]] cache @kv heads 2 kv_heads 1 scale {{.*}} -> tensor<?x8xf32>
 // CHECK-DAG: %[[O:.*]] = moe.shard %[[WO]] dim 1 ranks 2 : tensor<8x16xf32> -> tensor<8x8xf32>
 // CHECK-DAG: %[[PAD:.*]] = moe.pad %{{.*}} dim 0 : tensor<8xf32> -> tensor<16xf32>
 // CHECK-DAG: %[[ONCE:.*]] = moe.shard %[[PAD]] dim 0 ranks 2 : tensor<16xf32> -> tensor<8xf32>
@@ -66,6 +67,7 @@ moe.weight @q_bias : tensor<16xf32>
 moe.weight @k : tensor<8x8xf32>
 moe.weight @v : tensor<8x8xf32>
 moe.weight @head_norm : tensor<4xf32>
+moe.weight @sinks : tensor<4xf32>
 moe.weight @o : tensor<8x16xf32>
 moe.weight @o_bias : tensor<8xf32>
 moe.weight @gate : tensor<12x8xf32>
@@ -84,13 +86,14 @@ func.func @step(%tokens: tensor<?xi32>, %seq: tensor<?xi32>, %pos: tensor<?xi32>
   %wo = moe.get_weight @o : tensor<8x16xf32>
   %bo = moe.get_weight @o_bias : tensor<8xf32>
   %scale = moe.get_weight @head_norm : tensor<4xf32>
+  %sinks = moe.get_weight @sinks : tensor<4xf32>
   %q = moe.linear %n, %wq bias %bq : tensor<?x8xf32>, tensor<16x8xf32>, tensor<16xf32> -> tensor<?x16xf32>
   %k = moe.linear %n, %wk : tensor<?x8xf32>, tensor<8x8xf32> -> tensor<?x8xf32>
   %v = moe.linear %n, %wv : tensor<?x8xf32>, tensor<8x8xf32> -> tensor<?x8xf32>
   %qn = moe.rms_norm %q, %scale eps 1.0e-05 groups 4 : tensor<?x16xf32>, tensor<4xf32> -> tensor<?x16xf32>
   %qr = moe.rope %qn at %pos heads 4 <kind = default, theta = 1.0e+04 : f64, dim = 4> : tensor<?x16xf32>, tensor<?xi32> -> tensor<?x16xf32>
   %kr = moe.rope %k at %pos heads 2 <kind = default, theta = 1.0e+04 : f64, dim = 4> : tensor<?x8xf32>, tensor<?xi32> -> tensor<?x8xf32>
-  %a = moe.attention %qr, %kr, %v at %seq, %pos, %runs cache @kv heads 4 kv_heads 2 scale 0.5 : tensor<?x16xf32>, tensor<?x8xf32>, tensor<?x8xf32>, tensor<?xi32>, tensor<?xi32>, tensor<?xi32> -> tensor<?x16xf32>
+  %a = moe.attention %qr, %kr, %v at %seq, %pos, %runs sinks %sinks cache @kv heads 4 kv_heads 2 scale 0.5 : tensor<?x16xf32>, tensor<?x8xf32>, tensor<?x8xf32>, tensor<?xi32>, tensor<?xi32>, tensor<?xi32>, tensor<4xf32> -> tensor<?x16xf32>
   %o = moe.linear %a, %wo bias %bo : tensor<?x16xf32>, tensor<8x16xf32>, tensor<8xf32> -> tensor<?x8xf32>
   %x = moe.add %h, %o : tensor<?x8xf32>, tensor<?x8xf32> -> tensor<?x8xf32>
   %n1 = moe.rms_norm %x, %norm eps 1.0e-05 : tensor<?x8xf32>, tensor<8xf32> -> tensor<?x8xf32>
