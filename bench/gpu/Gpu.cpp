@@ -44,8 +44,8 @@ Gpu::Gpu(bool emulator) : driver(*open(emulator).driver), device(open(emulator))
   }
   check(driver.contextRetain(&context, device.handle), "cuDevicePrimaryCtxRetain");
   check(driver.contextSet(context), "cuCtxSetCurrent");
-  check(driver.streamCreate(&stream, 1), "cuStreamCreate"); // non-blocking: nothing else holds it up
-  check(driver.streamCreate(&other, 1), "cuStreamCreate");
+  check(driver.streamCreate(&stream, 1, 0), "cuStreamCreateWithPriority"); // non-blocking: nothing else holds it up
+  check(driver.streamCreate(&other, 1, 0), "cuStreamCreateWithPriority");
   gate = allocate(4);
 }
 

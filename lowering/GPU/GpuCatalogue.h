@@ -33,6 +33,7 @@ public:
   int64_t mostWorkgroups(const kernels::Matmul &kernel) const override;
   void specialise(kernels::Matmul &kernel, int64_t k, int64_t n) const override;
   int64_t someTokens() const override { return kernels::Attention::someTokens; }
+  int64_t streams() const override { return 2; }
   bool picks() const override { return true; }
   kernels::AttentionCut cut(kernels::Attention &kernel, const kernels::AttentionSizes &sizes) const override;
   std::string whyNot(const kernels::Kernel &kernel, int64_t experts) const override;

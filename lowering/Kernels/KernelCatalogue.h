@@ -61,6 +61,8 @@ public:
   /// Up to this T of the `many` form attention is cut in a way of its own, and steps have a table of their own; 0:
   /// none.
   virtual int64_t someTokens() const { return 0; }
+  /// How many commands a step may have under way beside each other.
+  virtual int64_t streams() const { return 1; }
   /// Whether a step ends with the choice of the likeliest token of every row, for callers that want no logits.
   virtual bool picks() const { return false; }
   /// How the work of `kernel` is cut; takes `many` back where there is no such form, and decides on splits.

@@ -463,7 +463,11 @@ LogicalResult StepLowering::lowerExperts(ExpertsOp op) {
     return failure();
   }
   down->experts = true;
-  return launch(op, "down", *down, gridOf(*down, h), operands);
+  if (failed(launch(op, "down", *down, gridOf(*down, h), operands))) {
+    return failure();
+  }
+  commands.back().endsExperts = true;
+  return success();
 }
 
 LogicalResult StepLowering::lowerCombine(CombineOp op) {

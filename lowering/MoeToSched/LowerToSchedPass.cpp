@@ -32,10 +32,11 @@ struct LowerToSchedPass : mlir::moe::impl::MoeLowerToSchedBase<LowerToSchedPass>
     SchedOptions options;
     options.maxTokens = maxTokens;
     options.fewTokens = fewTokens;
+    options.streams = streams;
     options.recordRouting = recordRouting;
-    if (maxTokens < 1 || fewTokens < 1) {
-      module.emitError("max-tokens (") << options.maxTokens << ") and few-tokens (" << options.fewTokens
-                                       << ") must be at least 1";
+    if (maxTokens < 1 || fewTokens < 1 || streams < 1) {
+      module.emitError("max-tokens (") << options.maxTokens << "), few-tokens (" << options.fewTokens
+                                       << ") and streams (" << options.streams << ") must be at least 1";
       return signalPassFailure();
     }
     for (const std::string &name : targets) {

@@ -89,10 +89,10 @@ static LogicalResult lowerVariant(ModuleOp module, ArrayRef<func::FuncOp> functi
                                   const std::map<int64_t, func::FuncOp> &steps, sched::ProgramOp program,
                                   Weights &weights, kernels::KernelCatalogue &kernels, const SchedOptions &options,
                                   int64_t vocab) {
-  VariantContext context{weights, kernels, {}, {}, options.recordRouting};
+  VariantContext context{weights, kernels, {}, {}, options.recordRouting, std::min(options.streams, kernels.streams())};
   const int64_t few = std::min(options.fewTokens, options.maxTokens);
   const SmallVector<std::pair<int64_t, int64_t>> ranges = cutRange(steps, few, kernels.someTokens(), options.maxTokens);
-  int64_t arenaBytes = 1;
+  int64_t arenaBytes = 1, streams = 1, events = 0;
   func::FuncOp step = functions.front();
   const Type logits = step.getResultTypes().front();
   SmallVector<LoweredEntry> entries;
@@ -105,11 +105,15 @@ static LogicalResult lowerVariant(ModuleOp module, ArrayRef<func::FuncOp> functi
       if (failed(entry.steps.back()->run())) {
         return failure();
       }
-      arenaBytes = std::max(arenaBytes, entry.steps.back()->getArenaBytes());
+      const StepLowering &lowered = *entry.steps.back();
+      arenaBytes = std::max(arenaBytes, lowered.getArenaBytes());
+      streams = std::max(streams, lowered.getStreams());
+      events = std::max(events, lowered.getEvents());
     }
   }
   OpBuilder builder = OpBuilder::atBlockEnd(&program.getBody().front());
-  auto variant = sched::VariantOp::create(builder, module.getLoc(), kernels.getTarget(), kernels.getFeatures());
+  auto variant =
+      sched::VariantOp::create(builder, module.getLoc(), kernels.getTarget(), kernels.getFeatures(), streams, events);
   variant.setRanks(getRanks(module));
   variant.setDistributed(module->hasAttr(kDistributedAttr));
   weights.emitInitializers(variant, kernels);

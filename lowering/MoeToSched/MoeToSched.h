@@ -39,6 +39,8 @@ struct SchedOptions {
   int64_t maxTokens = 512;
   /// Up to this T the GEMV table is used.
   int64_t fewTokens = 8;
+  /// Streams that a step may use, of GPUs at most 2: the second for what runs beside the routed experts.
+  int64_t streams = 2;
   /// Adds states and launches that count what the router chooses together (docs/placement.md).
   bool recordRouting = false;
   /// Computed weights that the program is to have as tensors, for moert_weights_read.

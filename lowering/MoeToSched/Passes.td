@@ -16,6 +16,7 @@ def MoeLowerToSched : Pass<"moe-lower-to-sched", "::mlir::ModuleOp"> {
     ListOption<"targets", "targets", "std::string", "CPU kinds, best first (moec doctor lists them), all by default; or one GPU kind">,
     Option<"maxTokens", "max-tokens", "int64_t", "512", "largest T of a step">,
     Option<"fewTokens", "few-tokens", "int64_t", "8", "up to this T every weight is streamed once (GEMV)">,
+    Option<"streams", "streams", "int64_t", "2", "streams that a step may use on a GPU: 2, one for what runs beside routed experts, or 1">,
     Option<"recordRouting", "record-routing", "bool", "false", "also count which experts tokens choose together">];
   let dependentDialects = ["::mlir::sched::SchedDialect"];
 }

@@ -78,7 +78,6 @@ int StepLowering::counterBuffer(std::string name, int64_t count) {
 
 /// An add of `value` with something that exists already becomes part of the launch that makes `value`.
 StepLowering::Fused StepLowering::fuseResidual(Value value) {
-  Operation *producer = value.getDefiningOp();
   if (!value.hasOneUse()) {
     return {value, {}};
   }
@@ -87,8 +86,7 @@ StepLowering::Fused StepLowering::fuseResidual(Value value) {
     return {value, {}};
   }
   Value other = add.getLhs() == value ? add.getRhs() : add.getLhs();
-  Operation *source = other.getDefiningOp();
-  bool ready = other != value && (!source || source->isBeforeInBlock(producer)) && values.contains(other);
+  const bool ready = other != value && values.contains(other); // was lowered before
   bool allF32 = llvm::all_of(ValueRange{value, other, add.getResult()},
                              [](Value v) { return getElementTypeOrSelf(v.getType()).isF32(); });
   if (!ready || !allF32) {
@@ -203,15 +201,92 @@ LogicalResult StepLowering::run() {
   if (failed(check()) || failed(bindInterface())) {
     return failure();
   }
-  for (Operation &op : step.getBody().front()) {
-    if (failed(lower(op))) {
+  for (Operation *op : opsInOrder()) {
+    if (failed(lower(*op))) {
       return failure();
     }
   }
-  // Lives: from the first command that mentions a buffer to the last.
+  planStreams();
+  planArena();
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Streams and the arena
+//===----------------------------------------------------------------------===//
+
+/// Of few tokens much of a layer's time goes by in kernels that leave most of the GPU idle; so it does where ranks wait
+/// for each other. Products of many tokens on one GPU fill it by themselves.
+bool StepLowering::usesStreams() const {
+  return context.streams > 1 && (ranks > 1 || range.last <= std::max<int64_t>(context.kernels.someTokens(), 1));
+}
+
+/// The order of the block, but that an FFN which may run beside experts before it is lowered as soon as its input is
+/// there: what adds both results is then part of the experts' last launch, not of the FFN's, which would wait for it.
+SmallVector<Operation *> StepLowering::opsInOrder() {
+  llvm::MapVector<Operation *, SmallVector<Operation *>> early; // by the op that each comes behind
+  SmallVector<Operation *> order;
+  llvm::DenseSet<Operation *> moved;
+  Operation *experts = nullptr;
+  for (Operation &op : step.getBody().front()) {
+    if (isa<ExpertsOp>(op)) {
+      experts = &op;
+    }
+    auto ffn = dyn_cast<FFNOp>(op); // its weights are at hand anywhere
+    Operation *input = ffn && usesStreams() && experts ? ffn.getX().getDefiningOp() : nullptr;
+    if (input && input->isBeforeInBlock(experts)) {
+      early[input].push_back(&op);
+      moved.insert(&op);
+    }
+  }
+  for (Operation &op : step.getBody().front()) {
+    if (!moved.contains(&op)) {
+      order.push_back(&op);
+    }
+    llvm::append_range(order, early.lookup(&op));
+  }
+  return order;
+}
+
+void StepLowering::planStreams() {
+  if (!usesStreams()) {
+    return;
+  }
+  llvm::StringMap<int> symbols; // the numbers that share a buffer outside of the arena
+  SmallVector<StreamedCommand> streamed;
+  for (const Command &command : commands) {
+    StreamedCommand &own = streamed.emplace_back();
+    own.endsExperts = command.endsExperts;
+    own.isCollective = command.collective.has_value();
+    for (const Operand &operand : command.operands) {
+      if (operand.fixed) {
+        own.readsWeights |= isa<sched::WeightAttr, sched::TableRefAttr, sched::TensorMapAttr>(operand.fixed);
+        continue;
+      }
+      const std::string &symbol = buffers[operand.buffer].symbol;
+      const int buffer = symbol.empty() ? operand.buffer : symbols.try_emplace(symbol, operand.buffer).first->second;
+      own.accesses.push_back({buffer, operand.access != sched::Access::Read});
+    }
+  }
+  sideWork = planSideWork(streamed);
+}
+
+/// Values live from the first command that mentions them to the last. One that runs beside others may do so at any time
+/// between those that it is ordered with.
+void StepLowering::planArena() {
+  const auto count = static_cast<int64_t>(commands.size());
+  SmallVector<std::pair<int64_t, int64_t>> times(commands.size());
+  for (int64_t i = 0; i < count; ++i) {
+    times[i] = {i, i};
+  }
+  for (const SideWork &work : sideWork) {
+    for (int64_t own : work.commands) {
+      times[own] = {work.after + 1, work.before - 1};
+    }
+  }
   SmallVector<PlannedValue> lives(buffers.size());
   SmallVector<bool> seen(buffers.size(), false);
-  for (auto [number, command] : llvm::enumerate(commands)) {
+  for (auto [time, command] : llvm::zip_equal(times, commands)) {
     for (const Operand &operand : command.operands) {
       if (operand.buffer < 0 || !buffers[operand.buffer].symbol.empty()) {
         continue;
@@ -220,35 +295,71 @@ LogicalResult StepLowering::run() {
       if (!seen[operand.buffer]) {
         seen[operand.buffer] = true;
         life.bytes = static_cast<int64_t>(buffers[operand.buffer].extent.evaluate(range.last, range.last, 0, 0));
-        life.firstCommand = static_cast<int64_t>(number);
+        life.firstCommand = time.first;
       }
-      life.lastCommand = static_cast<int64_t>(number);
+      life.firstCommand = std::min(life.firstCommand, time.first);
+      life.lastCommand = std::max(life.lastCommand, time.second);
     }
   }
   plan = planBuffers(lives);
-  return success();
 }
 
+void StepLowering::emit(OpBuilder &builder, const Command &command, int64_t stream) {
+  SmallVector<Attribute> operands;
+  for (const Operand &operand : command.operands) {
+    if (operand.fixed) {
+      operands.push_back(operand.fixed);
+      continue;
+    }
+    const Buffer &buffer = buffers[operand.buffer];
+    bool inArena = buffer.symbol.empty();
+    operands.push_back(sched::SliceAttr::get(operand.access, inArena ? StringRef("arena") : StringRef(buffer.symbol),
+                                             inArena ? plan.offsets[operand.buffer] : 0, buffer.extent));
+  }
+  if (command.collective) {
+    sched::CollectiveOp::create(builder, step.getLoc(), *command.collective, command.element, command.rowBytes,
+                                operands, command.label, stream);
+  } else if (command.kernel.empty()) {
+    sched::FillOp::create(builder, step.getLoc(), operands.front(), 0, command.label, stream);
+  } else {
+    sched::LaunchOp::create(builder, step.getLoc(), command.kernel, command.grid, operands, command.label, stream);
+  }
+}
+
+/// What runs beside others is handed over first, as soon as what it needs is: the host may have to wait among those.
 void StepLowering::emit(OpBuilder &builder) {
-  for (const Command &command : commands) {
-    SmallVector<Attribute> operands;
-    for (const Operand &operand : command.operands) {
-      if (operand.fixed) {
-        operands.push_back(operand.fixed);
+  const auto count = static_cast<int64_t>(commands.size());
+  SmallVector<bool> isBeside(commands.size(), false);
+  for (const SideWork &work : sideWork) {
+    for (int64_t own : work.commands) {
+      isBeside[own] = true;
+    }
+  }
+  auto record = [&](int64_t event, int64_t stream) {
+    sched::RecordOp::create(builder, step.getLoc(), event, "", stream);
+  };
+  auto wait = [&](int64_t event, int64_t stream) { sched::WaitOp::create(builder, step.getLoc(), event, "", stream); };
+  for (int64_t i = -1; i <= count; ++i) {
+    for (auto [number, work] : llvm::enumerate(sideWork)) {
+      if (work.before == i) {
+        wait(2 * number + 1, 0);
+      }
+    }
+    if (i >= 0 && i < count && !isBeside[i]) {
+      emit(builder, commands[i], 0);
+    }
+    for (auto [number, work] : llvm::enumerate(sideWork)) {
+      if (work.after != i) {
         continue;
       }
-      const Buffer &buffer = buffers[operand.buffer];
-      bool inArena = buffer.symbol.empty();
-      operands.push_back(sched::SliceAttr::get(operand.access, inArena ? StringRef("arena") : StringRef(buffer.symbol),
-                                               inArena ? plan.offsets[operand.buffer] : 0, buffer.extent));
-    }
-    if (command.collective) {
-      sched::CollectiveOp::create(builder, step.getLoc(), *command.collective, command.element, command.rowBytes,
-                                  operands, command.label);
-    } else if (command.kernel.empty()) {
-      sched::FillOp::create(builder, step.getLoc(), operands.front(), 0, command.label);
-    } else {
-      sched::LaunchOp::create(builder, step.getLoc(), command.kernel, command.grid, operands, command.label);
+      if (i >= 0) {
+        record(2 * number, 0);
+        wait(2 * number, 1);
+      }
+      for (int64_t own : work.commands) {
+        emit(builder, commands[own], 1);
+      }
+      record(2 * number + 1, 1);
     }
   }
 }

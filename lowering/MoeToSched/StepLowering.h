@@ -8,6 +8,7 @@
 //   linear(x, w1), linear(x, w2)     one launch with two segments
 //   experts(x, ids) twice            one sort by expert
 //   rope at the same positions       one table of angles for all layers
+//   experts(x, ids), ffn(x)          the FFN on a stream beside (StreamPlan.h)
 //
 // Of several ranks each runs this list. A value with a row per token of every
 // rank has R rows per token of one: its extents are R times as large, and there
@@ -20,6 +21,7 @@
 
 #include "lowering/Kernels/KernelCatalogue.h"
 #include "lowering/MoeToSched/BufferPlan.h"
+#include "lowering/MoeToSched/StreamPlan.h"
 #include "lowering/MoeToSched/Weights.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "llvm/ADT/MapVector.h"
@@ -41,6 +43,8 @@ struct VariantContext {
   OrderedMap<int64_t> counters;
   /// Whether to count what routing chooses together (--instrument routing).
   bool recordRouting = false;
+  /// Streams that a step may use.
+  int64_t streams = 1;
 };
 
 class StepLowering {
@@ -62,6 +66,9 @@ public:
   /// Fills the command list; errors are at the op.
   LogicalResult run();
   ArrayRef<Argument> getArguments() const { return arguments; }
+  /// How many streams and events the commands use.
+  int64_t getStreams() const { return sideWork.empty() ? 1 : 2; }
+  int64_t getEvents() const { return 2 * static_cast<int64_t>(sideWork.size()); }
   /// Bytes of arena that the commands need.
   int64_t getArenaBytes() const { return plan.arenaBytes; }
   /// Writes the commands at `builder`.
@@ -85,8 +92,9 @@ private:
     SmallVector<Operand> operands;
     std::string label;
     std::optional<sched::CollectiveKind> collective = {};
-    Type element = {};    ///< of a collective that sums
-    int64_t rowBytes = 0; ///< of an exchange
+    Type element = {};        ///< of a collective that sums
+    int64_t rowBytes = 0;     ///< of an exchange
+    bool endsExperts = false; ///< the last product of routed experts
   };
 
   // Values and buffers.
@@ -123,6 +131,13 @@ private:
     Value residual; ///< null: none
   };
   Fused fuseResidual(Value value);
+
+  // Streams and places of values, when all commands are known.
+  bool usesStreams() const;
+  SmallVector<Operation *> opsInOrder();
+  void planStreams();
+  void planArena();
+  void emit(OpBuilder &builder, const Command &command, int64_t stream);
 
   // What kernels take on trust (CheckStep.cpp); finds the rows of logits.
   LogicalResult check();
@@ -200,6 +215,7 @@ private:
   const int64_t ranks;
   SmallVector<Buffer> buffers;
   SmallVector<Command> commands;
+  SmallVector<SideWork> sideWork;
   BufferPlan plan;
   llvm::DenseMap<Value, int> values;
   llvm::DenseSet<Value> logitRows, gatheredRows;

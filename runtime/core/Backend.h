@@ -97,11 +97,11 @@ public:
   /// Runs the launches, which do not depend on each other and must stay in memory until the call returns true. Returns
   /// when their results are visible to the next call; false if the deadline passed first, after which only
   /// `settle` may be called, and while that says false nothing that kernels use may be freed.
-  virtual bool launch(const Launch *launches, uint32_t count) = 0;
-  virtual bool copy(void *to, const void *from, uint64_t bytes) = 0;
-  virtual bool fill(void *to, uint8_t value, uint64_t bytes) = 0;
+  virtual bool launch(const Launch *launches, uint32_t count, uint32_t stream = 0) = 0;
+  virtual bool copy(void *to, const void *from, uint64_t bytes, uint32_t stream = 0) = 0;
+  virtual bool fill(void *to, uint8_t value, uint64_t bytes, uint32_t stream = 0) = 0;
   /// Calls that do not depend on each other. False, too, if another rank failed: the communicator then says so.
-  virtual bool collectives(const CollectiveCall *calls, uint32_t count) = 0;
+  virtual bool collectives(const CollectiveCall *calls, uint32_t count, uint32_t stream = 0) = 0;
   virtual bool record(uint32_t event, uint32_t stream) = 0;
   virtual bool wait(uint32_t event, uint32_t stream) = 0;
   /// Waits for everything above; false if the deadline passed.

@@ -118,7 +118,7 @@ Status StepPlan::addCommand(const Context &context, uint32_t index, std::vector<
     }
     // Join the wave before it if nothing in there touches what this one does.
     bool joins = !actions.empty() && actions.back().kind == ActionKind::Launches && actions.back().count < kMaxWave &&
-                 actions.back().isPick == isPick;
+                 actions.back().isPick == isPick && actions.back().stream == command.stream();
     if (joins) {
       const Action &wave = actions.back();
       int64_t total = most;
@@ -183,7 +183,8 @@ Status StepPlan::addCollective(const Context &context, uint32_t index, uint32_t 
   }
   // Join the collectives just before it if nothing in there touches what this one does.
   const auto place = uint32_t(collectives.size());
-  bool joins = !actions.empty() && actions.back().kind == ActionKind::Collective;
+  bool joins =
+      !actions.empty() && actions.back().kind == ActionKind::Collective && actions.back().stream == command.stream();
   for (uint32_t i = 0; joins && i < actions.back().count; ++i) {
     const format::Command &other = *context.variant.commands()->Get(collectives[actions.back().first + i].command);
     joins = areIndependent(context.variant, other, command, maxTokens);
@@ -321,7 +322,7 @@ void StepPlan::bind(int64_t tokens, int64_t rows, const std::vector<void *> &arg
 
 bool StepPlan::perform(Backend &backend, const Action &action) {
   if (action.kind == ActionKind::Launches) {
-    return backend.launch(&launches[action.first], action.count);
+    return backend.launch(&launches[action.first], action.count, action.stream);
   }
   if (action.kind == ActionKind::Record) {
     return backend.record(action.first, action.stream);
@@ -335,8 +336,8 @@ bool StepPlan::perform(Backend &backend, const Action &action) {
   const Transfer &transfer = transfers[action.first];
   void *to = reinterpret_cast<void *>(words[transfer.to]);
   const void *from = reinterpret_cast<const void *>(words[transfer.from]);
-  return action.kind == ActionKind::Copy ? backend.copy(to, from, transfer.now)
-                                         : backend.fill(to, transfer.value, transfer.now);
+  return action.kind == ActionKind::Copy ? backend.copy(to, from, transfer.now, action.stream)
+                                         : backend.fill(to, transfer.value, transfer.now, action.stream);
 }
 
 bool StepPlan::performTogether(Backend &backend, const Action &action) {
@@ -354,7 +355,7 @@ bool StepPlan::performTogether(Backend &backend, const Action &action) {
       }
     }
   }
-  return backend.collectives(&calls[action.first], action.count);
+  return backend.collectives(&calls[action.first], action.count, action.stream);
 }
 
 bool StepPlan::execute(Backend &backend, Trace &trace, bool isPicking, uint32_t &failed) {
@@ -373,8 +374,8 @@ bool StepPlan::execute(Backend &backend, Trace &trace, bool isPicking, uint32_t 
 /// One command at a time, so that every command has a time of its own.
 bool StepPlan::executeTraced(Backend &backend, Trace &trace, bool isPicking, uint32_t &failed) {
   for (const Action &action : actions) {
-    if (action.isPick && !isPicking) {
-      continue;
+    if ((action.isPick && !isPicking) || action.kind == ActionKind::Record || action.kind == ActionKind::Wait) {
+      continue; // one command at a time needs no events
     }
     const bool isLaunch = action.kind == ActionKind::Launches, isCollective = action.kind == ActionKind::Collective;
     for (uint32_t i = 0; i < (isLaunch || isCollective ? action.count : 1); ++i) {

@@ -57,6 +57,8 @@ struct CompileCommand : CommonOptions {
   /// "gather", "exact", "auto" or empty: auto. The machine that auto is for: a topology file, or empty.
   std::string exchange, topology;
   int64_t maxTokens = 512;
+  /// Streams that a step may use on a GPU.
+  int64_t streams = 2;
   bool allowUnusedTensors = false;
   /// Path of ptxas, "none", or empty: the one on PATH if there is one.
   std::string ptxas;

@@ -62,6 +62,7 @@ static bool runPipeline(DiagnosticPrinter &diagnostics, llvm::StringRef stage, m
 static Expected<mlir::moe::SchedOptions> readTarget(const CompileCommand &command) {
   mlir::moe::SchedOptions options;
   options.maxTokens = command.maxTokens;
+  options.streams = command.streams;
   options.recordRouting = command.instruments("routing");
   llvm::StringRef target = command.target;
   if (target == "cpu") {

@@ -86,10 +86,17 @@ static void addCompile(CLI::App &app, CompileCommand &command) {
       "--topology", command.topology,
       "machines that --exchange auto is for (targets/*.json; default: ranks of one machine's CPUs, of GPUs those "
       "of a DGX H100)");
+  sub->add_option("--streams", command.streams,
+                  "streams that a step may use on a GPU: 2, one for what runs beside routed experts, or 1")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 2));
   sub->add_option(
-      "--ptxas", command.ptxas,
-      "NVIDIA's assembler, for machine code beside the PTX of GPUs; none: PTX alone (default: that on PATH, "
-      "if there is one)");
+         "--ptxas", command.ptxas,
+         "NVIDIA's assembler, for machine code beside the PTX of GPUs; none: PTX alone (default: that on PATH, "
+         "if there is one)")
+      ->check([](const std::string &path) {
+        return path.empty() ? "is empty: give the path of ptxas, or none for PTX alone" : std::string();
+      });
   sub->add_flag("--allow-unused-tensors", command.allowUnusedTensors, kUnusedHelp);
   addCommon(sub, command);
 }

@@ -58,7 +58,7 @@ public:
 
   Result<const void *> attach(const void *host, uint64_t, const std::string &) override { return host; }
 
-  bool launch(const Launch *launches, uint32_t count) override {
+  bool launch(const Launch *launches, uint32_t count, uint32_t) override {
     int64_t items = 0;
     for (uint32_t i = 0; i < count; ++i) {
       items += launches[i].grid;
@@ -67,22 +67,22 @@ public:
     return pool->run(runLaunches, &wave, items);
   }
 
-  bool copy(void *to, const void *from, uint64_t bytes) override {
+  bool copy(void *to, const void *from, uint64_t bytes, uint32_t) override {
     transfer = {static_cast<uint8_t *>(to), static_cast<const uint8_t *>(from), 0, bytes};
     return pool->run(runTransfer, &transfer, int64_t((bytes + kTransferPiece - 1) / kTransferPiece));
   }
 
-  bool fill(void *to, uint8_t value, uint64_t bytes) override {
+  bool fill(void *to, uint8_t value, uint64_t bytes, uint32_t) override {
     transfer = {static_cast<uint8_t *>(to), nullptr, value, bytes};
     return pool->run(runTransfer, &transfer, int64_t((bytes + kTransferPiece - 1) / kTransferPiece));
   }
 
   /// Of one rank every collective is a copy. The workers are idle: every launch has ended.
-  bool collectives(const CollectiveCall *calls, uint32_t count) override {
+  bool collectives(const CollectiveCall *calls, uint32_t count, uint32_t stream) override {
     for (uint32_t i = 0; i < count; ++i) {
       const CollectiveCall &call = calls[i];
       if (!(communicator ? communicator->collective(call, deadlineNs)
-                         : call.to == call.from || copy(call.to, call.from, call.toBytes))) {
+                         : call.to == call.from || copy(call.to, call.from, call.toBytes, stream))) {
         return false;
       }
     }

@@ -88,6 +88,14 @@ Status CudaBackend::failureOr(const std::string &what) const {
                      : failed;
 }
 
+bool CudaBackend::begin(uint32_t number, CUstream &stream) {
+  if (!makeCurrent() || !check(streams.use(number, stream), "cuStreamWaitEvent")) {
+    return false;
+  }
+  streams.setEndsWithKernel(number, false);
+  return true;
+}
+
 Status CudaBackend::open() {
   {
     std::lock_guard<std::mutex> guard(api.usersLock);
@@ -109,7 +117,7 @@ Status CudaBackend::open() {
   MOERT_TRY(attempt(api.contextSet(context), "cuCtxSetCurrent"));
   MOERT_TRY(attempt(api.deviceAttribute(&processors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, device.handle),
                     "cuDeviceGetAttribute"));
-  MOERT_TRY(attempt(api.streamCreate(&stream, CU_STREAM_NON_BLOCKING), "cuStreamCreate"));
+  MOERT_TRY(attempt(streams.open(), "cuStreamCreateWithPriority"));
   MOERT_TRY(attempt(api.eventCreate(&end, CU_EVENT_DISABLE_TIMING), "cuEventCreate"));
   marks.resize(kMarks);
   for (CUevent &mark : marks) {
@@ -154,9 +162,7 @@ CudaBackend::~CudaBackend() {
         api.eventDestroy(event);
       }
     }
-    if (stream) {
-      api.streamDestroy(stream);
-    }
+    streams.close();
   }
   std::lock_guard<std::mutex> guard(api.usersLock);
   Driver::Users &users = api.users[size_t(device.ordinal)];
@@ -223,8 +229,8 @@ Status CudaBackend::connectRanks(std::vector<format::CollectiveKind> kinds) {
       call.toBytes = kind == CollectiveKind::AllGather ? ranks * bytes : bytes;
       call.rowBytes = bytes;
       std::fill_n(known[0].all, exchanges ? ranks * ranks : 0, 1);
-      Status status = kind == CollectiveKind::Exchange ? others->exchange(call, known[0].all, stream)
-                                                       : others->enqueue(&call, 1, stream);
+      Status status = kind == CollectiveKind::Exchange ? others->exchange(call, known[0].all, streams.first())
+                                                       : others->enqueue(&call, 1, streams.first());
       if (!status.ok()) {
         failAmongRanks(std::move(status));
         return failed;
@@ -261,7 +267,7 @@ Result<void *> CudaBackend::allocate(uint64_t bytes, const std::string &what, Co
   }
   memory.push_back(pointer);
   void *address = reinterpret_cast<void *>(uintptr_t(pointer));
-  if (contents == Contents::Zero && !fill(address, 0, bytes)) {
+  if (contents == Contents::Zero && !fill(address, 0, bytes, 0)) {
     return failed;
   }
   return address;
@@ -306,8 +312,8 @@ Result<const void *> CudaBackend::attach(const void *host, uint64_t bytes, const
       return failureOr(concat("the copy of ", what));
     }
     memcpy(piece.memory, from + at, size);
-    if (!check(api.toDevice(asDevice(to + at), piece.memory, size, stream), "cuMemcpyHtoDAsync") ||
-        !check(api.eventRecord(piece.copied, stream), "cuEventRecord")) {
+    if (!check(api.toDevice(asDevice(to + at), piece.memory, size, streams.first()), "cuMemcpyHtoDAsync") ||
+        !check(api.eventRecord(piece.copied, streams.first()), "cuEventRecord")) {
       return failed;
     }
   }
@@ -349,28 +355,31 @@ Result<void *> CudaBackend::allocateStaging(uint64_t bytes, const std::string &w
 }
 
 bool CudaBackend::upload(void *to, const void *from, uint64_t bytes) {
-  return makeCurrent() && (bytes == 0 || check(api.toDevice(asDevice(to), from, bytes, stream), "cuMemcpyHtoDAsync"));
+  CUstream stream = nullptr;
+  return begin(stream) && (bytes == 0 || check(api.toDevice(asDevice(to), from, bytes, stream), "cuMemcpyHtoDAsync"));
 }
 
 bool CudaBackend::download(void *to, const void *from, uint64_t bytes) {
-  if (!makeCurrent() || !waitFor(pieces[0].copied) || !waitFor(pieces[1].copied)) {
+  CUstream stream = nullptr;
+  if (!begin(stream) || !check(streams.join(), "cuStreamWaitEvent") || !waitFor(pieces[0].copied) ||
+      !waitFor(pieces[1].copied)) {
     return false;
   }
   auto *target = static_cast<uint8_t *>(to);
   auto *source = static_cast<const uint8_t *>(from);
   auto sizeAt = [&](uint64_t at) { return std::min(kStagingPiece, bytes - at); };
-  auto begin = [&](uint64_t at) {
+  auto take = [&](uint64_t at) {
     Piece &piece = pieces[at / kStagingPiece % 2];
     return check(api.toHost(piece.memory, asDevice(source + at), sizeAt(at), stream), "cuMemcpyDtoHAsync") &&
            check(api.eventRecord(piece.copied, stream), "cuEventRecord");
   };
   // What is before the first piece has its own marks to wait for.
-  if (bytes && (!begin(0) || !synchronize())) {
+  if (bytes && (!take(0) || !synchronize())) {
     return false;
   }
   for (uint64_t at = 0; at < bytes; at += kStagingPiece) {
     Piece &piece = pieces[at / kStagingPiece % 2];
-    if ((bytes - at > kStagingPiece && !begin(at + kStagingPiece)) || !waitFor(piece.copied)) {
+    if ((bytes - at > kStagingPiece && !take(at + kStagingPiece)) || !waitFor(piece.copied)) {
       return false;
     }
     memcpy(target + at, piece.memory, sizeAt(at));
@@ -378,9 +387,10 @@ bool CudaBackend::download(void *to, const void *from, uint64_t bytes) {
   return true;
 }
 
-bool CudaBackend::launch(const Launch *launches, uint32_t count) {
-  bool afterKernel = endsWithKernel;
-  if (!makeCurrent()) {
+bool CudaBackend::launch(const Launch *launches, uint32_t count, uint32_t number) {
+  CUstream stream = nullptr;
+  bool afterKernel = streams.endsWithKernel(number);
+  if (!begin(number, stream)) {
     return false;
   }
   for (uint32_t i = 0; i < count; ++i) {
@@ -398,7 +408,7 @@ bool CudaBackend::launch(const Launch *launches, uint32_t count) {
       return fail(result, concat("kernel '", kernel.symbol, "' cannot be launched (", launch.grid, " workgroups of ",
                                  kernel.threads, " threads, ", kernel.sharedBytes, " bytes of shared memory)"));
     }
-    if (!capturing && ++launchesSinceMark == kLaunchesPerMark && marksUsed < kMarks) {
+    if (!capturing && number == 0 && ++launchesSinceMark == kLaunchesPerMark && marksUsed < kMarks) {
       launchesSinceMark = 0;
       if (!check(api.eventRecord(marks[marksUsed++], stream), "cuEventRecord")) {
         return false;
@@ -406,30 +416,47 @@ bool CudaBackend::launch(const Launch *launches, uint32_t count) {
       afterKernel = false;
     }
   }
-  endsWithKernel = afterKernel;
+  streams.setEndsWithKernel(number, afterKernel);
   return true;
 }
 
-bool CudaBackend::copy(void *to, const void *from, uint64_t bytes) {
-  return makeCurrent() &&
+bool CudaBackend::copy(void *to, const void *from, uint64_t bytes, uint32_t number) {
+  CUstream stream = nullptr;
+  return begin(number, stream) &&
          (bytes == 0 || check(api.onDevice(asDevice(to), asDevice(from), bytes, stream), "cuMemcpyDtoDAsync"));
 }
 
-bool CudaBackend::fill(void *to, uint8_t value, uint64_t bytes) {
-  return makeCurrent() && (bytes == 0 || check(api.fillBytes(asDevice(to), value, bytes, stream), "cuMemsetD8Async"));
+bool CudaBackend::fill(void *to, uint8_t value, uint64_t bytes, uint32_t number) {
+  CUstream stream = nullptr;
+  return begin(number, stream) &&
+         (bytes == 0 || check(api.fillBytes(asDevice(to), value, bytes, stream), "cuMemsetD8Async"));
+}
+
+// In a graph an event is nothing: what follows depends on the kernel before it, so that it may begin early.
+bool CudaBackend::record(uint32_t event, uint32_t number) {
+  if (!makeCurrent()) {
+    return false;
+  }
+  streams.setEndsWithKernel(number, capturing && streams.endsWithKernel(number));
+  return check(streams.record(event, number), "cuEventRecord");
+}
+
+bool CudaBackend::wait(uint32_t event, uint32_t number) {
+  return makeCurrent() && check(streams.wait(event, number), "cuStreamWaitEvent");
 }
 
 /// Of one rank every collective is a copy.
-bool CudaBackend::collectives(const CollectiveCall *calls, uint32_t count) {
+bool CudaBackend::collectives(const CollectiveCall *calls, uint32_t count, uint32_t number) {
   if (!communicator) {
     for (uint32_t i = 0; i < count; ++i) {
-      if (calls[i].to != calls[i].from && !copy(calls[i].to, calls[i].from, calls[i].toBytes)) {
+      if (calls[i].to != calls[i].from && !copy(calls[i].to, calls[i].from, calls[i].toBytes, number)) {
         return false;
       }
     }
     return true;
   }
-  if (!makeCurrent()) {
+  CUstream stream = nullptr;
+  if (!begin(number, stream)) {
     return false;
   }
   for (uint32_t next = 0; next < count;) {
@@ -441,7 +468,7 @@ bool CudaBackend::collectives(const CollectiveCall *calls, uint32_t count) {
     if (!status.ok()) {
       return failAmongRanks(std::move(status));
     }
-    if (next < count && !exchange(calls[next++])) {
+    if (next < count && !exchange(calls[next++], stream)) {
       return false;
     }
   }
@@ -471,7 +498,7 @@ Status CudaBackend::checkCounts(const CollectiveCall &call, const int32_t *count
 }
 
 /// The counts of an exchange, and of the one that has its own already, from all ranks to all, and to their hosts.
-bool CudaBackend::learnCounts(const CollectiveCall &call) {
+bool CudaBackend::learnCounts(const CollectiveCall &call, CUstream stream) {
   const auto ranks = size_t(communicator->ranks());
   CollectiveCall gathers[2];
   const uint32_t count = call.laterCounts ? 2 : 1;
@@ -491,14 +518,14 @@ bool CudaBackend::learnCounts(const CollectiveCall &call) {
     }
   }
   ++waits;
-  return synchronize();
+  return waitFor(stream);
 }
 
 /// NCCL wants to know on the host how much is sent and received, which waits for the counts of all ranks. All find the
 /// same wrong in them.
-bool CudaBackend::exchange(const CollectiveCall &call) {
+bool CudaBackend::exchange(const CollectiveCall &call, CUstream stream) {
   const auto ranks = size_t(communicator->ranks()), me = size_t(communicator->rank());
-  if (!call.areCountsKnown && !learnCounts(call)) {
+  if (!call.areCountsKnown && !learnCounts(call, stream)) {
     return false;
   }
   const auto [counts, received] = known[call.areCountsKnown];
@@ -513,10 +540,12 @@ bool CudaBackend::exchange(const CollectiveCall &call) {
     sentBefore += other < me ? uint64_t(counts[me * ranks + other]) : 0;
     receivedBefore += other < me ? uint64_t(received[other]) : 0;
   }
-  return copy(static_cast<uint8_t *>(call.to) + receivedBefore * call.rowBytes,
-              static_cast<const uint8_t *>(call.from) + sentBefore * call.rowBytes,
-              uint64_t(received[me]) * call.rowBytes) &&
-         upload(call.received, received, ranks * sizeof(int32_t));
+  const uint64_t own = uint64_t(received[me]) * call.rowBytes;
+  return (!own || check(api.onDevice(asDevice(static_cast<uint8_t *>(call.to) + receivedBefore * call.rowBytes),
+                                     asDevice(static_cast<const uint8_t *>(call.from) + sentBefore * call.rowBytes),
+                                     own, stream),
+                        "cuMemcpyDtoDAsync")) &&
+         check(api.toDevice(asDevice(call.received), received, ranks * sizeof(int32_t), stream), "cuMemcpyHtoDAsync");
 }
 
 /// The end of all graphs, and of the one that is being captured.
@@ -524,7 +553,8 @@ void CudaBackend::dropGraphs() {
   if (capturing) {
     capturing = false;
     CUgraph unfinished = nullptr;
-    if (api.captureEnd(stream, &unfinished) == CUDA_SUCCESS && unfinished) {
+    streams.join();
+    if (api.captureEnd(streams.first(), &unfinished) == CUDA_SUCCESS && unfinished) {
       api.graphDestroy(unfinished);
     }
   }
@@ -543,7 +573,7 @@ bool CudaBackend::failAmongRanks(Status status) {
 
 /// Whether everything in the stream is done by then.
 bool CudaBackend::isIdleWithin(int64_t nanoseconds) {
-  if (api.eventRecord(end, stream) != CUDA_SUCCESS) {
+  if (streams.join() != CUDA_SUCCESS || api.eventRecord(end, streams.first()) != CUDA_SUCCESS) {
     return true; // nothing runs in a context that failed
   }
   const int64_t begin = monotonicNs();
@@ -590,7 +620,7 @@ bool CudaBackend::waitFor(CUevent event) {
   }
 }
 
-bool CudaBackend::synchronize() {
+bool CudaBackend::waitFor(CUstream stream) {
   if (!makeCurrent() || !check(api.eventRecord(end, stream), "cuEventRecord")) {
     return false;
   }
@@ -605,6 +635,14 @@ bool CudaBackend::synchronize() {
   }
   onlyKernel = nullptr;
   launchesSinceWait = 0;
+  return true;
+}
+
+bool CudaBackend::synchronize() {
+  CUstream stream = nullptr;
+  if (!begin(stream) || !check(streams.join(), "cuStreamWaitEvent") || !waitFor(stream)) {
+    return false;
+  }
   // What was done before the first look may have ended without what NCCL says is broken.
   Status status = others ? others->look() : Status();
   return status.ok() || failAmongRanks(std::move(status));
@@ -613,8 +651,9 @@ bool CudaBackend::synchronize() {
 bool CudaBackend::settle() { return spoilt || api.contextSet(context) != CUDA_SUCCESS || isIdleWithin(deadlineNs); }
 
 bool CudaBackend::beginGraph() {
+  CUstream stream = nullptr;
   capturing =
-      makeCurrent() && check(api.captureBegin(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL), "cuStreamBeginCapture");
+      begin(stream) && check(api.captureBegin(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL), "cuStreamBeginCapture");
   return capturing;
 }
 
@@ -625,20 +664,23 @@ void *CudaBackend::endGraph() {
     return nullptr; // a failure ended it
   }
   capturing = false;
+  check(streams.join(), "cuStreamWaitEvent");
   // Ended even after a failure, so that the stream is usable again.
-  check(api.captureEnd(stream, &graph), "cuStreamEndCapture");
+  check(api.captureEnd(streams.first(), &graph), "cuStreamEndCapture");
   if (failed.ok()) {
+    const char *doing = "cuGraphInstantiate";
     CUresult result = api.graphInstantiate(&executable, graph, 0);
     if (result) {
       executable = nullptr;
-    } else if (api.graphUpload && (result = api.graphUpload(executable, stream))) { // takes its memory
+    } else if (api.graphUpload && (result = api.graphUpload(executable, streams.first()))) { // takes its memory
+      doing = "cuGraphUpload";
       api.graphExecDestroy(std::exchange(executable, nullptr));
     } else {
       graphs.push_back(executable);
     }
     // Among ranks all must run what they do together in the same way.
     if (result != CUDA_ERROR_OUT_OF_MEMORY || others) {
-      check(result, "cuGraphInstantiate");
+      check(result, doing);
     }
   }
   if (graph) {
@@ -650,7 +692,8 @@ void *CudaBackend::endGraph() {
 bool CudaBackend::runGraph(void *graph) {
   onlyKernel = nullptr; // who knows which
   launchesSinceWait = 2;
-  return makeCurrent() && check(api.graphLaunch(static_cast<CUgraphExec>(graph), stream), "cuGraphLaunch");
+  CUstream stream = nullptr;
+  return begin(stream) && check(api.graphLaunch(static_cast<CUgraphExec>(graph), stream), "cuGraphLaunch");
 }
 
 void CudaBackend::dropGraph(void *graph) {

@@ -1,8 +1,8 @@
 //===- CudaBackend.h - What the CUDA backend keeps -----------------*- C++ -*-===//
 //
-// One stream, into which commands go as they come. The stream keeps their order, so that nothing waits between
-// dependent commands, and events are nothing to do, as on the CPU: list order is one that the checks have proved right.
-// The host waits once per step, by asking an event until the deadline: a driver call that waits could hang.
+// Commands go into the streams that the program says as they come (Streams.h), which keep their order, so that nothing
+// waits between dependent commands. The host waits once per step, by asking an event until the deadline: a driver call
+// that waits could hang.
 //
 // A call of the driver that fails, or a fault in a kernel, ends the backend: `failure` says which call, with the
 // error's name, and every later call returns false. A fault spoils the device's context for all sessions of the
@@ -17,6 +17,7 @@
 #include "runtime/backends/cuda/Driver.h"
 #include "runtime/backends/cuda/Nccl.h"
 #include "runtime/backends/cuda/Ranges.h"
+#include "runtime/backends/cuda/Streams.h"
 #include "runtime/core/Backend.h"
 #include "runtime/core/Program.h"
 
@@ -36,7 +37,7 @@ public:
   CudaBackend(const BackendOptions &options, const Device &device)
       : device(device), api(*device.driver), deadlineNs(int64_t(options.deadlineSeconds * 1e9)),
         mayLaunchEarly(options.dependentLaunch && api.launchKernelEx && api.version >= kFirstEarlyLaunch),
-        communicator(options.communicator) {}
+        communicator(options.communicator), streams(*device.driver) {}
   ~CudaBackend() override;
   Status open();
 
@@ -60,12 +61,12 @@ public:
   bool upload(void *to, const void *from, uint64_t bytes) override;
   bool download(void *to, const void *from, uint64_t bytes) override;
 
-  bool launch(const Launch *launches, uint32_t count) override;
-  bool copy(void *to, const void *from, uint64_t bytes) override;
-  bool fill(void *to, uint8_t value, uint64_t bytes) override;
-  bool collectives(const CollectiveCall *calls, uint32_t count) override;
-  bool record(uint32_t, uint32_t) override { return failed.ok(); }
-  bool wait(uint32_t, uint32_t) override { return failed.ok(); }
+  bool launch(const Launch *launches, uint32_t count, uint32_t stream) override;
+  bool copy(void *to, const void *from, uint64_t bytes, uint32_t stream) override;
+  bool fill(void *to, uint8_t value, uint64_t bytes, uint32_t stream) override;
+  bool collectives(const CollectiveCall *calls, uint32_t count, uint32_t stream) override;
+  bool record(uint32_t event, uint32_t stream) override;
+  bool wait(uint32_t event, uint32_t stream) override;
   bool synchronize() override;
   bool settle() override;
 
@@ -99,19 +100,21 @@ private:
   /// Keeps the first failure; true if there is none.
   bool check(CUresult result, const char *doing);
   bool fail(CUresult result, const std::string &doing);
-  /// Every call that puts something into the stream begins with it.
-  bool makeCurrent() {
-    endsWithKernel = false;
-    return failed.ok() && check(api.contextSet(context), "cuCtxSetCurrent");
-  }
+  /// Before every call of the driver.
+  bool makeCurrent() { return failed.ok() && check(api.contextSet(context), "cuCtxSetCurrent"); }
+  /// Every call that puts something else than a kernel into a stream begins with it.
+  bool begin(uint32_t number, CUstream &stream);
+  bool begin(CUstream &stream) { return begin(0, stream); }
   bool waitFor(CUevent event);
   bool failAmongRanks(Status status);
   Status prepareExchanges();
   Status connectRanks(std::vector<format::CollectiveKind> kinds);
-  bool exchange(const CollectiveCall &call);
+  bool exchange(const CollectiveCall &call, CUstream stream);
   /// Whether every rank has room for the rows of an exchange that go and come by `counts`.
   Status checkCounts(const CollectiveCall &call, const int32_t *counts) const;
-  bool learnCounts(const CollectiveCall &call);
+  bool learnCounts(const CollectiveCall &call, CUstream stream);
+  /// Waits until what is in `stream` by now is done.
+  bool waitFor(CUstream stream);
   bool missDeadline();
   void dropGraphs();
   bool isIdleWithin(int64_t nanoseconds);
@@ -128,8 +131,6 @@ private:
   const int64_t deadlineNs;
   /// Whether kernels that wait for those before them are launched while these run.
   const bool mayLaunchEarly;
-  /// Whether a kernel was the last to go into the stream: behind anything else nothing is launched early.
-  bool endsWithKernel = false;
   /// To the other ranks; null: there is one. Their GPUs are reached through `others`.
   Communicator *const communicator;
   std::unique_ptr<NcclRank> others;
@@ -143,7 +144,7 @@ private:
   uint64_t waits = 0;
   const Ranges ranges;
   CUcontext context = nullptr;
-  CUstream stream = nullptr;
+  Streams streams;
   int processors = 0;
   Piece pieces[2];
   /// Recorded as launches go by; `end` after the last.

@@ -152,6 +152,9 @@ Status CudaBackend::loadKernels(const std::string &path, const void *blob, size_
   if (!makeCurrent()) {
     return failed;
   }
+  if (CUresult result = streams.prepare(variant.streams(), variant.events())) {
+    return statusOf(result, "cuStreamCreateWithPriority");
+  }
   CUmodule module = nullptr;
   if (mayRunMachineCode(machineCode, variant) && !loadMachineCode(machineCode, module).ok()) {
     module = nullptr;

@@ -1,11 +1,13 @@
 """Generated models: the linalg path against numpy, and the kernel path against the same.
 
-    check_models.py [NAME...] [--dtype f32|bf16] [--storage f32|bf16|f16] [--backend native|iree] [--kernels] [--work DIR]
+    check_models.py [NAME...] [--dtype f32|bf16] [--storage f32|bf16|f16] [--backend native|iree] [--kernels]
+                    [--target TARGET] [--ranks N] [--parallel expert|tensor] [--work DIR]
 
 Every model runs over step shapes: no token, one, a prime number, ragged sequences, many; the whole in one step and
 token by token (the cache carries over). Bounds: f32 max |d| <= max(2e-5, 1e-5 max |logit|), since both sum in another order
 than numpy's float64; bf16 max |d| <= 6 % of max |logit|, since a value may round the other way at every op, and a
-mean of 1 %. --kernels also runs `moec compile` and `moe-run logits` on the same module and weights.
+mean of 1 %. --kernels also runs `moec compile` and `moe-run logits` on the same module and weights; for a target
+cuda:... on the emulator, whose findings are failures, where it also decodes ragged sequences token by token.
 """
 
 import argparse
@@ -65,7 +67,7 @@ def compare(label, got, want, dtype):
     return None
 
 
-def compile_package(folder, text, graph, weights):
+def compile_package(folder, text, graph, weights, options):
     """`moec compile` on the module, with the weights in a checkpoint beside it: (package, checkpoint)."""
     checkpoint, package = os.path.join(folder, "checkpoint"), os.path.join(folder, "package")
     os.makedirs(checkpoint, exist_ok=True)
@@ -73,16 +75,19 @@ def compile_package(folder, text, graph, weights):
     model = os.path.join(folder, "model.mlir")
     with open(model, "w") as file:
         file.write(text)
-    execute(["moec", "compile", model, "-o", package, "--weights", checkpoint, "--max-tokens", "64"])
+    more = ["--ranks", str(options.ranks), "--parallel", options.parallel] if options.ranks > 1 else []
+    more += ["--ptxas", "none"] if options.target.startswith("cuda:") else []
+    execute(["moec", "compile", model, "-o", package, "--weights", checkpoint, "--max-tokens", "64", "--target", options.target, *more])
     return package, checkpoint
 
 
-def kernel_logits(folder, package, checkpoint, ids):
+def kernel_logits(folder, package, checkpoint, ids, ranks, options=()):
     """`moe-run logits` of every token."""
     ids_file, out = os.path.join(folder, "ids.json"), os.path.join(folder, "logits.npy")
     with open(ids_file, "w") as file:
         json.dump(ids, file)
-    execute(["moe-run", "logits", package, "--ids-file", ids_file, "-o", out, "--weights", checkpoint])
+    environment = {"MOE_EMU_DEVICE": f"h100:{ranks}", **os.environ, "MOE_EMU_FINDING_EXIT": "9"}
+    execute(["moe-run", "logits", package, "--ids-file", ids_file, "-o", out, "--weights", checkpoint, *options], env=environment)
     return np.load(out).astype(np.float64)
 
 
@@ -93,7 +98,8 @@ def check(name, options, folder):
     run = BACKENDS[options.backend](lower(text), folder)
     weight = graph.stored_weight(weights)
     exact = {symbol: decode(encode(values, graph.weights[symbol][2]), graph.weights[symbol][2]) for symbol, values in weights.items()}
-    package = compile_package(folder, text, graph, weights) if options.kernels else None
+    package = compile_package(folder, text, graph, weights, options) if options.kernels else None
+    on_gpu = ["--device", "emulator"] if options.target.startswith("cuda:") else []
     failures = []
     for shape, lengths in SHAPES.items():
         ids = sequences(lengths)
@@ -115,8 +121,10 @@ def check(name, options, folder):
             (empty,) = run_steps(run, run.arguments, [none], count, context, weight)
             failures.append(compare(f"{name} no row", empty.astype(np.float64), want[:0], options.dtype))
         if package and sum(lengths):
-            got = kernel_logits(folder, *package, [row for row in ids if row])
-            failures.append(compare(f"{name} {shape} kernels", got, want, options.dtype))
+            rows = [row for row in ids if row]
+            for how in [[], ["--interleave", "1"]] if on_gpu and shape == "ragged" else [[]]:
+                got = kernel_logits(folder, *package, rows, options.ranks, on_gpu + how)
+                failures.append(compare(f"{name} {shape} kernels {' '.join(how)}".rstrip(), got, want, options.dtype))
     return [failure for failure in failures if failure]
 
 
@@ -127,6 +135,9 @@ def main():
     parser.add_argument("--storage", default="f32", choices=["f32", "bf16", "f16"])
     parser.add_argument("--backend", default="native", choices=list(BACKENDS))
     parser.add_argument("--kernels", action="store_true", help="also compare moec compile + moe-run logits")
+    parser.add_argument("--target", default="cpu", help="of the kernel path")
+    parser.add_argument("--ranks", type=int, default=1, help="of the kernel path")
+    parser.add_argument("--parallel", default="expert", choices=["expert", "tensor"])
     parser.add_argument("--work", help="keep the files of every model under this folder")
     options = parser.parse_args()
     unknown = [name for name in options.names if name not in MODELS]

@@ -1,7 +1,7 @@
 // Every refusal names the op, what it has and what to do.
 // RUN: moe-opt %s --split-input-file --verify-diagnostics --moe-lower-to-sched="targets=x86-64-v3"
 // RUN: not moe-opt %s --split-input-file --moe-lower-to-sched="max-tokens=-5" 2>&1 | FileCheck-22 %s --check-prefix=TOKENS
-// TOKENS: error: max-tokens (-5) and few-tokens ({{[0-9]+}}) must be at least 1
+// TOKENS: error: max-tokens (-5), few-tokens (8) and streams (2) must be at least 1
 
 // The contract of the moe level is checked first.
 // expected-error @below {{the module has no function @step with a body}}

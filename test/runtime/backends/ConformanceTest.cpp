@@ -155,16 +155,17 @@ TEST_P(ConformanceTest, StatesAreReadAndReset) {
   moert_status_free(status);
 }
 
+static format::Command onStream(const format::Command &c, uint8_t stream) {
+  return format::Command(c.kind(), stream, c.target(), c.first_operand(), c.operand_count(), c.name(), c.value(),
+                         c.grid());
+}
+
 TEST_P(ConformanceTest, TwoStreamsOrderedByEvents) {
   // embed on stream 0, record; accumulate on stream 1 after a wait; then scale and logits there.
   VariantSpec &v = toy.variant();
   v.streams = 2;
   v.events = 1;
   std::vector<format::Command> old(v.commands.begin(), v.commands.begin() + 4);
-  auto onStream = [](format::Command c, uint8_t stream) {
-    return format::Command(c.kind(), stream, c.target(), c.first_operand(), c.operand_count(), c.name(), c.value(),
-                           c.grid());
-  };
   uint32_t first = uint32_t(v.commands.size());
   v.commands.push_back(old[0]);
   addCommand(toy.program, v, format::CommandKind::Record, "embedded", 0, {});
@@ -174,8 +175,27 @@ TEST_P(ConformanceTest, TwoStreamsOrderedByEvents) {
   }
   v.steps = {format::StepVariant(1, kMaxTokens, first, 6)};
   open();
-  ASSERT_TRUE(loaded.step({3, 1}, {0, 0}, {0, 1}, {1}, logits)) << loaded.message;
-  expectLogits(0, {3, 1});
+  // The third is a graph's where there are graphs; the last is traced, one command at a time.
+  for (int32_t again = 0; again < 4; ++again) {
+    ASSERT_EQ(moert_session_trace(loaded.session, again == 3), nullptr);
+    ASSERT_TRUE(loaded.step({3, 1}, {again % 3, again % 3}, {0, 1}, {1}, logits)) << loaded.message;
+    expectLogits(0, {3, 1});
+  }
+}
+
+/// Without an event all streams come behind the step's inputs, and its results behind all of them.
+TEST_P(ConformanceTest, StreamsBeginAndEndTogether) {
+  VariantSpec &v = toy.variant();
+  v.streams = 3;
+  for (size_t i = 0; i < 4; ++i) {
+    v.commands[i] = onStream(v.commands[i], 2);
+  }
+  v.steps = {format::StepVariant(1, kMaxTokens, 0, 4)};
+  open();
+  for (int32_t again = 0; again < 3; ++again) {
+    ASSERT_TRUE(loaded.step({3, 1}, {again, again}, {0, 1}, {1}, logits)) << loaded.message;
+    expectLogits(0, {3, 1});
+  }
 }
 
 TEST_P(ConformanceTest, CollectivesOfOneRankAreCopies) {

@@ -23,10 +23,10 @@ public:
   Result<void *> allocate(uint64_t, const std::string &, Contents) override { return notHere(); }
   void release(void *) override {}
   Result<const void *> attach(const void *, uint64_t, const std::string &) override { return notHere(); }
-  bool launch(const Launch *, uint32_t) override { return true; }
-  bool copy(void *, const void *, uint64_t) override { return true; }
-  bool fill(void *, uint8_t, uint64_t) override { return true; }
-  bool collectives(const CollectiveCall *, uint32_t) override { return true; }
+  bool launch(const Launch *, uint32_t, uint32_t) override { return true; }
+  bool copy(void *, const void *, uint64_t, uint32_t) override { return true; }
+  bool fill(void *, uint8_t, uint64_t, uint32_t) override { return true; }
+  bool collectives(const CollectiveCall *, uint32_t, uint32_t) override { return true; }
   bool record(uint32_t, uint32_t) override { return true; }
   bool wait(uint32_t, uint32_t) override { return true; }
   bool synchronize() override { return true; }
