@@ -69,10 +69,10 @@ Status Driver::load(const std::string &path, bool emulator) {
   if (CUresult result = init(0); result != CUDA_SUCCESS) {
     return error(result == CUDA_ERROR_NO_DEVICE ? Code::NotFound : Code::Unsupported, path,
                  ": the driver does not start: ", describe(result),
-                 result == CUDA_ERROR_NO_DEVICE
-                     ? "; there is no GPU here: use --device emulator (slow, for correctness "
-                       "only) or a package for CPUs"
-                     : "");
+                 result != CUDA_ERROR_NO_DEVICE ? ""
+                 : emulator                     ? "; MOE_EMU_DEVICE says which devices the emulator has, such as h100:2"
+                                                : "; there is no GPU here: use --device emulator (slow, for "
+                                                  "correctness only) or a package for CPUs");
   }
   if (CUresult result = driverVersion(&version); result != CUDA_SUCCESS) {
     return error(Code::Unsupported, path, ": does not say its version: ", describe(result));

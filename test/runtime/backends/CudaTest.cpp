@@ -432,12 +432,18 @@ TEST_F(CudaTest, GraphsWithoutMemory) {
   for (bool isUpload : {false, true}) {
     open();
     cuda::Driver &driver = **cuda::Driver::open(true);
-    static int made;
+    static int made, destroyed;
     static decltype(driver.graphInstantiate) realInstantiate;
     static decltype(driver.graphUpload) realUpload;
-    made = 0;
+    static decltype(driver.graphExecDestroy) realDestroy;
+    made = destroyed = 0;
     realInstantiate = driver.graphInstantiate;
     realUpload = driver.graphUpload;
+    realDestroy = driver.graphExecDestroy;
+    driver.graphExecDestroy = [](CUgraphExec executable) {
+      ++destroyed;
+      return realDestroy(executable);
+    };
     if (isUpload) {
       driver.graphUpload = [](CUgraphExec executable, CUstream stream) {
         return ++made > 1 ? CUDA_ERROR_OUT_OF_MEMORY : realUpload(executable, stream);
@@ -456,7 +462,9 @@ TEST_F(CudaTest, GraphsWithoutMemory) {
     }
     driver.graphInstantiate = realInstantiate;
     driver.graphUpload = realUpload;
+    driver.graphExecDestroy = realDestroy;
     EXPECT_EQ(made, 2);
+    EXPECT_EQ(destroyed, isUpload ? 1 : 0) << "a graph that could not be uploaded";
     EXPECT_TRUE(reportSays("\"graphs_captured\":1,\"graphs_run\":11")) << loaded.report();
     EXPECT_TRUE(reportSays("had no memory for more than 1 graphs: steps are launched kernel by kernel"));
   }

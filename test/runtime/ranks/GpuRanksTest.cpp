@@ -9,6 +9,7 @@
 #include <map>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 using namespace moert;
 using namespace moert::test;
@@ -337,6 +338,67 @@ TEST(GpuRanks, AnErrorBetweenTheGpusIsReported) {
   }
 }
 
+/// A step may be done before anybody asked NCCL whether all is well: that is asked at its end, too.
+TEST(GpuRanks, AStepEndsWithAQuestionToNccl) {
+  GpuRankToy toy(2, true);
+  toy.write();
+  Together run(toy);
+  cuda::Driver &driver = **cuda::Driver::open(true);
+  cuda::Nccl &nccl = **cuda::Nccl::open(true);
+  static std::atomic<int> clock, done, asked;
+  static decltype(driver.eventQuery) realQuery;
+  static decltype(nccl.asyncError) realError;
+  clock = done = asked = 0;
+  realQuery = std::exchange(driver.eventQuery, [](CUevent event) {
+    const CUresult result = realQuery(event);
+    if (result == CUDA_SUCCESS) {
+      done = ++clock;
+    }
+    return result;
+  });
+  realError = std::exchange(nccl.asyncError, [](ncclComm_t communicator, ncclResult_t *state) {
+    asked = ++clock;
+    return realError(communicator, state);
+  });
+  EXPECT_TRUE(run.step({{3}, {4}})) << run.message(0);
+  driver.eventQuery = realQuery;
+  nccl.asyncError = realError;
+  EXPECT_GT(done, 0);
+  EXPECT_GT(asked, done);
+}
+
+/// Ranks run what they do together all in the same way: without memory for a graph on one of them none goes on.
+TEST(GpuRanks, AGraphWithoutMemoryIsAnError) {
+  for (bool isUpload : {false, true}) {
+    GpuRankToy toy(2, true);
+    toy.write();
+    Together run(toy, 30, /*graphs=*/1);
+    cuda::Driver &driver = **cuda::Driver::open(true);
+    static std::atomic<int> calls;
+    static decltype(driver.graphInstantiate) realInstantiate;
+    static decltype(driver.graphUpload) realUpload;
+    calls = 0;
+    realInstantiate = driver.graphInstantiate;
+    realUpload = driver.graphUpload;
+    if (isUpload) {
+      driver.graphUpload = [](CUgraphExec executable, CUstream stream) {
+        return calls++ ? realUpload(executable, stream) : CUDA_ERROR_OUT_OF_MEMORY;
+      };
+    } else {
+      driver.graphInstantiate = [](CUgraphExec *executable, CUgraph graph, unsigned long long flags) {
+        return calls++ ? realInstantiate(executable, graph, flags) : CUDA_ERROR_OUT_OF_MEMORY;
+      };
+    }
+    EXPECT_FALSE(run.step({{3}, {4}}));
+    driver.graphInstantiate = realInstantiate;
+    driver.graphUpload = realUpload;
+    for (int rank = 0; rank < 2; ++rank) {
+      expectMessage(run, rank, MOERT_OUT_OF_MEMORY,
+                    isUpload ? "cuGraphUpload: CUDA_ERROR_OUT_OF_MEMORY" : "cuGraphInstantiate: CUDA_ERROR_OUT_OF_MEMORY");
+    }
+  }
+}
+
 /// A fault in a rank's kernel reaches the others at once.
 TEST(GpuRanks, AFaultReachesTheOthers) {
   GpuRankToy toy(2, true);
@@ -496,7 +558,7 @@ protected:
     CUdeviceptr memory = 0;
     EXPECT_EQ(api.contextRetain(&context, device->handle), CUDA_SUCCESS);
     EXPECT_EQ(api.contextSet(context), CUDA_SUCCESS);
-    EXPECT_EQ(api.streamCreate(&stream, CU_STREAM_NON_BLOCKING), CUDA_SUCCESS);
+    EXPECT_EQ(api.streamCreate(&stream, CU_STREAM_NON_BLOCKING, 0), CUDA_SUCCESS);
     EXPECT_EQ(api.memoryAllocate(&memory, 4096), CUDA_SUCCESS);
     EXPECT_EQ(api.fillBytes(memory, 0, 4096, stream), CUDA_SUCCESS);
     std::string said;
