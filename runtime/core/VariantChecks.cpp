@@ -75,7 +75,8 @@ private:
   std::vector<bool> readableTables;
   /// Per buffer the entry whose argument it is; 0: of none.
   std::vector<uint32_t> owners;
-  uint32_t picks = kNoBuffer;
+  /// The state `picks`, and the launches of a step that write it.
+  uint32_t picks = kNoBuffer, picking = 0;
   /// The entry whose steps are looked at, and whether it may write the logits.
   uint32_t currentEntry = 0;
   bool writesLogits = true;
@@ -381,13 +382,15 @@ Status VariantChecker::checkPick(const format::Command &command, const Place &wh
     const format::Operand &o = operand(command, i);
     const bool isPicks = o.kind() == OperandKind::Slice && o.index() == picks;
     touches |= isPicks;
-    writesOther |= isPicks ? o.access() != format::Access::Write || o.offset() || o.extent().per_row() != 4
+    writesOther |= isPicks ? o.access() != format::Access::Write || o.offset() || o.extent().per_row() != 4 ||
+                                 o.extent().fixed() || o.extent().per_token()
                            : o.kind() == OperandKind::Slice && uint8_t(o.access()) & uint8_t(format::Access::Write);
   }
   if (touches && (writesOther || command.kind() != CommandKind::Launch)) {
     return corrupt(where, " touches the state 'picks': it must be a launch that writes 4 bytes per row there, at its "
                           "beginning, and nothing else");
   }
+  picking += touches;
   return {};
 }
 
@@ -639,9 +642,13 @@ Status VariantChecker::checkSteps(uint32_t entry) {
       return corrupt("step ", s, " has commands ", step.first_command(), " .. + ", step.command_count(), " of ",
                      commands);
     }
+    picking = 0;
     for (uint32_t c = 0; c < step.command_count(); ++c) {
       MOERT_TRY(
           checkCommand(step.first_command() + c, {step.min_tokens(), step.max_tokens()}, nullptr, afterInitializers));
+    }
+    if (entry == 0 && picks != kNoBuffer && picking != 1) {
+      return corrupt("step ", s, " has ", picking, " launches that write the state 'picks', must have one");
     }
     MOERT_TRY(checkHazards(program, variant, step));
   }

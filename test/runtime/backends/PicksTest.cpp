@@ -44,14 +44,13 @@ protected:
     const std::string report = loaded.report();
     EXPECT_NE(report.find(part), std::string::npos) << report;
   }
-  void refuses(const std::function<void(VariantSpec &)> &change) {
+  void refuses(const std::function<void(VariantSpec &)> &change,
+               const char *why = "touches the state 'picks': it must be a launch that writes 4 bytes per row there") {
     const ProgramSpec before = toy.program;
     change(toy.variant());
     toy.write();
     EXPECT_FALSE(loaded.load(toy.package()));
-    EXPECT_NE(loaded.message.find("touches the state 'picks': it must be a launch that writes 4 bytes per row there"),
-              std::string::npos)
-        << loaded.message;
+    EXPECT_NE(loaded.message.find(why), std::string::npos) << loaded.message;
     toy.program = before;
   }
 
@@ -154,11 +153,29 @@ TEST_F(PicksTest, AreAllThatALaunchWrites) {
     const format::Operand &written = v.operands[v.operands.size() - 2];
     v.operands[v.operands.size() - 2] = slice(written.index(), Access::Write, extent(0, 4));
   });
+  refuses([&](VariantSpec &v) { // not at the beginning
+    v.buffers[picks] = format::Buffer(format::BufferKind::State, v.buffers[picks].name(), 64, 0, extent(8 * kMaxTokens));
+    v.operands[v.operands.size() - 2] = slice(picks, Access::Write, extent(0, 0, 4), 4);
+  });
   refuses([&](VariantSpec &v) {
     const auto begin = uint32_t(v.commands.size());
     addCommand(toy.program, v, CommandKind::Fill, "clear", 0, {slice(picks, Access::Write, extent(0, 0, 4))});
     v.steps = {format::StepVariant(1, kMaxTokens, begin, 1)};
   });
+}
+
+/// Else what is there would be of another step.
+TEST_F(PicksTest, AreMadeByEveryStep) {
+  addPicks(toy);
+  for (size_t s : {0, 1}) {
+    refuses(
+        [&](VariantSpec &v) {
+          const format::StepVariant &step = v.steps[s];
+          v.steps[s] = format::StepVariant(step.min_tokens(), step.max_tokens(), step.first_command(),
+                                           step.command_count() - 1);
+        },
+        concat("step ", s, " has 0 launches that write the state 'picks', must have one").c_str());
+  }
 }
 
 } // namespace
