@@ -154,7 +154,8 @@ TEST_F(PicksTest, AreAllThatALaunchWrites) {
     v.operands[v.operands.size() - 2] = slice(written.index(), Access::Write, extent(0, 4));
   });
   refuses([&](VariantSpec &v) { // not at the beginning
-    v.buffers[picks] = format::Buffer(format::BufferKind::State, v.buffers[picks].name(), 64, 0, extent(8 * kMaxTokens));
+    v.buffers[picks] =
+        format::Buffer(format::BufferKind::State, v.buffers[picks].name(), 64, 0, extent(8 * kMaxTokens));
     v.operands[v.operands.size() - 2] = slice(picks, Access::Write, extent(0, 0, 4), 4);
   });
   refuses([&](VariantSpec &v) {
@@ -171,8 +172,8 @@ TEST_F(PicksTest, AreMadeByEveryStep) {
     refuses(
         [&](VariantSpec &v) {
           const format::StepVariant &step = v.steps[s];
-          v.steps[s] = format::StepVariant(step.min_tokens(), step.max_tokens(), step.first_command(),
-                                           step.command_count() - 1);
+          v.steps[s] =
+              format::StepVariant(step.min_tokens(), step.max_tokens(), step.first_command(), step.command_count() - 1);
         },
         concat("step ", s, " has 0 launches that write the state 'picks', must have one").c_str());
   }

@@ -394,7 +394,8 @@ TEST(GpuRanks, AGraphWithoutMemoryIsAnError) {
     driver.graphUpload = realUpload;
     for (int rank = 0; rank < 2; ++rank) {
       expectMessage(run, rank, MOERT_OUT_OF_MEMORY,
-                    isUpload ? "cuGraphUpload: CUDA_ERROR_OUT_OF_MEMORY" : "cuGraphInstantiate: CUDA_ERROR_OUT_OF_MEMORY");
+                    isUpload ? "cuGraphUpload: CUDA_ERROR_OUT_OF_MEMORY"
+                             : "cuGraphInstantiate: CUDA_ERROR_OUT_OF_MEMORY");
     }
   }
 }

@@ -172,7 +172,7 @@ TEST(GpuStart, OneWaitServesBothWays) {
       EXPECT_EQ(heard.groups, steps * 2 * (isLate ? 4 : 3)); // of both ranks: counts and rows
       for (int rank = 0; rank < 2; ++rank) {
         EXPECT_EQ(rowsIn(run, rank, "received"), (std::vector<float>{rank ? 5.0f : 1.0f, rank ? 5.0f : 2.0f}));
-        EXPECT_EQ(rowsIn(run, rank, "home"), (std::vector<float>{float(rank + 1), 5}));
+        EXPECT_EQ(rowsIn(run, rank, "home"), (std::vector<float>{rank ? 0.0f : 1.0f, rank ? 0.0f : 5.0f}));
         EXPECT_TRUE(run.reportSays(rank, concat("\"exchange_waits\":", steps * (isLate ? 2 : 1), ",")))
             << run.sessions.sessions[size_t(rank)].report();
       }

@@ -102,11 +102,13 @@ void RankToy::addDistributed() {
 
 void RankToy::exchangeRows(WayBack back) {
   VariantSpec &v = variant();
-  const int32_t counts[2] = {1, 1};
-  program.constants.assign(64, '\0');
-  memcpy(program.constants.data(), counts, sizeof(counts));
-  auto buffer = [&](BufferKind kind, const char *name, int64_t bytes) {
-    v.buffers.push_back(Buffer(kind, program.string(name), 64, 0, test::extent(bytes)));
+  const int32_t there[2] = {1, 1}, home[2] = {1, 0};
+  constexpr uint64_t backAt = 64;
+  program.constants.assign(2 * backAt, '\0');
+  memcpy(program.constants.data(), there, sizeof(there));
+  memcpy(program.constants.data() + backAt, home, sizeof(home));
+  auto buffer = [&](BufferKind kind, const char *name, int64_t bytes, uint64_t at = 0) {
+    v.buffers.push_back(Buffer(kind, program.string(name), 64, at, test::extent(bytes)));
     return uint32_t(v.buffers.size() - 1);
   };
   const uint32_t received = buffer(BufferKind::State, "received", 8), from = buffer(BufferKind::State, "counts", 8);
@@ -119,14 +121,15 @@ void RankToy::exchangeRows(WayBack back) {
              Grid(test::extent(1), 1, 0, 1), 4);
   if (back != WayBack::None) {
     const uint32_t home = buffer(BufferKind::State, "home", 8), late = buffer(BufferKind::State, "late", 8);
+    const uint32_t counts = buffer(BufferKind::Constant, "counts of the way back", 8, backAt);
     if (back == WayBack::Late) {
       addCommand(program, v, CommandKind::Copy, "count", 0,
-                 {slice(late, Access::Write, test::extent(8)), slice(sent, Access::Read, test::extent(8))});
+                 {slice(late, Access::Write, test::extent(8)), slice(counts, Access::Read, test::extent(8))});
     }
     addCommand(program, v, CommandKind::Collective, "swap back", uint32_t(CollectiveKind::Exchange),
                {slice(home, Access::Write, test::extent(8)), slice(received, Access::Read, test::extent(8)),
                 slice(from, Access::Write, test::extent(8)),
-                slice(back == WayBack::Late ? late : sent, Access::Read, test::extent(8))},
+                slice(back == WayBack::Late ? late : counts, Access::Read, test::extent(8))},
                Grid(test::extent(1), 1, 0, 1), 4);
   }
   v.steps = {StepVariant(1, kMaxTokens, begin, uint32_t(v.commands.size()) - begin)};

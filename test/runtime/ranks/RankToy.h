@@ -19,8 +19,8 @@ public:
   /// Logit `v` after the last token of `sequence`.
   float expectedLogit(const std::vector<int32_t> &sequence, int64_t v) const;
   /// Instead of its steps, one of two ranks and two tokens: each rank embeds its tokens and sends a row to each, into
-  /// the state 'received', and the numbers of rows that came into 'counts'. Then the way back, into the state 'home',
-  /// by counts that are there from the beginning, or only when the rows have arrived.
+  /// the state 'received', and the numbers of rows that came into 'counts'. Then a row of each back to rank 0, into the
+  /// state 'home', by counts that are there from the beginning, or only when the rows have arrived.
   enum class WayBack { None, Known, Late };
   void exchangeRows(WayBack back = WayBack::None);
 
