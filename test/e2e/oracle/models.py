@@ -105,7 +105,7 @@ def gpt_oss(dtype, storage):
     layer = Layer(dtype, storage)
     yarn = {"kind": "yarn", "theta": 150000.0, "factor": 32.0, "original_context": 4096, "truncate": False, "attention_factor": 1.3465735902799727}
     layer.attention(4, 2, 8, bias=True, window=3, sinks=True, rope=yarn, rounding="after_weight")
-    layer.moe(5, 4, "oss_swiglu", bias=True, router_bias=True, score="identity", renormalize="softmax", ffn_options={"alpha": 1.702, "limit": 1.0})
+    layer.moe(6, 4, "oss_swiglu", bias=True, router_bias=True, score="identity", renormalize="softmax", ffn_options={"alpha": 1.702, "limit": 1.0})
     return layer.finish(), {}
 
 
