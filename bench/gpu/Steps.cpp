@@ -304,9 +304,14 @@ private:
     for (int64_t r = 0; r < rows(tokens); ++r) {
       wanted.push_back(int32_t(options.allRows ? r : tokens - 1));
     }
-    std::vector<float> logits(size_t(rows(tokens) * info.vocab));
     const moert_step_input input = {tokens, ids.data(), seq.data(), positions.data(), rows(tokens), wanted.data()};
-    expect(moert_session_step(session, &input, logits.data()));
+    if (moert_session_can_pick(session)) { // as when text is generated: the choice is a kernel, too
+      std::vector<int32_t> picks(wanted.size());
+      expect(moert_session_pick(session, &input, picks.data()));
+    } else {
+      std::vector<float> logits(size_t(rows(tokens) * info.vocab));
+      expect(moert_session_step(session, &input, logits.data()));
+    }
   }
 
   std::vector<std::vector<int64_t>> expertCounts() {

@@ -56,6 +56,8 @@ def rows_of(name, words, grid):
         return grid * words[3] * sum(types)
     if name.startswith("combine"):
         return grid * words[3] * (words[4] * types[0] + types[1] * (1 + ("_residual" in name)))
+    if name == "pick":
+        return grid * words[2] * WIDTH["f32"]
     if name.startswith("cache_write"):
         return grid * (words[6] + words[7]) * (types[0] + types[1])
     if name.startswith("rope_") and name != "rope_angles":

@@ -114,6 +114,7 @@ LogicalResult StepLowering::launch(Operation *op, StringRef part, const kernels:
     return op->emitOpError(reason);
   }
   commands.push_back({context.kernels.use(kernel), grid, SmallVector<Operand>(operands), labelOf(op, part)});
+  commands.back().isProduct = std::holds_alternative<kernels::Matmul>(kernel);
   return success();
 }
 
@@ -233,12 +234,16 @@ SmallVector<Operation *> StepLowering::opsInOrder() {
       experts = &op;
     }
     auto ffn = dyn_cast<FFNOp>(op); // its weights are at hand anywhere
-    Operation *input = ffn && usesStreams() && experts ? ffn.getX().getDefiningOp() : nullptr;
-    if (input && input->isBeforeInBlock(experts)) {
+    if (!ffn || !usesStreams() || !experts) {
+      continue;
+    }
+    Operation *input = ffn.getX().getDefiningOp(); // none: an argument
+    if (!input || input->isBeforeInBlock(experts)) {
       early[input].push_back(&op);
       moved.insert(&op);
     }
   }
+  llvm::append_range(order, early.lookup(nullptr));
   for (Operation &op : step.getBody().front()) {
     if (!moved.contains(&op)) {
       order.push_back(&op);
@@ -257,10 +262,10 @@ void StepLowering::planStreams() {
   for (const Command &command : commands) {
     StreamedCommand &own = streamed.emplace_back();
     own.endsExperts = command.endsExperts;
+    own.isProduct = command.isProduct;
     own.isCollective = command.collective.has_value();
     for (const Operand &operand : command.operands) {
       if (operand.fixed) {
-        own.readsWeights |= isa<sched::WeightAttr, sched::TableRefAttr, sched::TensorMapAttr>(operand.fixed);
         continue;
       }
       const std::string &symbol = buffers[operand.buffer].symbol;

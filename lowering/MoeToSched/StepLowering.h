@@ -94,6 +94,7 @@ private:
     std::optional<sched::CollectiveKind> collective = {};
     Type element = {};        ///< of a collective that sums
     int64_t rowBytes = 0;     ///< of an exchange
+    bool isProduct = false;   ///< of weights
     bool endsExperts = false; ///< the last product of routed experts
   };
 

@@ -62,19 +62,24 @@ llvm::SmallVector<SideWork> mlir::moe::planSideWork(llvm::ArrayRef<StreamedComma
     if (!commands[experts].endsExperts) {
       continue;
     }
-    SideWork work;
-    work.before = count;
-    llvm::BitVector own(count);
-    bool readsWeights = false, isApart = true;
+    // Products that neither need the experts nor are needed by them, and what comes of these up to a command that
+    // stays.
+    llvm::BitVector own(count), beyond(count);
     for (int64_t i = 0; i < count; ++i) {
-      if (dependences.areIndependent(experts, i)) {
-        work.commands.push_back(i);
+      if (!dependences.areIndependent(experts, i)) {
+        continue;
+      }
+      const bool follows = dependences.before[i].anyCommon(own), stays = dependences.before[i].anyCommon(beyond);
+      const StreamedCommand &command = commands[i];
+      if ((command.isProduct || follows) && !stays && !command.isCollective && !command.endsExperts && !taken[i]) {
         own.set(i);
-        readsWeights |= commands[i].readsWeights;
-        isApart &= !taken[i] && !commands[i].endsExperts && !commands[i].isCollective;
+      } else if (follows || stays) {
+        beyond.set(i);
       }
     }
-    // What they need comes before the experts and what needs them after: nothing between depends on either.
+    SideWork work;
+    work.before = count;
+    bool isApart = true;
     for (int64_t i = 0; i < count; ++i) {
       for (int64_t needed : dependences.direct[i]) {
         if (own[i] && !own[needed]) {
@@ -86,8 +91,13 @@ llvm::SmallVector<SideWork> mlir::moe::planSideWork(llvm::ArrayRef<StreamedComma
         }
       }
     }
-    if (readsWeights && isApart) {
+    while (work.before < count && commands[work.before].isCollective && commands[work.before - 1].isCollective) {
+      --work.before;
+    }
+    // Where a collective stays that they need, the experts may be over before they can begin.
+    if (own.any() && isApart && work.after < experts && experts < work.before) {
       taken |= own;
+      llvm::append_range(work.commands, own.set_bits());
       all.push_back(std::move(work));
     }
   }

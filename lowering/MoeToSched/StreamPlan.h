@@ -30,7 +30,7 @@ struct StreamedCommand {
   };
   llvm::SmallVector<Access> accesses;
   bool endsExperts = false; ///< the last product of routed experts
-  bool readsWeights = false;
+  bool isProduct = false;   ///< of weights: what takes time
   bool isCollective = false;
 };
 
@@ -41,8 +41,9 @@ struct SideWork {
   int64_t before = 0;                  ///< the first that needs them; as many as there are commands: none
 };
 
-/// Work beside experts that reads weights (anything less is not worth two events), and has neither experts nor
-/// collectives of its own: communicators are of one stream. In the order in which it may begin; no command is in two.
+/// Products that run beside experts, and what comes of them; nothing less is worth two events. Collectives stay
+/// where they are: communicators are of one stream, and neighbours among them are handed over together, so that none
+/// waits between two. In the order in which it may begin; no command is in two.
 llvm::SmallVector<SideWork> planSideWork(llvm::ArrayRef<StreamedCommand> commands);
 
 } // namespace mlir::moe

@@ -30,7 +30,7 @@ bool overlap(const Reach &a, const Reach &b) {
   return a.buffer == b.buffer && (a.writes || b.writes) && a.begin < b.end && b.begin < a.end;
 }
 
-/// A bound on the work that a file can ask for; real programs stay below 10^6.
+/// A bound on the work that a file can ask for; real programs stay below 10^7.
 constexpr uint64_t kMaxPairs = uint64_t(1) << 26;
 
 /// What operand `o` of `command` touches; false if it is no slice or empty.

@@ -34,6 +34,10 @@ constexpr int64_t kDrainNs = 1'000'000'000;
 constexpr uint64_t kLargeTrial = uint64_t(1) << 20, kEmulatorTrial = uint64_t(4) << 10;
 /// That of cuMemAlloc.
 constexpr uint64_t kPoolAlignment = 256;
+/// CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY: kernels of a graph keep the priority of the stream that they were
+/// captured from, not that of the stream that the graph is launched into. Since CUDA 11.7.
+constexpr unsigned long long kUseNodePriority = 8;
+constexpr int kFirstNodePriority = 11070;
 
 /// Errors after which a context does nothing more.
 bool isFault(CUresult result) {
@@ -89,7 +93,7 @@ Status CudaBackend::failureOr(const std::string &what) const {
 }
 
 bool CudaBackend::begin(uint32_t number, CUstream &stream) {
-  if (!makeCurrent() || !check(streams.use(number, stream), "cuStreamWaitEvent")) {
+  if (!makeCurrent() || !check(streams.use(number, stream), "the beginning of a stream")) {
     return false;
   }
   streams.setEndsWithKernel(number, false);
@@ -210,6 +214,7 @@ Status CudaBackend::connectRanks(std::vector<format::CollectiveKind> kinds) {
   using format::CollectiveKind;
   const auto ranks = uint64_t(communicator->ranks());
   if (kinds.empty()) {
+    others->setConnected();
     return {};
   }
   const bool exchanges = known[0].all != nullptr;
@@ -240,6 +245,7 @@ Status CudaBackend::connectRanks(std::vector<format::CollectiveKind> kinds) {
   if (!synchronize()) {
     return failureOr("the connection to the other ranks");
   }
+  others->setConnected();
   release(scratch);
   return failed;
 }
@@ -630,12 +636,7 @@ bool CudaBackend::waitFor(CUstream stream) {
     }
   }
   marksUsed = launchesSinceMark = 0;
-  if (!waitFor(end)) {
-    return false;
-  }
-  onlyKernel = nullptr;
-  launchesSinceWait = 0;
-  return true;
+  return waitFor(end);
 }
 
 bool CudaBackend::synchronize() {
@@ -643,6 +644,8 @@ bool CudaBackend::synchronize() {
   if (!begin(stream) || !check(streams.join(), "cuStreamWaitEvent") || !waitFor(stream)) {
     return false;
   }
+  onlyKernel = nullptr;
+  launchesSinceWait = 0;
   // What was done before the first look may have ended without what NCCL says is broken.
   Status status = others ? others->look() : Status();
   return status.ok() || failAmongRanks(std::move(status));
@@ -652,8 +655,8 @@ bool CudaBackend::settle() { return spoilt || api.contextSet(context) != CUDA_SU
 
 bool CudaBackend::beginGraph() {
   CUstream stream = nullptr;
-  capturing =
-      begin(stream) && check(api.captureBegin(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL), "cuStreamBeginCapture");
+  capturing = begin(stream) && check(streams.join(), "cuStreamWaitEvent") &&
+              check(api.captureBegin(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL), "cuStreamBeginCapture");
   return capturing;
 }
 
@@ -669,7 +672,8 @@ void *CudaBackend::endGraph() {
   check(api.captureEnd(streams.first(), &graph), "cuStreamEndCapture");
   if (failed.ok()) {
     const char *doing = "cuGraphInstantiate";
-    CUresult result = api.graphInstantiate(&executable, graph, 0);
+    const unsigned long long flags = api.version >= kFirstNodePriority ? kUseNodePriority : 0;
+    CUresult result = api.graphInstantiate(&executable, graph, flags);
     if (result) {
       executable = nullptr;
     } else if (api.graphUpload && (result = api.graphUpload(executable, streams.first()))) { // takes its memory

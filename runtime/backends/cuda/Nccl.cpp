@@ -261,7 +261,7 @@ Status NcclRank::findCulprit(bool isBusy) {
   const uint8_t mine = isBusy;
   std::vector<uint8_t> all(size_t(control.ranks()));
   CollectiveCall call;
-  call.name = "end of the step";
+  call.name = meeting;
   call.to = all.data();
   call.from = &mine;
   call.toBytes = all.size();

@@ -72,6 +72,8 @@ public:
 
   /// Makes the communicator, with all other ranks.
   Status join(const Device &device);
+  /// From now on steps are under way.
+  void setConnected() { meeting = "end of the step"; }
   /// Puts collectives into `stream`, as one group; no exchange.
   Status enqueue(const CollectiveCall *calls, uint32_t count, CUstream stream);
   /// Puts the rows of an exchange into `stream` that go to and come from other ranks. `counts`: [ranks, ranks], rows
@@ -97,6 +99,8 @@ private:
   const int64_t deadlineNs;
   const std::function<void()> dropGraphs;
   ncclComm_t group = nullptr;
+  /// Where ranks compare who was busy, for messages.
+  const char *meeting = "connection of the ranks";
 };
 
 } // namespace moert::cuda

@@ -1,7 +1,8 @@
 """Generated models: the linalg path against numpy, and the kernel path against the same.
 
     check_models.py [NAME...] [--dtype f32|bf16] [--storage f32|bf16|f16] [--backend native|iree] [--kernels]
-                    [--target TARGET] [--ranks N] [--parallel expert|tensor] [--work DIR]
+                    [--target TARGET] [--ranks N] [--parallel expert|tensor] [--exchange gather|exact]
+                    [--work DIR]
 
 Every model runs over step shapes: no token, one, a prime number, ragged sequences, many; the whole in one step and
 token by token (the cache carries over). Bounds: f32 max |d| <= max(2e-5, 1e-5 max |logit|), since both sum in another order
@@ -76,6 +77,7 @@ def compile_package(folder, text, graph, weights, options):
     with open(model, "w") as file:
         file.write(text)
     more = ["--ranks", str(options.ranks), "--parallel", options.parallel] if options.ranks > 1 else []
+    more += ["--exchange", options.exchange] if options.exchange else []
     more += ["--ptxas", "none"] if options.target.startswith("cuda:") else []
     execute(["moec", "compile", model, "-o", package, "--weights", checkpoint, "--max-tokens", "64", "--target", options.target, *more])
     return package, checkpoint
@@ -138,6 +140,7 @@ def main():
     parser.add_argument("--target", default="cpu", help="of the kernel path")
     parser.add_argument("--ranks", type=int, default=1, help="of the kernel path")
     parser.add_argument("--parallel", default="expert", choices=["expert", "tensor"])
+    parser.add_argument("--exchange", choices=["gather", "exact"])
     parser.add_argument("--work", help="keep the files of every model under this folder")
     options = parser.parse_args()
     unknown = [name for name in options.names if name not in MODELS]

@@ -8,13 +8,13 @@ using namespace mlir::moe;
 namespace {
 
 /// Reads `inputs`, writes `output`.
-StreamedCommand command(std::initializer_list<int> inputs, int output, bool readsWeights = true) {
+StreamedCommand command(std::initializer_list<int> inputs, int output, bool isProduct = true) {
   StreamedCommand result;
   for (int input : inputs) {
     result.accesses.push_back({input, false});
   }
   result.accesses.push_back({output, true});
-  result.readsWeights = readsWeights;
+  result.isProduct = isProduct;
   return result;
 }
 
@@ -62,15 +62,36 @@ TEST(StreamPlan, OverwritingIsADependence) {
   EXPECT_EQ(describe({kNorm, command({1}, 4), kRoute, kExperts, command({0}, 4)}), "1 4 after 0 before 5");
 }
 
-TEST(StreamPlan, WorkWithoutWeightsIsNotWorthIt) {
+TEST(StreamPlan, ProductsAndWhatComesOfThem) {
   EXPECT_EQ(describe({kNorm, kRoute, command({2}, 7, false), kExperts}), "");
+  // Statistics of routing come along with nothing.
+  EXPECT_EQ(describe({kNorm, kRoute, command({2}, 7, false), kExperts, command({1}, 4)}), "4 after 0 before 5");
+  // Attention beside experts: projections and their rotation, with what is added; a table of angles comes before.
+  EXPECT_EQ(describe({kNorm, command({0}, 8, false), command({1}, 4), command({4, 8}, 5, false), command({5}, 6),
+                      command({6}, 7, false), kRoute, kExperts, command({3, 7}, 9, false)}),
+            "2 3 4 5 after 1 before 8");
 }
 
-TEST(StreamPlan, CollectivesAndExpertsStay) {
-  StreamedCommand reduce = command({4}, 5);
-  reduce.isCollective = true;
-  EXPECT_EQ(describe({kNorm, kRoute, kExperts, command({1}, 4), reduce}), "");
-  EXPECT_EQ(describe({kNorm, kRoute, kExperts, command({1}, 4), experts({1, 4}, 5)}), "");
+TEST(StreamPlan, ExpertsStay) {
+  EXPECT_EQ(describe({kNorm, kRoute, kExperts, command({1}, 4), experts({1, 4}, 5)}), "3 after 0 before 4");
+  EXPECT_EQ(describe({kNorm, kRoute, kExperts, experts({1}, 5)}), "");
+}
+
+TEST(StreamPlan, CollectivesStay) {
+  auto collective = [](int input, int output) {
+    StreamedCommand result = command({input}, output, false);
+    result.isCollective = true;
+    return result;
+  };
+  // Rows and weights are gathered; the weights are of no interest to the experts.
+  EXPECT_EQ(describe({command({0}, 9), command({9}, 4), collective(9, 1), collective(9, 8), kRoute, kExperts,
+                      command({3, 8, 4}, 6, false)}),
+            "1 after 0 before 6");
+  // What was made is summed over ranks beside the experts' results, in one go.
+  EXPECT_EQ(describe({kNorm, command({1}, 4), kRoute, kExperts, collective(3, 5), collective(4, 6)}),
+            "1 after 0 before 4");
+  // It waits for ranks that the experts do not wait for, longer than they do.
+  EXPECT_EQ(describe({kNorm, kRoute, kExperts, collective(1, 4), command({4}, 5)}), "");
 }
 
 TEST(StreamPlan, BesideTheFirstCommandAndToTheLast) {

@@ -3,6 +3,9 @@
 // RUN: moe-opt %s --moe-lower-to-sched="targets=cuda:sm_80" --moe-verify-sched | FileCheck %s
 // RUN: moe-opt %s --moe-lower-to-sched="targets=cuda:sm_80 streams=1" | FileCheck %s --check-prefix=ONE
 // RUN: moe-opt %s --moe-lower-to-sched="targets=x86-64-v3" | FileCheck %s --check-prefix=ONE
+// RUN: moe-opt %s --moe-expert-parallel="ranks=2 exchange=gather" --moe-lower-to-sched="targets=cuda:sm_80" --moe-verify-sched 2> /dev/null | FileCheck %s --check-prefix=RANKS
+// RUN: moe-opt %s --moe-expert-parallel="ranks=2 exchange=exact" --moe-lower-to-sched="targets=cuda:sm_80" --moe-verify-sched 2> /dev/null | FileCheck %s --check-prefix=RANKS
+// RUN: moe-opt %s --moe-tensor-parallel="ranks=2" --moe-lower-to-sched="targets=cuda:sm_80" --moe-verify-sched 2> /dev/null | FileCheck %s --check-prefixes=RANKS,TENSOR
 // RUN: not moe-opt %s --moe-lower-to-sched="streams=0" 2>&1 | FileCheck %s --check-prefix=NONE
 
 // CHECK: sched.variant "cuda:sm_80" streams 2 events 2
@@ -24,6 +27,18 @@
 // CHECK: stream 1
 // CHECK: sched.step tokens 65 to 512
 // CHECK-NOT: stream 1
+
+// Of several ranks in all tables. Sums of both kinds of experts are one collective.
+// RANKS: sched.step tokens 1 to 8
+// RANKS: label "ffn.up" stream 1
+// RANKS-NEXT: label "ffn.down" stream 1
+// RANKS: sched.step tokens 65 to 512
+// RANKS: label "ffn.up" stream 1
+// RANKS-NEXT: label "ffn.down" stream 1
+// TENSOR: label "combine"
+// TENSOR-NEXT: sched.wait 1
+// TENSOR-NEXT: sched.collective all_reduce
+// TENSOR-NEXT: sched.collective all_reduce
 
 // ONE-NOT: stream
 // ONE: label "experts.down"

@@ -450,6 +450,7 @@ TEST_F(CudaTest, GraphsWithoutMemory) {
       };
     } else {
       driver.graphInstantiate = [](CUgraphExec *executable, CUgraph graph, unsigned long long flags) {
+        EXPECT_EQ(flags, 8u) << "kernels are to keep the priorities of their streams";
         return ++made > 1 ? CUDA_ERROR_OUT_OF_MEMORY : realInstantiate(executable, graph, flags);
       };
     }

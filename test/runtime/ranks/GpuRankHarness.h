@@ -102,6 +102,9 @@ inline int shortDeadline(const GpuRankToy &toy) {
   return std::max(2, int(std::ceil(10e-9 * double(monotonicNs() - begin))));
 }
 
+/// Lets ranks go on that a fault has stopped: when the others are done, so that a test ends.
+inline void releaseRanks() { ncclFunction<void()>("moeEmulatorReleaseRanks")(); }
+
 /// Of the emulator in this process: tests before this one may have had some.
 inline uint64_t findings() { return (*cuda::Driver::open(true))->findings(); }
 

@@ -17,9 +17,6 @@ using namespace moert::format;
 
 namespace {
 
-/// Lets ranks go on that a fault has stopped: when the others are done, so that a test ends.
-void releaseRanks() { ncclFunction<void()>("moeEmulatorReleaseRanks")(); }
-
 /// Ranks with tokens of their own, none, and as many as each other; and ranks that compute the same.
 TEST(GpuRanks, StepsWithAndWithoutGraphs) {
   struct Case {

@@ -120,6 +120,32 @@ TEST(GpuStart, ARankThatCannotPrepareIsNamedAtOnce) {
   EXPECT_EQ(own, 1);
 }
 
+/// A rank whose host stops while ranks are connected: no step was under way.
+TEST(GpuStart, ARankThatStopsIsNamed) {
+  GpuRankToy toy(2, true);
+  toy.write();
+  const int deadline = shortDeadline(toy);
+  Fault fault("stop:1:", 0);
+  RankSessions ranks(toy);
+  ranks.run([&](int rank) {
+    moert_session_options options = defaultOptions();
+    options.group = ranks.group;
+    options.rank = rank;
+    options.device = "emulator";
+    options.deadline_seconds = deadline;
+    EXPECT_FALSE(ranks.sessions[size_t(rank)].open(options));
+    if (rank == 0) {
+      releaseRanks();
+    }
+  });
+  for (const Loaded &session : ranks.sessions) {
+    EXPECT_EQ(session.code, MOERT_DEADLINE) << session.message;
+    EXPECT_NE(session.message.find("rank 1 did not reach collective 'connection of the ranks' within "),
+              std::string::npos)
+        << session.message;
+  }
+}
+
 /// Ranks of which one is told another variant, or runs no other: all take the first that all of them run.
 TEST(GpuStart, RanksTakeAVariantThatAllRun) {
   GpuRankToy toy(2, true);
