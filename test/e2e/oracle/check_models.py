@@ -68,7 +68,7 @@ def compare(label, got, want, dtype):
     return None
 
 
-def compile_package(folder, text, graph, weights, options):
+def compile_package(folder, text, graph, weights, flags=()):
     """`moec compile` on the module, with the weights in a checkpoint beside it: (package, checkpoint)."""
     checkpoint, package = os.path.join(folder, "checkpoint"), os.path.join(folder, "package")
     os.makedirs(checkpoint, exist_ok=True)
@@ -76,20 +76,25 @@ def compile_package(folder, text, graph, weights, options):
     model = os.path.join(folder, "model.mlir")
     with open(model, "w") as file:
         file.write(text)
-    more = ["--ranks", str(options.ranks), "--parallel", options.parallel] if options.ranks > 1 else []
-    more += ["--exchange", options.exchange] if options.exchange else []
-    more += ["--ptxas", "none"] if options.target.startswith("cuda:") else []
-    execute(["moec", "compile", model, "-o", package, "--weights", checkpoint, "--max-tokens", "64", "--target", options.target, *more])
+    execute(["moec", "compile", model, "-o", package, "--weights", checkpoint, "--max-tokens", "64", *flags])
     return package, checkpoint
 
 
-def kernel_logits(folder, package, checkpoint, ids, ranks, options=()):
+def compile_flags(options):
+    """What `moec compile` is to be told."""
+    flags = ["--target", options.target]
+    flags += ["--ranks", str(options.ranks), "--parallel", options.parallel] if options.ranks > 1 else []
+    flags += ["--exchange", options.exchange] if options.exchange else []
+    return flags + (["--ptxas", "none"] if options.target.startswith("cuda:") else [])
+
+
+def kernel_logits(folder, package, checkpoint, ids, flags=(), ranks=1):
     """`moe-run logits` of every token."""
     ids_file, out = os.path.join(folder, "ids.json"), os.path.join(folder, "logits.npy")
     with open(ids_file, "w") as file:
         json.dump(ids, file)
     environment = {"MOE_EMU_DEVICE": f"h100:{ranks}", **os.environ, "MOE_EMU_FINDING_EXIT": "9"}
-    execute(["moe-run", "logits", package, "--ids-file", ids_file, "-o", out, "--weights", checkpoint, *options], env=environment)
+    execute(["moe-run", "logits", package, "--ids-file", ids_file, "-o", out, "--weights", checkpoint, *flags], env=environment)
     return np.load(out).astype(np.float64)
 
 
@@ -100,7 +105,7 @@ def check(name, options, folder):
     run = BACKENDS[options.backend](lower(text), folder)
     weight = graph.stored_weight(weights)
     exact = {symbol: decode(encode(values, graph.weights[symbol][2]), graph.weights[symbol][2]) for symbol, values in weights.items()}
-    package = compile_package(folder, text, graph, weights, options) if options.kernels else None
+    package = compile_package(folder, text, graph, weights, compile_flags(options)) if options.kernels else None
     on_gpu = ["--device", "emulator"] if options.target.startswith("cuda:") else []
     failures = []
     for shape, lengths in SHAPES.items():
@@ -125,7 +130,7 @@ def check(name, options, folder):
         if package and sum(lengths):
             rows = [row for row in ids if row]
             for how in [[], ["--interleave", "1"]] if on_gpu and shape == "ragged" else [[]]:
-                got = kernel_logits(folder, *package, rows, options.ranks, on_gpu + how)
+                got = kernel_logits(folder, *package, rows, on_gpu + how, options.ranks)
                 failures.append(compare(f"{name} {shape} kernels {' '.join(how)}".rstrip(), got, want, options.dtype))
     return [failure for failure in failures if failure]
 
