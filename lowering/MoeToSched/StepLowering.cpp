@@ -219,13 +219,13 @@ LogicalResult StepLowering::run() {
 /// Of few tokens much of a layer's time goes by in kernels that leave most of the GPU idle; so it does where ranks wait
 /// for each other. Products of many tokens on one GPU fill it by themselves.
 bool StepLowering::usesStreams() const {
-  return context.streams > 1 && (ranks > 1 || range.last <= std::max<int64_t>(context.kernels.someTokens(), 1));
+  return context.streams > 1 && (ranks > 1 || range.last <= context.kernels.someTokens());
 }
 
 /// The order of the block, but that an FFN which may run beside experts before it is lowered as soon as its input is
 /// there: what adds both results is then part of the experts' last launch, not of the FFN's, which would wait for it.
 SmallVector<Operation *> StepLowering::opsInOrder() {
-  llvm::MapVector<Operation *, SmallVector<Operation *>> early; // by the op that each comes behind
+  llvm::DenseMap<Operation *, SmallVector<Operation *>> early; // by the op that each comes behind
   SmallVector<Operation *> order;
   llvm::DenseSet<Operation *> moved;
   Operation *experts = nullptr;

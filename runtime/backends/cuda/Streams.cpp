@@ -3,19 +3,18 @@
 
 namespace moert::cuda {
 
-CUresult Streams::open() {
+CUresult Streams::add() {
   int least = 0, greatest = 0;
-  all.emplace_back();
   const CUresult result = api.streamPriorities(&least, &greatest);
-  return result ? result : api.streamCreate(&all[0].stream, CU_STREAM_NON_BLOCKING, greatest);
+  const int priority = all.empty() ? greatest : least;
+  all.emplace_back();
+  return result ? result : api.streamCreate(&all.back().stream, CU_STREAM_NON_BLOCKING, priority);
 }
 
 CUresult Streams::prepare(uint32_t streams, uint32_t eventCount) {
-  int least = 0, greatest = 0;
-  CUresult result = api.streamPriorities(&least, &greatest);
+  CUresult result = CUDA_SUCCESS;
   while (!result && all.size() < streams) {
-    all.emplace_back();
-    result = api.streamCreate(&all.back().stream, CU_STREAM_NON_BLOCKING, least);
+    result = add();
   }
   events.resize(eventCount);
   return result;

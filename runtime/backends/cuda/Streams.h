@@ -23,7 +23,7 @@ public:
   explicit Streams(Driver &api) : api(api) {}
 
   /// Makes the first.
-  CUresult open();
+  CUresult open() { return add(); }
   /// Makes the others of a program.
   CUresult prepare(uint32_t streams, uint32_t events);
   void close();
@@ -47,6 +47,7 @@ private:
     bool isUsed = false;      ///< since the last join
     bool endsWithKernel = false;
   };
+  CUresult add();
   CUresult record(CUevent &event, CUstream stream);
 
   Driver &api;

@@ -102,11 +102,11 @@ void RankToy::addDistributed() {
 
 void RankToy::exchangeRows(WayBack back) {
   VariantSpec &v = variant();
-  const int32_t there[2] = {1, 1}, home[2] = {1, 0};
+  const int32_t there[2] = {1, 1}, homeward[2] = {1, 0};
   constexpr uint64_t backAt = 64;
   program.constants.assign(2 * backAt, '\0');
   memcpy(program.constants.data(), there, sizeof(there));
-  memcpy(program.constants.data() + backAt, home, sizeof(home));
+  memcpy(program.constants.data() + backAt, homeward, sizeof(homeward));
   auto buffer = [&](BufferKind kind, const char *name, int64_t bytes, uint64_t at = 0) {
     v.buffers.push_back(Buffer(kind, program.string(name), 64, at, test::extent(bytes)));
     return uint32_t(v.buffers.size() - 1);
